@@ -1,0 +1,25 @@
+"""What a NiN is: plain torch.nn, no training, no data. This folder can be copied out and used alone."""
+
+from .block import NiNBlock
+from .config import BlockConfig, ClassBlockConfig, NiNConfig
+from .nin import NiN
+from .notebook import from_notebook, to_notebook
+from .summary import LayerRow, Summary, summarize
+from .zoo import ModelEntry, create_model, list_models, model_entry
+
+__all__ = [
+    "BlockConfig",
+    "ClassBlockConfig",
+    "LayerRow",
+    "ModelEntry",
+    "NiN",
+    "NiNBlock",
+    "NiNConfig",
+    "Summary",
+    "create_model",
+    "from_notebook",
+    "list_models",
+    "model_entry",
+    "summarize",
+    "to_notebook",
+]

@@ -1,0 +1,117 @@
+"""Network in Network: NiN blocks, pooling between them, one class map per class, and their means as logits."""
+
+import dataclasses
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from .block import NiNBlock
+from .config import NiNConfig
+
+
+class NiN(nn.Module):
+    """A Network in Network of the given configuration.
+
+    Input: pictures `(n, in_channels, h, w)`, float, preprocessed; any `h` and `w` of at least `config.min_image_size`.
+    Output: logits `(n, num_classes)`.
+
+    The three parts are `body` (blocks, pooling, dropout), `class_block` (the last block, ending in one class map per class)
+    and `head` (global average pooling: the mean of each class map is that class's logit). The methods keep timm's contract
+    for image models: `forward_features`, `forward_head`, `reset_classifier`, `num_features`.
+
+    Source: Lin, Chen, Yan, "Network In Network" (arXiv 1312.4400).
+    """
+
+    def __init__(self, config: NiNConfig) -> None:
+        super().__init__()
+        self.config = config
+        layers: list[nn.Module] = []
+        channels = config.in_channels
+        pool = nn.MaxPool2d if config.pool == "max" else nn.AvgPool2d
+        drop = nn.Dropout if config.dropout_kind == "element" else nn.Dropout2d
+        for index, block in enumerate(config.blocks):
+            layers.append(
+                NiNBlock(
+                    channels,
+                    block.widths(config.mlp_layers),
+                    block.kernel_size,
+                    block.stride,
+                    block.padding,
+                    mlp_kernel_size=config.mlp_kernel_size,
+                    batch_norm=config.batch_norm,
+                )
+            )
+            if block.pool:
+                layers.append(pool(kernel_size=3, stride=2, ceil_mode=config.pool_rounding == "ceil"))
+            if config.dropout > 0 and (index == len(config.blocks) - 1 or (config.dropout_at == "every" and block.pool)):
+                layers.append(drop(config.dropout))
+            channels = block.channels[-1]
+        self.body = nn.Sequential(*layers)
+        self.num_features = channels
+        self._build_classifier()
+
+    def _build_classifier(self) -> None:
+        config, last = self.config, self.config.class_block
+        self.num_classes = config.num_classes
+        self.min_image_size = config.min_image_size
+        self.class_block = NiNBlock(
+            self.num_features,
+            last.widths(config.mlp_layers, config.num_classes),
+            last.kernel_size,
+            last.stride,
+            last.padding,
+            mlp_kernel_size=config.mlp_kernel_size,
+            batch_norm=config.batch_norm,
+            last_activation=config.class_map_relu,
+        )
+        if config.head == "gap":
+            self.head = nn.Sequential(nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten())
+        else:
+            side = config.map_size(config.image_size)
+            if side is None:
+                raise ValueError(_too_small(config.image_size, config.image_size, config.min_image_size))
+            self.head = nn.Sequential(nn.Flatten(), nn.Linear(config.num_classes * side * side, config.num_classes))
+
+    def forward(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
+        """Logits of a batch of preprocessed pictures."""
+        return self.forward_head(self.forward_features(pictures))
+
+    def forward_features(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f y x"]:
+        """What enters the last block: `num_features` channels, spatial.
+
+        Raises:
+            ValueError: the pictures have another number of channels than the network, or are too small for its layers.
+        """
+        channels, height, width = pictures.shape[1:]
+        if channels != self.config.in_channels:
+            raise ValueError(f"the pictures have {channels} channels; this network takes {self.config.in_channels}")
+        if min(height, width) < self.min_image_size:
+            raise ValueError(_too_small(height, width, self.min_image_size))
+        return self.body(pictures)
+
+    def class_maps(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:
+        """One map per class. With global average pooling `class_maps(x).mean((2, 3))` are the logits, exactly."""
+        return self.class_block(self.forward_features(pictures))
+
+    def forward_head(self, features: Float[Tensor, "n f y x"], pre_logits: bool = False) -> Float[Tensor, "n k"] | Float[Tensor, "n f"]:
+        """From the body's features to logits; with `pre_logits`, the features' means `(n, num_features)` for use elsewhere."""
+        return features.mean((2, 3)) if pre_logits else self.head(self.class_block(features))
+
+    def get_classifier(self) -> nn.Module:
+        """The part that depends on the classes: the last block."""
+        return self.class_block
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Replace the last block by a fresh one for `num_classes` classes, on the same device and in the same dtype."""
+        like = next(self.parameters())
+        self.config = dataclasses.replace(self.config, num_classes=num_classes)
+        self._build_classifier()
+        self.class_block.to(like.device, like.dtype)
+        self.head.to(like.device, like.dtype)
+
+
+def _too_small(height: int, width: int, least: int) -> str:
+    return (
+        f"a picture of {height}x{width} pixels is too small for this network: its layers leave nothing of it; "
+        f"the smallest is {least}x{least}"
+    )

@@ -1,0 +1,149 @@
+"""The networks by name: six as published, three of our own."""
+
+import dataclasses
+import difflib
+from typing import Any
+
+from .config import BlockConfig, ClassBlockConfig, NiNConfig
+from .nin import NiN
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """A named network: its configuration and where it comes from."""
+
+    name: str
+    """As `create_model` and `nin` take it."""
+    config: NiNConfig
+    """The network as published, or as measured best."""
+    source: str
+    """Who published it, and where."""
+
+
+def _authors(first: tuple[int, ...], second: tuple[int, ...], third: ClassBlockConfig, **fields: Any) -> NiNConfig:
+    """The shape shared by the authors' CIFAR, SVHN and MNIST networks; dropout follows each of the two poolings."""
+    return NiNConfig(
+        blocks=(
+            BlockConfig(channels=first, kernel_size=5, padding=2),
+            BlockConfig(channels=second, kernel_size=5, padding=2),
+        ),
+        class_block=third,
+        dropout_at="every",
+        pool_rounding="ceil",
+        **fields,
+    )
+
+
+def _alexnet_like(class_block: ClassBlockConfig, **fields: Any) -> NiNConfig:
+    """AlexNet's kernels and widths as NiN blocks: the authors' ImageNet network, which the notebooks follow."""
+    return NiNConfig(
+        blocks=(
+            BlockConfig(channels=(96, 96, 96), kernel_size=11, stride=4),
+            BlockConfig(channels=(256, 256, 256), kernel_size=5, padding=2),
+            BlockConfig(channels=(384, 384, 384), kernel_size=3, padding=1),
+        ),
+        class_block=class_block,
+        image_size=224,
+        **fields,
+    )
+
+
+def _authors_cifar(num_classes: int) -> NiNConfig:
+    return _authors(
+        (192, 160, 96),
+        (192, 192, 192),
+        ClassBlockConfig(hidden=(192, 192)),
+        in_channels=3,
+        num_classes=num_classes,
+        image_size=32,
+    )
+
+
+_ENTRIES = (
+    ModelEntry(
+        name="nin_d2l",
+        config=_alexnet_like(ClassBlockConfig(), in_channels=1, num_classes=10),
+        source="Dive into Deep Learning, section 8.3 (zh 7.3): the notebooks' network",
+    ),
+    ModelEntry(
+        name="nin_cifar10",
+        config=_authors_cifar(10),
+        source="Lin, Chen, Yan, arXiv 1312.4400; mavenlin/cuda-convnet, NIN/cifar-10_def",
+    ),
+    ModelEntry(
+        name="nin_cifar100",
+        config=_authors_cifar(100),
+        source="Lin, Chen, Yan, arXiv 1312.4400; mavenlin/cuda-convnet, NIN/cifar-100_def",
+    ),
+    ModelEntry(
+        name="nin_svhn",
+        config=_authors(
+            (128, 96, 64),
+            (320, 256, 128),
+            ClassBlockConfig(hidden=(384, 256), kernel_size=5, padding=2),
+            in_channels=3,
+            num_classes=10,
+            image_size=32,
+        ),
+        source="Lin, Chen, Yan, arXiv 1312.4400; mavenlin/cuda-convnet, NIN/svhn_def",
+    ),
+    ModelEntry(
+        name="nin_mnist",
+        config=_authors(
+            (96, 64, 48),
+            (128, 96, 48),
+            ClassBlockConfig(hidden=(128, 96), kernel_size=5, padding=2),
+            in_channels=1,
+            num_classes=10,
+            image_size=28,
+        ),
+        source="Lin, Chen, Yan, arXiv 1312.4400; mavenlin/cuda-convnet, NIN/mnist_def",
+    ),
+    ModelEntry(
+        name="nin_imagenet",
+        config=_alexnet_like(ClassBlockConfig(hidden=(1024, 1024)), in_channels=3, num_classes=1000, pool_rounding="ceil"),
+        source="the authors' ImageNet network, Caffe model zoo (gist mavenlin/d802a5849de39225bcc6); chainer examples/imagenet/nin.py",
+    ),
+)
+
+_BY_NAME = {entry.name: entry for entry in _ENTRIES}
+
+
+def list_models() -> tuple[str, ...]:
+    """Names that `create_model` takes, published networks first."""
+    return tuple(_BY_NAME)
+
+
+def model_entry(name: str) -> ModelEntry:
+    """The entry of a named network.
+
+    Raises:
+        ValueError: no network has that name; the message lists the nearest ones.
+    """
+    if name not in _BY_NAME:
+        near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ValueError(f"no network is named {name!r}; {hint}the networks: {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]
+
+
+def create_model(name: str, **changes: Any) -> NiN:
+    """Build a named network with fresh weights.
+
+    Args:
+        name: one of `list_models()`.
+        **changes: fields of `NiNConfig` to change, such as `in_channels`, `num_classes`, `mlp_layers`, `class_map_relu`.
+
+    Returns:
+        The network, in training mode, float32, on the default device.
+
+    Raises:
+        ValueError: the name or a field is unknown, or a value is out of range.
+    """
+    config = model_entry(name).config
+    fields = [field.name for field in dataclasses.fields(config)]
+    for field in changes:
+        if field not in fields:
+            near = difflib.get_close_matches(field, fields, n=1)
+            raise ValueError(f"a NiN has no field {field!r};{f' did you mean {near[0]}?' if near else ''} its fields: {', '.join(fields)}")
+    return NiN(dataclasses.replace(config, **changes))

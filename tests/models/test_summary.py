@@ -1,0 +1,72 @@
+"""The layer table agrees with PyTorch's own counters."""
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from torchnin.models import create_model, list_models, summarize
+
+
+@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("head", ["gap", "fc"])
+def test_multiply_adds_agree_with_flop_counter(name: str, head: str) -> None:
+    network = create_model(name, head=head)
+    config = network.config
+    shape = (2, config.in_channels, config.image_size, config.image_size)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        create_model(name, head=head)(torch.zeros(shape))
+    assert counter.get_total_flops() == 2 * summarize(network, shape).num_macs
+
+
+def test_receptive_field_is_what_the_gradient_reaches() -> None:
+    network = create_model("nin_mnist", pool="avg").eval()  # average pooling lets every pixel of the field through
+    for parameter in network.parameters():
+        torch.nn.init.constant_(parameter, 0.01)
+    rows = summarize(network, (1, 1, 96, 96)).rows
+    row = [row for row in rows if row.receptive_field][-1]
+    pictures = torch.ones(1, 1, 96, 96, requires_grad=True)
+    maps = network.class_maps(pictures)
+    middle = maps.shape[2] // 2
+    maps[0, 0, middle, middle].backward()
+    touched = pictures.grad[0, 0].nonzero()
+    assert (touched.max(0).values - touched.min(0).values + 1).tolist() == [row.receptive_field] * 2
+    assert row.stride == 4
+
+
+def test_training_memory_is_what_autograd_keeps() -> None:
+    network = create_model("nin_mnist")
+    pictures = torch.rand(4, 1, 28, 28)
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(pictures)
+    for tensor in (*network.parameters(), pictures):
+        kept.pop(tensor.untyped_storage().data_ptr(), None)
+    table = summarize(network, (4, 1, 28, 28))
+    assert table.activation_bytes == sum(storage.nbytes() for storage in kept.values())
+    assert table.train_bytes > table.predict_bytes > 4 * table.num_parameters
+
+
+def test_table_prints_totals_and_is_json() -> None:
+    network = create_model("nin_d2l")
+    table = summarize(network, (1, 1, 224, 224))
+    text = str(table)
+    assert "1,992,166" in text
+    assert "762,297,352" in text
+    assert "1,96,54,54" in text
+    document = json.loads(table.to_json())
+    assert document["num_macs"] == 762_297_352
+    assert document["rows"][0]["output_shape"] == [1, 96, 54, 54]
+    assert network.training
+    assert next(network.parameters()).device.type == "cpu"
+
+
+def test_impossible_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="four positive numbers"):
+        summarize(create_model("nin_d2l"), (0, 1, 224, 224))

@@ -1,0 +1,259 @@
+"""From one picture, in whatever form it comes, to unsigned bytes; and the one resize rule."""
+
+import io
+import os
+import threading
+import warnings
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from torchnin.data.errors import DataError
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
+"""The file names that count as pictures in a folder, in lower case."""
+
+MAX_PIXELS = 64_000_000
+"""The largest picture that is decoded, height times width; a larger one is refused before its pixels are read."""
+
+# Only these decoders see a file, whatever its name says: others that Pillow has would start programs (EPS) or are never met as photos.
+_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# EXIF tag 0x0112; values 5 to 8 swap height and width.
+_ORIENTATION_TAG = 0x0112
+_ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, 0 to 255"
+
+PictureSource = str | os.PathLike[str] | bytes | bytearray | Image.Image | np.ndarray | Tensor
+"""What counts as a picture: a path, the bytes of a file, a PIL image, an array or a tensor."""
+
+
+def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
+    """Decode one picture to uint8 of shape (C, H, W), 0 to 255, with `channels` 1 (grey) or 3 (red, green, blue).
+
+    Alpha is composited over white, 16-bit grey is scaled by 1/257, EXIF rotation is applied, of an animation the first frame is taken;
+    grey becomes colour by repetition, colour becomes grey by ITU-R 601 luma (299 R + 587 G + 114 B over 1000). Arrays and tensors are
+    uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; where both readings fit, as in (3, H, 3), (H, W, C) wins.
+
+    Raises DataError with the path and the reason where a file does not decode or has more than MAX_PIXELS pixels, ValueError where the
+    call is wrong.
+    """
+    if channels not in (1, 3):
+        raise ValueError(
+            f"channels: expected 1 (grey) or 3 (colour), found {channels!r}. Pictures of other channel counts cannot be decoded from files."
+        )
+    if isinstance(source, Tensor):
+        source = source.detach().cpu().numpy()
+    if isinstance(source, np.ndarray):
+        return _to_channels(_from_array(source), channels)
+    with _QUIET:
+        return decode_quietly(source, channels)
+
+
+def decode_quietly(source: PictureSource, channels: int) -> np.ndarray:
+    """decode_picture for a file, bytes or a PIL image, with Pillow's warnings as they are: for many pictures under `quiet_pillow()`."""
+    try:
+        if isinstance(source, Image.Image):
+            return _to_channels(_first_frame(source), channels)
+        with _open(source) as picture:
+            return _to_channels(_first_frame(picture), channels)
+    except DataError as error:
+        raise DataError(f"{_named(source)}: {error}") from error
+    # Fuzzed files make decoders raise almost anything; none of it may escape as anything but the one error that names the file.
+    except Exception as error:
+        raise DataError(f"{_named(source)}: {_reason(error)}") from error
+
+
+def measure_quietly(source: str | os.PathLike[str]) -> tuple[int, int, bool]:
+    """Height, width (after EXIF rotation) and whether it is grey, from the header alone. Raises DataError as decode_picture does."""
+    try:
+        with _open(source) as picture:
+            width, height = picture.size
+            if picture.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8):
+                width, height = height, width
+            return height, width, _is_grey(picture)
+    except DataError as error:
+        raise DataError(f"{_named(source)}: {error}") from error
+    except Exception as error:
+        raise DataError(f"{_named(source)}: {_reason(error)}") from error
+
+
+def resize_pixels(batch: Tensor, height: int, width: int) -> Tensor:
+    """Stretch a batch to exactly (height, width): bilinear, antialiased where it shrinks, as Pillow's BILINEAR does.
+
+    `batch` is uint8 or float of shape (N, C, h, w), 0 to 255; the result is float32 of shape (N, C, height, width), 0 to 255, not rounded.
+    The aspect ratio is not kept, so nothing is cut off. A batch of that size already comes back as float32, otherwise untouched.
+    """
+    pixels = batch.to(torch.float32)
+    if tuple(pixels.shape[-2:]) == (height, width):
+        return pixels
+    return F.interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def resize_bytes(images: np.ndarray, height: int, width: int) -> np.ndarray:
+    """resize_pixels for uint8 arrays of shape (N, C, h, w), rounded to uint8; in pieces, so that floats never fill the memory."""
+    if images.shape[2:] == (height, width):
+        return images
+    result = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
+    area = images.shape[1] * max(images.shape[2] * images.shape[3], height * width)
+    rows = max(1, (1 << 24) // area)
+    for start in range(0, len(images), rows):
+        piece = torch.from_numpy(np.ascontiguousarray(images[start : start + rows]))
+        result[start : start + rows] = resize_pixels(piece, height, width).round_().clamp_(0, 255).to(torch.uint8).numpy()
+    return result
+
+
+def convert_channels(images: np.ndarray, channels: int) -> np.ndarray:
+    """Bring uint8 pictures of shape (..., C, H, W) to `channels` by decode_picture's rule: repetition, or ITU-R 601 luma.
+
+    Raises ValueError where neither applies.
+    """
+    found = images.shape[-3]
+    if found == channels:
+        return images
+    if found == 1 and channels == 3:
+        return np.repeat(images, 3, axis=-3)
+    if found == 3 and channels == 1:
+        # Pillow's fixed-point luma, so that arrays and files of the same picture agree to the bit.
+        red, green, blue = (images[..., index : index + 1, :, :].astype(np.uint32) for index in range(3))
+        return ((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16).astype(np.uint8)
+    raise ValueError(
+        f"channels: expected 1 or 3 for pictures of {found} channels, found {channels!r}. "
+        "Only grey and colour are converted into each other."
+    )
+
+
+class _QuietPillow:
+    """Silences Pillow's warnings about metadata and large pictures while any thread is inside.
+
+    The list of warning filters belongs to the process: the first one in changes it and the last one out puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved: warnings.catch_warnings[None] | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module="PIL")
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            self._inside += 1
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._saved is not None:
+                self._saved.__exit__(None, None, None)
+                self._saved = None
+
+
+_QUIET = _QuietPillow()
+
+
+def quiet_pillow() -> _QuietPillow:
+    """A context in which Pillow's warnings stay quiet, in every thread: what matters of them is raised as DataError."""
+    return _QUIET
+
+
+def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
+    if isinstance(source, bytes | bytearray):
+        if not source:
+            raise DataError("expected a picture, found 0 bytes.")
+        picture = Image.open(io.BytesIO(source), formats=_FORMATS)
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise DataError(
+                "expected a picture, found a folder or a special file." if path.exists() else "expected a picture, found no such file."
+            )
+        if path.stat().st_size == 0:
+            raise DataError("expected a picture, found 0 bytes.")
+        picture = Image.open(path, formats=_FORMATS)
+    _check_size(picture.size)
+    return picture
+
+
+def _check_size(size: tuple[int, int]) -> None:
+    if size[0] * size[1] > MAX_PIXELS:
+        raise DataError(
+            f"expected at most {MAX_PIXELS:,} pixels, found {size[0] * size[1]:,} ({size[0]} x {size[1]}). Shrink the picture first."
+        )
+
+
+def _first_frame(picture: Image.Image) -> np.ndarray:
+    """The upright first frame as uint8 (H, W) or (H, W, 3)."""
+    _check_size(picture.size)
+    picture = ImageOps.exif_transpose(picture)
+    mode = picture.mode
+    if mode.startswith("I"):
+        return _from_integers(np.asarray(picture))
+    if mode == "F":
+        raise DataError("expected whole-number pixels, found floating-point ones (mode F). Save the picture with 8 or 16 bits.")
+    grey = _is_grey(picture)
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("L" if grey else "RGB"))
+
+
+def _from_integers(values: np.ndarray) -> np.ndarray:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise DataError(f"expected 16-bit grey values (0 to 65535), found {low} to {high}. Save the picture with 8 or 16 bits.")
+    # 65535 / 257 is 255 exactly; adding half of 257 rounds to the nearest level.
+    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _is_grey(picture: Image.Image) -> bool:
+    if picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I"):
+        return True
+    if picture.mode in ("P", "PA"):
+        palette = np.array(picture.getpalette("RGB") or [0], dtype=np.uint8)
+        return len(palette) % 3 == 0 and bool((palette.reshape(-1, 3) == palette.reshape(-1, 3)[:, :1]).all())
+    return False
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
+        hint = " Multiply pixels in 0..1 by 255, round, and convert to uint8." if array.dtype.kind == "f" else ""
+        raise ValueError(f"picture: expected an array of {_ACCEPTED_ARRAYS}, found dtype {array.dtype} and shape {array.shape}.{hint}")
+    if array.ndim == 2:
+        return array
+    if array.shape[2] not in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array.shape[2] == 1:
+        return array[:, :, 0]
+    if array.shape[2] == 3:
+        return array
+    if array.shape[2] == 4:
+        return _first_frame(Image.fromarray(np.ascontiguousarray(array)))
+    raise ValueError(f"picture: expected an array of {_ACCEPTED_ARRAYS}, found shape {array.transpose(2, 0, 1).shape}.")
+
+
+def _to_channels(picture: np.ndarray, channels: int) -> np.ndarray:
+    planes = picture[None] if picture.ndim == 2 else picture.transpose(2, 0, 1)
+    return np.array(convert_channels(planes, channels), dtype=np.uint8, order="C")
+
+
+def _named(source: object) -> str:
+    if isinstance(source, str | os.PathLike):
+        return os.fspath(source)
+    if isinstance(source, Image.Image):
+        return getattr(source, "filename", "") or "picture"
+    return "picture"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "expected a picture (JPEG, PNG, BMP, GIF, WebP, TIFF, PPM), found a file of another kind or a broken header."
+    if isinstance(error, Image.DecompressionBombError):
+        return f"expected at most {MAX_PIXELS:,} pixels, found far more. Shrink the picture first."
+    return f"expected a picture that decodes, found a broken or truncated one ({type(error).__name__}: {error})."

@@ -1,19 +1,17 @@
 """The datasets that have a name: what they are, where they lie, how their files are known to be the right ones."""
 
-import os
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from torchnin.data.integrity import Digest
+from torchnin.data.errors import broken_file
+from torchnin.data.integrity import Digest, read_bounded
 from torchnin.data.readers.idx import FILE_STEMS
 
-SYSTEM_FOLDER = Path("/usr/share/datasets")
-"""Where Debian and Ubuntu put data packages such as dataset-fashion-mnist."""
-SAMPLE_FOLDER = Path(__file__).parent / "sample"
-"""The sample of Fashion-MNIST inside the package."""
-INSIDE_PACKAGE = "inside the package"
+MAX_FILE_BYTES = 200_000_000
+"""No file of a named dataset is larger than this after decompression."""
 
 LayoutKind = Literal["idx", "cifar-pickle", "cifar-binary"]
 
@@ -24,10 +22,15 @@ class DataFile:
 
     name: str
     """Its published name, without .gz."""
-    max_bytes: int
-    """Nothing is read beyond this size."""
+    size: int | None
+    """Its bytes; None where they are not known for certain, and MAX_FILE_BYTES is the bound."""
     digest: Digest | None = None
     """The checksum of the decompressed bytes; None where the publisher gives none and the size alone is checked."""
+
+    @property
+    def max_bytes(self) -> int:
+        """Nothing is read beyond this size."""
+        return MAX_FILE_BYTES if self.size is None else self.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,129 +86,10 @@ class NamedDataset:
     """The next step where it can neither be found nor downloaded."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Location:
-    """Where a dataset's files were found."""
-
-    dataset: NamedDataset
-    layout: Layout
-    folder: Path
-    paths: Mapping[str, Path]
-    """The path of each DataFile by its name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatasetStatus:
-    """A line of `nin datasets`."""
-
-    name: str
-    title: str
-    found: str | None
-    """The folder it would be read from, "inside the package", or None where it would be downloaded."""
-    licence: str
-    home: str
-    num_train: int
-    num_test: int
-    num_classes: int
-    picture_shape: tuple[int, int, int]
-    """(C, H, W)"""
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin."""
-    home = os.environ.get("TORCHNIN_HOME")
-    if home:
-        return Path(home).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "torchnin"
-
-
-def locate(dataset: NamedDataset, data_dir: Path | None = None) -> tuple[Location | None, tuple[str, ...]]:
-    """Look for a dataset's files: below `data_dir`, in the cache, in the system folder.
-
-    Returns the first complete set (None where there is none) and a sentence for each incomplete set in `data_dir` that was passed over.
-    """
-    if dataset.name == SAMPLE.name:
-        return _look_into(dataset, SAMPLE_FOLDER)[0], ()
-    notes: list[str] = []
-    if data_dir is not None:
-        found, notes = _look_into(dataset, data_dir)
-        if found:
-            return found, ()
-    for root in (cache_folder() / "data" / dataset.name, SYSTEM_FOLDER / dataset.name):
-        found, _ = _look_into(dataset, root)
-        if found:
-            return found, tuple(notes)
-    return None, tuple(notes)
-
-
-def find_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[DatasetStatus]:
-    """Each named dataset with where it was found, judged by its files' names alone: nothing is read, checked or downloaded."""
-    statuses = []
-    for dataset in CATALOG.values():
-        location, _ = locate(dataset, None if data_dir is None else Path(data_dir))
-        found = None if location is None else INSIDE_PACKAGE if dataset.name == SAMPLE.name else str(location.folder)
-        statuses.append(
-            DatasetStatus(
-                name=dataset.name,
-                title=dataset.title,
-                found=found,
-                licence=dataset.licence,
-                home=dataset.home,
-                num_train=dataset.num_train,
-                num_test=dataset.num_test,
-                num_classes=len(dataset.class_names),
-                picture_shape=dataset.picture_shape,
-            )
-        )
-    return statuses
-
-
-def known_file(sha256: str) -> str | None:
-    """Which file of which named dataset has this SHA-256, as words for a message; None where no one does."""
-    for dataset in CATALOG.values():
-        for layout in dataset.layouts:
-            for file in layout.files:
-                if file.digest and file.digest.value == sha256:
-                    return f"{file.name} of {dataset.name}"
-    return None
-
-
-def dataset_of_files(sha256s: set[str]) -> NamedDataset | None:
-    """The named dataset whose files, all of them, have these SHA-256; None where there is no such one."""
-    for dataset in CATALOG.values():
-        for layout in dataset.layouts:
-            if {file.digest.value for file in layout.files if file.digest} == sha256s:
-                return dataset
-    return None
-
-
-def _look_into(dataset: NamedDataset, root: Path) -> tuple[Location | None, list[str]]:
-    notes = []
-    for layout in dataset.layouts:
-        for folder in dict.fromkeys(root / name for name in (dataset.name, *layout.folders)):
-            paths = {file.name: path for file in layout.files if (path := _find_file(folder, file.name)) is not None}
-            if len(paths) == len(layout.files):
-                return Location(dataset=dataset, layout=layout, folder=folder, paths=paths), []
-            # One batch alone may belong to anything; say something only where the folder's own name shows that this dataset was meant.
-            if paths and folder != root:
-                missing = next(file.name for file in layout.files if file.name not in paths)
-                notes.append(
-                    f"{folder} was passed over: it has {len(paths)} of the {len(layout.files)} files of {dataset.name}; {missing} is missing."
-                )
-    return None, notes
-
-
-def _find_file(folder: Path, name: str) -> Path | None:
-    # The original site wrote train-images.idx3-ubyte inside its archives, and some unpackers keep that name.
-    dotted = name.replace("-idx", ".idx")
-    return next((path for path in (folder / name, folder / dotted, folder / f"{name}.gz", folder / f"{dotted}.gz") if path.is_file()), None)
-
-
 def _idx_layout(num_train: int, num_test: int, pixels: int, sha256s: tuple[str, str, str, str], folders: tuple[str, ...]) -> Layout:
     sizes = (16 + num_train * pixels, 8 + num_train, 16 + num_test * pixels, 8 + num_test)
     files = tuple(
-        DataFile(name=stem, max_bytes=size, digest=Digest(algorithm="sha256", value=value))
+        DataFile(name=stem, size=size, digest=Digest(algorithm="sha256", value=value))
         for stem, size, value in zip((*FILE_STEMS["train"], *FILE_STEMS["test"]), sizes, sha256s, strict=True)
     )
     return Layout(kind="idx", train=files[:2], test=files[2:], folders=folders)
@@ -218,11 +102,8 @@ def _idx_downloads(homes: tuple[str, ...], sizes: tuple[int, int, int, int]) -> 
     )
 
 
-def _cifar_files(files: Mapping[str, tuple[str, str] | None], max_bytes: int) -> tuple[DataFile, ...]:
-    return tuple(
-        DataFile(name=name, max_bytes=max_bytes, digest=None if digest is None else Digest(algorithm=digest[0], value=digest[1]))
-        for name, digest in files.items()
-    )
+def _cifar_10_pickles(files: Mapping[str, tuple[int, str]]) -> tuple[DataFile, ...]:
+    return tuple(DataFile(name=name, size=size, digest=Digest(algorithm="sha256", value=sha256)) for name, (size, sha256) in files.items())
 
 
 _FASHION_CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -230,13 +111,15 @@ _CIFAR_10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "fr
 _CIFAR_100_CLASSES = tuple(
     """
     apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle caterpillar
-    cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo
-    keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree
-    pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail
-    snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
-    wolf woman worm
+    cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl
+    hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom
+    oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray road
+    rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank
+    telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
     """.split()  # noqa: SIM905 - a hundred quoted names are harder to read
 )
+_CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_CIFAR_LICENCE = "none stated by its authors; cite Krizhevsky 2009"
 _FASHION_HOME = "https://github.com/zalandoresearch/fashion-mnist"
 
 FASHION_MNIST = NamedDataset(
@@ -325,8 +208,8 @@ MNIST = NamedDataset(
 CIFAR_10 = NamedDataset(
     name="cifar-10",
     title="CIFAR-10: small colour photos of animals and vehicles",
-    licence="none stated by its authors; cite Krizhevsky 2009",
-    home="https://www.cs.toronto.edu/~kriz/cifar.html",
+    licence=_CIFAR_LICENCE,
+    home=_CIFAR_HOME,
     class_names=_CIFAR_10_CLASSES,
     num_train=50_000,
     num_test=10_000,
@@ -334,24 +217,23 @@ CIFAR_10 = NamedDataset(
     layouts=(
         Layout(
             kind="cifar-pickle",
-            train=_cifar_files(
+            train=_cifar_10_pickles(
                 {
-                    "data_batch_1": ("sha256", "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
-                    "data_batch_2": ("sha256", "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8"),
-                    "data_batch_3": ("sha256", "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9"),
-                    "data_batch_4": ("sha256", "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b"),
-                    "data_batch_5": ("sha256", "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154"),
-                },
-                31_100_000,
+                    "data_batch_1": (31_035_704, "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
+                    "data_batch_2": (31_035_320, "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8"),
+                    "data_batch_3": (31_035_999, "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9"),
+                    "data_batch_4": (31_035_696, "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b"),
+                    "data_batch_5": (31_035_623, "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154"),
+                }
             ),
-            test=_cifar_files({"test_batch": ("sha256", "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831")}, 31_100_000),
+            test=_cifar_10_pickles({"test_batch": (31_035_526, "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831")}),
             folders=("cifar-10-batches-py", "cifar10", ""),
         ),
-        # The publisher gives no checksum of the members of the binary archive: their exact size is what can be checked.
+        # No checksum is published for the members of the binary archives: their exact size is what can be checked.
         Layout(
             kind="cifar-binary",
-            train=_cifar_files({f"data_batch_{number}.bin": None for number in range(1, 6)}, 30_730_000),
-            test=_cifar_files({"test_batch.bin": None}, 30_730_000),
+            train=tuple(DataFile(name=f"data_batch_{number}.bin", size=30_730_000) for number in range(1, 6)),
+            test=(DataFile(name="test_batch.bin", size=30_730_000),),
             folders=("cifar-10-batches-bin", "cifar10", ""),
         ),
     ),
@@ -365,8 +247,8 @@ CIFAR_10 = NamedDataset(
 CIFAR_100 = NamedDataset(
     name="cifar-100",
     title="CIFAR-100: small colour photos of a hundred kinds of things",
-    licence="none stated by its authors; cite Krizhevsky 2009",
-    home="https://www.cs.toronto.edu/~kriz/cifar.html",
+    licence=_CIFAR_LICENCE,
+    home=_CIFAR_HOME,
     class_names=_CIFAR_100_CLASSES,
     num_train=50_000,
     num_test=10_000,
@@ -375,14 +257,14 @@ CIFAR_100 = NamedDataset(
         # MD5 is what is published for these members.
         Layout(
             kind="cifar-pickle",
-            train=_cifar_files({"train": ("md5", "16019d7e3df5f24257cddd939b257f8d")}, 160_000_000),
-            test=_cifar_files({"test": ("md5", "f0ef6b0ae62326f3e7ffdfab6717acfc")}, 35_000_000),
+            train=(DataFile(name="train", size=None, digest=Digest(algorithm="md5", value="16019d7e3df5f24257cddd939b257f8d")),),
+            test=(DataFile(name="test", size=None, digest=Digest(algorithm="md5", value="f0ef6b0ae62326f3e7ffdfab6717acfc")),),
             folders=("cifar-100-python", "cifar100", ""),
         ),
         Layout(
             kind="cifar-binary",
-            train=_cifar_files({"train.bin": None}, 153_700_000),
-            test=_cifar_files({"test.bin": None}, 30_740_000),
+            train=(DataFile(name="train.bin", size=153_700_000),),
+            test=(DataFile(name="test.bin", size=30_740_000),),
             folders=("cifar-100-binary", "cifar100", ""),
         ),
     ),
@@ -395,3 +277,48 @@ CIFAR_100 = NamedDataset(
 
 CATALOG: Mapping[str, NamedDataset] = {dataset.name: dataset for dataset in (FASHION_MNIST, SAMPLE, MNIST, CIFAR_10, CIFAR_100)}
 """Every named dataset, by name."""
+
+
+def read_checked(dataset: NamedDataset, file: DataFile, path: Path) -> tuple[bytes, str]:
+    """The decompressed bytes of one of a dataset's files, with their SHA-256 in hex.
+
+    Raises DataError, naming what was expected and found, where size or checksum are not those that were published.
+    """
+    data = read_bounded(path, file.max_bytes)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if file.digest is not None and not file.digest.matches(data, sha256):
+        known = next(
+            (f"{other.name} of {owner.name}" for owner, other in _all_files() if other.digest and other.digest.value == sha256), None
+        )
+        if known:
+            expected, found = f"{file.name} of {dataset.name}", known
+        elif file.size is not None and len(data) != file.size:
+            expected, found = f"{file.size:,} bytes", f"{len(data):,}"
+        else:
+            expected, found = f"{file.digest.algorithm} {file.digest.value}", file.digest.of(data)
+        raise broken_file(
+            path, expected=expected, found=found, next_step=f"Remove the file or put the right one there. {dataset.how_to_get}"
+        )
+    if file.size is not None and len(data) != file.size:
+        raise broken_file(
+            path, expected=f"{file.size:,} bytes", found=f"{len(data):,}", next_step="Remove the file or put the right one there."
+        )
+    return data, sha256
+
+
+def _all_files() -> Iterator[tuple[NamedDataset, DataFile]]:
+    for dataset in CATALOG.values():
+        for layout in dataset.layouts:
+            for file in layout.files:
+                yield dataset, file
+
+
+def dataset_of_files(contents: Mapping[str, bytes], sha256s: Mapping[str, str]) -> NamedDataset | None:
+    """The named dataset whose published files are exactly these, by name and checksum; None where there is no such one."""
+    for dataset in CATALOG.values():
+        for layout in dataset.layouts:
+            if {file.name for file in layout.files} == contents.keys() and all(
+                file.digest is not None and file.digest.matches(contents[file.name], sha256s[file.name]) for file in layout.files
+            ):
+                return dataset
+    return None

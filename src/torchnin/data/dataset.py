@@ -79,9 +79,9 @@ class ImageDataset:
         digest = hashlib.sha256(repr(self.images.shape).encode())
         rows = max(1, _HASH_CHUNK_BYTES // max(1, self.images[:1].nbytes))
         for start in range(0, len(self), rows):
-            digest.update(np.ascontiguousarray(self.images[start : start + rows]))
+            digest.update(np.ascontiguousarray(self.images[start : start + rows]).data)
         # Little-endian, so that the same data has the same checksum on every machine.
-        digest.update(np.ascontiguousarray(self.labels, dtype="<i8"))
+        digest.update(np.ascontiguousarray(self.labels, dtype="<i8").data)
         digest.update(repr(self.class_names).encode())
         return digest.hexdigest()
 
@@ -165,7 +165,8 @@ class DatasetSplits:
             if dataset.images.shape[1:] != self.train.images.shape[1:]:
                 raise DataError(
                     f"{self.name}: expected the same picture shape (C, H, W) in every split, found "
-                    f"{self.train.images.shape[1:]} in train and {dataset.images.shape[1:]} in {split}. Give image_size= and channels= to bring them to one."
+                    f"{self.train.images.shape[1:]} in train and {dataset.images.shape[1:]} in {split}. "
+                    "Give image_size= and channels= to bring them to one."
                 )
 
     @property

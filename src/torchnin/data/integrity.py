@@ -26,11 +26,13 @@ class Digest:
     value: str
     """Lower-case hex."""
 
-    def check(self, data: bytes | bytearray | memoryview, path: str | os.PathLike[str], *, next_step: str) -> None:
-        """Raise DataError where the bytes of `path` have another checksum."""
-        found = hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest()
-        if found != self.value:
-            raise broken_file(path, expected=f"{self.algorithm} {self.value}", found=f"{self.algorithm} {found}", next_step=next_step)
+    def of(self, data: bytes) -> str:
+        """What `data` has in place of it, as words for a message: algorithm and hex."""
+        return f"{self.algorithm} {hashlib.new(self.algorithm, data, usedforsecurity=False).hexdigest()}"
+
+    def matches(self, data: bytes, sha256: str) -> bool:
+        """Whether `data`, whose SHA-256 is known already, has this checksum."""
+        return self.value == sha256 if self.algorithm == "sha256" else self.of(data) == f"{self.algorithm} {self.value}"
 
 
 def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
@@ -95,8 +97,3 @@ def gunzip(data: bytes, max_bytes: int, path: str | os.PathLike[str]) -> bytes:
         while position < len(view) and view[position] == 0:
             position += 1
     return b"".join(pieces)
-
-
-def sha256_hex(data: bytes | bytearray | memoryview) -> str:
-    """SHA-256 of `data` in lower-case hex."""
-    return hashlib.sha256(data).hexdigest()

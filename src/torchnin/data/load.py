@@ -1,18 +1,27 @@
-"""load_dataset: from a name, a folder, a file or arrays to splits that a training can use."""
+"""load_dataset: from a name, a folder, a file or arrays to the splits that a training uses."""
 
 import difflib
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from torchnin.data.catalog import CATALOG, FASHION_MNIST, INSIDE_PACKAGE, SAMPLE, DataFile, Location, NamedDataset, known_file, locate
-from torchnin.data.dataset import DatasetSplits, ImageDataset
-from torchnin.data.errors import DataError, broken_file
-from torchnin.data.integrity import read_bounded, sha256_hex
-from torchnin.data.readers.idx import parse_idx
+from torchnin.data.catalog import CATALOG, FASHION_MNIST, MAX_FILE_BYTES, SAMPLE, DataFile, NamedDataset, dataset_of_files, read_checked
+from torchnin.data.dataset import DatasetSplits, ImageDataset, check_label_range
+from torchnin.data.download import fetch
+from torchnin.data.errors import DataError
+from torchnin.data.integrity import read_bounded
+from torchnin.data.locate import INSIDE_PACKAGE, Location, find_loose, locate
+from torchnin.data.pictures import convert_channels, resize_bytes
+from torchnin.data.readers.arrays import datasets_of_pairs, read_npz
+from torchnin.data.readers.cifar import parse_batch, parse_class_lines, parse_class_names, parse_records
+from torchnin.data.readers.folder import read_folder
+from torchnin.data.readers.idx import parse_idx, read_idx_bytes
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total (None where that is not known)."""
@@ -30,64 +39,224 @@ def load_dataset(
     test_fraction: float = 0.2,
     progress: Progress | None = None,
 ) -> DatasetSplits:
-    """Load pictures, labels and class names as splits."""
+    """Load pictures with labels and class names, as splits in memory.
+
+    `data` is a dataset's name (see find_datasets), a folder of pictures (train/ with val/, validation/ or test/, or class folders alone),
+    a folder with files of MNIST's or CIFAR's format, an .npz file, or arrays or tensors: ((x_train, y_train), (x_test, y_test)) or (x, y).
+    A name is looked for below `data_dir`, in the cache, in the system folder, and then downloaded unless `download` is False; where
+    fashion-mnist cannot be had, the sample inside the package comes back, and `name` and `notes` say so. `image_size` (pixels: one side, or
+    height and width) and `channels` (1 or 3) bring all pictures to one form; None keeps what is there, except that folders of mixed or
+    large sizes are brought to 64 x 64. Where there is no test split, a stratified share `test_fraction` is held out, fixed by `seed`.
+    `skip_broken` leaves out pictures in folders that do not decode. `progress` is called with what is being done, how much of it is done,
+    and the total, None where that is not known.
+
+    Raises ValueError where the call is wrong, FileNotFoundError where a path is missing, DataError where data is missing or broken.
+    """
+    size = _checked_size(image_size)
+    if channels not in (None, 1, 3):
+        raise ValueError(f"channels: expected 1 (grey), 3 (colour) or None (as the pictures are), found {channels!r}.")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction: expected a number between 0 and 1, both excluded, found {test_fraction!r}.")
+    if seed < 0:
+        raise ValueError(f"seed: expected a whole number of at least 0, found {seed!r}.")
     if isinstance(data, DatasetSplits):
-        return data
-    folder = None if data_dir is None else Path(data_dir)
+        return _brought_to(data, size, channels)
+    if isinstance(data, tuple):
+        splits = _splits_of(_datasets_of(data), name="arrays", source="arrays", seed=seed, test_fraction=test_fraction)
+        return _brought_to(splits, size, channels)
+    folder = None if data_dir is None else _existing_folder(Path(data_dir))
     if isinstance(data, str) and data in CATALOG:
-        return _fit(_load_named(CATALOG[data], folder, download=download, progress=progress), image_size, channels)
-    nearest = difflib.get_close_matches(str(data), CATALOG)
-    raise ValueError(f"data: expected a dataset's name ({', '.join(CATALOG)}) or a folder, found {data!r}. Nearest: {', '.join(nearest)}.")
+        return _brought_to(_load_named(CATALOG[data], folder, download=download, progress=progress), size, channels)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        loose = find_loose(path)
+        if loose is not None:
+            return _brought_to(_read_loose(loose), size, channels)
+        return read_folder(
+            path, image_size=size, channels=channels, seed=seed, skip_broken=skip_broken, test_fraction=test_fraction, progress=progress
+        )
+    if path.is_file() and path.suffix.lower() == ".npz":
+        splits = _splits_of(read_npz(path), name=path.name, source=str(path), seed=seed, test_fraction=test_fraction)
+        return _brought_to(splits, size, channels)
+    if path.is_file():
+        raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. Give the folder that holds it.")
+    if isinstance(data, str) and os.sep not in data:
+        raise ValueError(_unknown_name(data))
+    raise FileNotFoundError(f"data: expected a folder, an .npz file or a dataset's name ({', '.join(CATALOG)}), found nothing at {path}.")
 
 
 def _load_named(dataset: NamedDataset, data_dir: Path | None, *, download: bool, progress: Progress | None) -> DatasetSplits:
     location, notes = locate(dataset, data_dir)
-    if location is None:
-        if dataset is not FASHION_MNIST:
-            raise DataError(f"{dataset.name}: not found. {dataset.how_to_get}")
-        location, _ = locate(SAMPLE)
-        assert location is not None
-        notes += (f"fashion-mnist was not found. {dataset.how_to_get}",)
-    return _read(location, notes)
+    if location is not None:
+        return _read(location, notes)
+    if dataset is SAMPLE:
+        raise DataError(f"{dataset.name}: expected its files inside the package, found them missing. {dataset.how_to_get}")
+    why = "it may not be downloaded (download=False)"
+    if download:
+        try:
+            fetch(dataset, progress)
+        except DataError as error:
+            why = f"the download failed ({error})"
+        else:
+            location, notes = locate(dataset, data_dir)
+            if location is not None:
+                return _read(location, notes)
+            why = "the download is incomplete"
+    if dataset is not FASHION_MNIST:
+        raise DataError(f"{dataset.name}: expected its files on this machine or a download, found neither: {why}. {dataset.how_to_get}")
+    sample, _ = locate(SAMPLE)
+    if sample is None:
+        raise DataError(f"{dataset.name}: found neither it nor the sample inside the package: {why}. {dataset.how_to_get}")
+    note = f"This is the sample of {SAMPLE.num_train:,} training pictures, not all of fashion-mnist: {why}. {dataset.how_to_get}"
+    return _read(sample, (*notes, note))
 
 
 def _read(location: Location, notes: tuple[str, ...]) -> DatasetSplits:
+    """Read a named dataset: each file is read once, and the bytes that were checked are the ones that are parsed."""
     dataset, layout = location.dataset, location.layout
-    with ThreadPoolExecutor(4) as pool:
-        contents = list(pool.map(lambda file: _read_file(dataset, file, location.paths[file.name]), layout.files))
-    parsed = [
-        parse_idx(data, dimensions, location.paths[file.name])
-        for file, (data, _), dimensions in zip(layout.files, contents, (3, 1, 3, 1), strict=True)
-    ]
+
+    def read(file: DataFile) -> tuple[bytes, str]:
+        return read_checked(dataset, file, location.paths[file.name])
+
+    # Decompressing and hashing release the interpreter's lock, so the files of one dataset keep several cores busy.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        contents = dict(zip((file.name for file in layout.files), pool.map(read, layout.files), strict=True))
     train, test = (
-        ImageDataset(images[:, None], labels.astype(np.int64), dataset.class_names)
-        for images, labels in ((parsed[0], parsed[1]), (parsed[2], parsed[3]))
+        _parse(location, [(location.paths[file.name], contents[file.name][0]) for file in files], dataset.class_names)
+        for files in (layout.train, layout.test)
     )
+    if layout.kind == "cifar-binary":
+        notes += (f"{location.folder}: the size of these files was checked, but no checksum of the binary layout is published.",)
     return DatasetSplits(
         name=dataset.name,
         train=train,
         test=test,
         source=INSIDE_PACKAGE if dataset is SAMPLE else str(location.folder),
         notes=notes,
-        files={file.name: sha256 for file, (_, sha256) in zip(layout.files, contents, strict=True)},
+        files={name: sha256 for name, (_, sha256) in contents.items()},
     )
 
 
-def _read_file(dataset: NamedDataset, file: DataFile, path: Path) -> tuple[bytes, str]:
-    data = read_bounded(path, file.max_bytes)
-    sha256 = sha256_hex(data)
-    if file.digest is not None and (file.digest.algorithm != "sha256" or file.digest.value != sha256):
-        try:
-            file.digest.check(data, path, next_step=f"Remove it, and fetch it again from {dataset.home}.")
-        except DataError as error:
-            known = known_file(sha256)
-            raise (
-                error
-                if known is None
-                else broken_file(path, expected=f"{file.name} of {dataset.name}", found=known, next_step="Give another --data-dir.")
-            ) from error
-    return data, sha256
+def _parse(location: Location, files: list[tuple[Path, bytes]], class_names: tuple[str, ...] | None) -> ImageDataset:
+    """One split from the bytes of its files; without names, classes are called by their numbers."""
+    if location.layout.kind == "idx":
+        (images_path, image_bytes), (labels_path, label_data) = files
+        pixels, numbers = parse_idx(image_bytes, 3, images_path)[:, None], parse_idx(label_data, 1, labels_path).astype(np.int64)
+        parts = [(pixels, numbers)]
+        if len(pixels) != len(numbers):
+            raise DataError(f"{labels_path}: expected {len(pixels):,} labels, one a picture of {images_path.name}, found {len(numbers):,}.")
+    elif location.layout.kind == "cifar-pickle":
+        parts = [parse_batch(data, path) for path, data in files]
+    else:
+        label_bytes = 2 if len(location.dataset.class_names) == 100 else 1
+        parts = [parse_records(data, label_bytes, path) for path, data in files]
+    if class_names is None:
+        class_names = tuple(str(number) for number in range(1 + max(int(labels.max(initial=0)) for _, labels in parts)))
+    for (path, _), (_, labels) in zip(files[-len(parts) :], parts, strict=True):
+        check_label_range(labels, len(class_names), where=str(path))
+    if len(parts) == 1:
+        return ImageDataset(*parts[0], class_names)
+    return ImageDataset(np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts]), class_names)
 
 
-def _fit(splits: DatasetSplits, image_size: int | tuple[int, int] | None, channels: int | None) -> DatasetSplits:
-    return splits
+def _read_loose(location: Location) -> DatasetSplits:
+    """Read the files of MNIST's or CIFAR's format that someone's own folder holds: any number of pictures, any class names."""
+    layout, folder = location.layout, location.folder
+    contents = {}
+    for file in layout.files:
+        path = location.paths[file.name]
+        if layout.kind == "idx":
+            contents[file.name] = read_idx_bytes(path, 1 if "idx1" in file.name else 3)
+        else:
+            contents[file.name] = read_bounded(path, MAX_FILE_BYTES)
+    files = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    known = dataset_of_files(contents, files)
+    names, notes = (known.class_names, ()) if known else _names_beside(location)
+    train, test = (
+        _parse(location, [(location.paths[file.name], contents[file.name]) for file in split], names)
+        for split in (layout.train, layout.test)
+    )
+    if train.class_names != test.class_names:
+        # Named by their numbers, and one split goes further than the other.
+        names = max(train.class_names, test.class_names, key=len)
+        train, test = train.with_class_names(names), test.with_class_names(names)
+    name = known.name if known else folder.resolve().name
+    return DatasetSplits(name=name, train=train, test=test, source=str(folder), notes=notes, files=files)
+
+
+def _names_beside(location: Location) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Class names from the files that CIFAR puts beside its pictures, and what the user should know."""
+    readers = {
+        "batches.meta": parse_class_names,
+        "meta": parse_class_names,
+        "batches.meta.txt": parse_class_lines,
+        "fine_label_names.txt": parse_class_lines,
+    }
+    note = f"{location.folder}: these are not the published files of a dataset known by name, so no checksum was checked"
+    for name, reader in readers.items():
+        path = location.folder / name
+        if location.layout.kind != "idx" and path.is_file():
+            return reader(read_bounded(path, 1 << 20), path), (f"{note}.",)
+    return None, (f"{note}, and classes are called by their numbers.",)
+
+
+def _datasets_of(data: tuple[Any, ...]) -> dict[str, ImageDataset]:
+    if len(data) != 2:
+        accepted = "((x_train, y_train), (x_test, y_test)) or (x, y), arrays or tensors, or two ImageDatasets"
+        raise ValueError(f"data: expected {accepted}, found a tuple of {len(data)}.")
+    if all(isinstance(part, ImageDataset) for part in data):
+        return {"train": data[0], "test": data[1].with_class_names(data[0].class_names)}
+    if all(isinstance(part, tuple | list) and len(part) == 2 for part in data):
+        return datasets_of_pairs({"train": tuple(data[0]), "test": tuple(data[1])})
+    return datasets_of_pairs({"train": data})
+
+
+def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, seed: int, test_fraction: float) -> DatasetSplits:
+    """Splits of what there is: where no test pictures are given, the validation pictures serve, and else a share of train is held out."""
+    train, validation, test = datasets["train"], datasets.get("validation"), datasets.get("test")
+    notes: tuple[str, ...] = ()
+    if test is None and validation is not None:
+        test, validation = validation, None
+        notes = ("There is no test split: the validation pictures serve as the test pictures.",)
+    elif test is None:
+        total = len(train)
+        train, test = train.split(test_fraction, seed=seed)
+        share = f"{len(test):,} of {total:,} pictures, {test_fraction:.0%} of each class"
+        notes = (f"There is no test split: {share}, were held out for testing (seed {seed}).",)
+    return DatasetSplits(name=name, train=train, validation=validation, test=test, source=source, notes=notes)
+
+
+def _brought_to(splits: DatasetSplits, image_size: tuple[int, int] | None, channels: int | None) -> DatasetSplits:
+    if image_size is None and channels is None:
+        return splits
+
+    def bring(dataset: ImageDataset) -> ImageDataset:
+        images = convert_channels(dataset.images, channels or dataset.in_channels)
+        return ImageDataset(resize_bytes(images, *(image_size or dataset.image_size)), dataset.labels, dataset.class_names)
+
+    validation = None if splits.validation is None else bring(splits.validation)
+    return replace(splits, train=bring(splits.train), test=bring(splits.test), validation=validation)
+
+
+def _checked_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and (len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= 8192 for side in size)):
+        raise ValueError(f"image_size: expected pixels from 1 to 8192, one number or (height, width), found {image_size!r}.")
+    return size
+
+
+def _existing_folder(folder: Path) -> Path:
+    folder = folder.expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data_dir: expected a folder, found nothing at {folder}. Create it, or leave data_dir out.")
+    return folder
+
+
+def _unknown_name(name: str) -> str:
+    plain = {known.replace("-", ""): known for known in CATALOG}
+    near = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), plain, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(plain[match]) for match in near)}?" if near else ""
+    return (
+        f"data: expected a dataset's name ({', '.join(CATALOG)}), a folder of pictures or an .npz file, "
+        f"found {name!r}, and there is no folder of that name either.{hint}"
+    )

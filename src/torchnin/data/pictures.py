@@ -27,7 +27,9 @@ _FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _ORIENTATION_TAG = 0x0112
 _ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, 0 to 255"
 
-PictureSource = str | os.PathLike[str] | bytes | bytearray | Image.Image | np.ndarray | Tensor
+PictureFile = str | os.PathLike[str] | bytes | bytearray | Image.Image
+"""A picture that Pillow decodes: a path, the bytes of a file, a PIL image."""
+PictureSource = PictureFile | np.ndarray | Tensor
 """What counts as a picture: a path, the bytes of a file, a PIL image, an array or a tensor."""
 
 
@@ -53,7 +55,7 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
         return decode_quietly(source, channels)
 
 
-def decode_quietly(source: PictureSource, channels: int) -> np.ndarray:
+def decode_quietly(source: PictureFile, channels: int) -> np.ndarray:
     """decode_picture for a file, bytes or a PIL image, with Pillow's warnings as they are: for many pictures under `quiet_pillow()`."""
     try:
         if isinstance(source, Image.Image):
@@ -97,13 +99,14 @@ def resize_bytes(images: np.ndarray, height: int, width: int) -> np.ndarray:
     """resize_pixels for uint8 arrays of shape (N, C, h, w), rounded to uint8; in pieces, so that floats never fill the memory."""
     if images.shape[2:] == (height, width):
         return images
-    result = np.empty((*images.shape[:2], height, width), dtype=np.uint8)
-    area = images.shape[1] * max(images.shape[2] * images.shape[3], height * width)
-    rows = max(1, (1 << 24) // area)
-    for start in range(0, len(images), rows):
-        piece = torch.from_numpy(np.ascontiguousarray(images[start : start + rows]))
+    # Channels are resized independently, so planes are the finest pieces.
+    planes = images.reshape(-1, 1, *images.shape[2:])
+    result = np.empty((len(planes), 1, height, width), dtype=np.uint8)
+    rows = max(1, (1 << 24) // max(images.shape[2] * images.shape[3], height * width))
+    for start in range(0, len(planes), rows):
+        piece = torch.from_numpy(np.array(planes[start : start + rows]))
         result[start : start + rows] = resize_pixels(piece, height, width).round_().clamp_(0, 255).to(torch.uint8).numpy()
-    return result
+    return result.reshape(*images.shape[:2], height, width)
 
 
 def convert_channels(images: np.ndarray, channels: int) -> np.ndarray:

@@ -29,7 +29,12 @@ FILE_STEMS: Mapping[str, tuple[str, str]] = {
 
 
 def read_idx(path: str | os.PathLike[str], num_dimensions: int) -> np.ndarray:
-    """Read an IDX file of unsigned bytes, plain or gzip: uint8 with `num_dimensions` axes, writable.
+    """Read an IDX file of unsigned bytes, plain or gzip: uint8 with `num_dimensions` axes, writable. Raises DataError."""
+    return parse_idx(read_idx_bytes(path, num_dimensions), num_dimensions, path)
+
+
+def read_idx_bytes(path: str | os.PathLike[str], num_dimensions: int) -> bytes:
+    """The decompressed bytes of an IDX file with `num_dimensions` axes, header included.
 
     Never reads or decompresses more than the header declares. Raises DataError where header, declared size and actual size do not agree.
     """
@@ -40,23 +45,17 @@ def read_idx(path: str | os.PathLike[str], num_dimensions: int) -> np.ndarray:
     if declared > MAX_IDX_BYTES:
         found = f"a header that declares {declared:,} ({_times(dims)})"
         raise broken_file(path, expected=f"at most {MAX_IDX_BYTES:,} bytes", found=found, next_step="Fetch the file again.")
-    return parse_idx(read_bounded(path, declared), num_dimensions, path)
+    data = read_bounded(path, declared)
+    _check_size(data, dims, path)
+    return data
 
 
 def parse_idx(data: bytes, num_dimensions: int, path: str | os.PathLike[str]) -> np.ndarray:
     """The same from the decompressed bytes of a file; `path` is for the message."""
     dims = _parse_header(data[: 4 + 4 * num_dimensions], num_dimensions, path)
-    offset = 4 + 4 * num_dimensions
-    count = math.prod(dims)
-    if len(data) - offset != count:
-        raise broken_file(
-            path,
-            expected=f"{count:,} bytes of data ({_times(dims)}, as the header declares)",
-            found=f"{len(data) - offset:,}",
-            next_step="Fetch the file again.",
-        )
+    _check_size(data, dims, path)
     # A copy, because torch warns about tensors over read-only memory.
-    return np.frombuffer(data, dtype=np.uint8, offset=offset).reshape(dims).copy()
+    return np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * num_dimensions).reshape(dims).copy()
 
 
 def read_head(path: str | os.PathLike[str], size: int) -> bytes:
@@ -89,6 +88,13 @@ def _parse_header(header: bytes, num_dimensions: int, path: str | os.PathLike[st
         found = f"{header[:4].hex(' ')}" if len(header) >= size else f"{len(header)} bytes"
         raise broken_file(path, expected=expected, found=found or "nothing", next_step="Fetch the file again.")
     return struct.unpack(f">{num_dimensions}I", header[4:size])
+
+
+def _check_size(data: bytes, dims: tuple[int, ...], path: str | os.PathLike[str]) -> None:
+    count, found = math.prod(dims), len(data) - 4 - 4 * len(dims)
+    if found != count:
+        expected = f"{count:,} bytes of data ({_times(dims)}, as the header declares)"
+        raise broken_file(path, expected=expected, found=f"{found:,}", next_step="Fetch the file again.")
 
 
 def _times(dims: tuple[int, ...]) -> str:

@@ -1,0 +1,178 @@
+"""Arrays: from Python, or from the .npz files that Keras and MedMNIST made usual."""
+
+import os
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+import numpy as np
+from torch import Tensor
+
+from torchnin.data.dataset import ImageDataset, check_label_range
+from torchnin.data.errors import DataError, broken_file
+
+# A header may claim any size; nothing beyond this is believed.
+MAX_ARRAY_BYTES = 16 << 30
+_CHUNK_BYTES = 1 << 24
+
+_SPLITS: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("x", "y")),
+    "validation": (("x_val", "y_val"), ("x_valid", "y_valid"), ("val_images", "val_labels")),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels")),
+}
+_ACCEPTED_KEYS = (
+    "x_train, y_train, x_test, y_test (Keras), train_images, train_labels, val_images, val_labels, test_images, test_labels (MedMNIST), "
+    "or images, labels; class_names beside them where there are names"
+)
+
+
+def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
+    """The splits of an .npz file, "train" always, "validation" and "test" where they are there. Layouts as to_dataset takes them.
+
+    Objects are never unpickled, and no array is read beyond the size that its header declares. Raises DataError naming the file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            arrays = _read_arrays(archive, path)
+    except FileNotFoundError as error:
+        raise broken_file(path, expected="an .npz file", found="none", next_step="Check the path.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+        raise broken_file(path, expected="an .npz file (zip)", found=f"a broken one ({error})", next_step="Write it again.") from error
+    names = None if "class_names" not in arrays else tuple(str(name) for name in arrays["class_names"].reshape(-1))
+    pairs = {split: _pair_of(split, arrays) for split in _SPLITS}
+    if pairs["train"] is None:
+        found = ", ".join(sorted(arrays)) or "no arrays"
+        raise broken_file(path, expected=f"the keys {_ACCEPTED_KEYS}", found=found, next_step="Rename the arrays.")
+    try:
+        return datasets_of_pairs({split: pair for split, pair in pairs.items() if pair is not None}, names)
+    except DataError as error:
+        raise DataError(f"{os.fspath(path)}: {error}") from error
+
+
+def datasets_of_pairs(pairs: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None = None) -> dict[str, ImageDataset]:
+    """Datasets of one or several (pictures, labels), with the classes of the first: without names they are called "0", "1", ...
+
+    Raises DataError as to_dataset does.
+    """
+    datasets: dict[str, ImageDataset] = {}
+    for split, (images, labels) in pairs.items():
+        datasets[split] = to_dataset(images, labels, class_names, where=split)
+        class_names = datasets[split].class_names
+    return datasets
+
+
+def to_dataset(images: Any, labels: Any, class_names: Sequence[str] | None = None, *, where: str = "arrays") -> ImageDataset:
+    """An ImageDataset of arrays or tensors.
+
+    `images` is uint8, 0 to 255, of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; where both readings fit, as in
+    (N, 3, H, 3), (N, H, W, C) wins. `labels` are whole numbers of shape (N,) or (N, 1), from 0. Raises DataError where they are anything
+    else; `where` is for the message.
+    """
+    pixels = _as_array(images)
+    if pixels.dtype != np.uint8:
+        advice = (
+            " Multiply pixels in 0..1 by 255, round them, and convert to uint8." if pixels.dtype.kind == "f" else " Convert them to uint8."
+        )
+        raise DataError(f"{where} pictures: expected dtype uint8, 0 to 255, found {pixels.dtype}.{advice}")
+    if pixels.ndim == 3:
+        pixels = pixels[:, None]
+    elif pixels.ndim == 4 and pixels.shape[3] in (1, 3):
+        pixels = pixels.transpose(0, 3, 1, 2)
+    elif pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
+        accepted = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
+        raise DataError(f"{where} pictures: expected shape {accepted}, found {pixels.shape}.")
+    numbers = _as_labels(_as_array(labels), where)
+    if len(pixels) != len(numbers):
+        raise DataError(f"{where}: expected one label a picture, found {len(pixels):,} pictures and {len(numbers):,} labels.")
+    if not len(pixels):
+        raise DataError(f"{where}: expected at least one picture, found none.")
+    if class_names is None:
+        highest = int(numbers.max())
+        # A label far beyond the pictures is a mistake, and a name for each number up to it would fill the memory.
+        if highest >= max(10_000, 10 * len(numbers)):
+            check_label_range(numbers, max(10_000, 10 * len(numbers)), where=f"{where} labels")
+        class_names = tuple(str(label) for label in range(highest + 1))
+    check_label_range(numbers, len(class_names), where=f"{where} labels")
+    return ImageDataset(np.array(pixels, order="C"), numbers, tuple(class_names))
+
+
+def _as_array(values: Any) -> np.ndarray:
+    if isinstance(values, Tensor):
+        return values.detach().cpu().numpy()
+    array = np.asarray(values)
+    if array.dtype.hasobject:
+        raise DataError(f"arrays: expected numbers in one regular shape, found a {type(values).__name__} of objects.")
+    return array
+
+
+def _as_labels(labels: np.ndarray, where: str) -> np.ndarray:
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        advice = " One-hot labels become numbers with argmax(axis=1)." if labels.ndim == 2 else ""
+        raise DataError(f"{where} labels: expected shape (N,) or (N, 1), found {labels.shape}.{advice}")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{where} labels: expected whole numbers, found {labels.dtype}. Convert them with astype('int64').")
+    # Unsigned numbers beyond int64 would come out negative without a word.
+    if labels.dtype.kind == "u" and len(labels) and int(labels.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{where} labels: expected class numbers from 0, found {int(labels.max())}.")
+    return labels.astype(np.int64)
+
+
+def _pair_of(split: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    for x, y in _SPLITS[split]:
+        if x in arrays and y in arrays:
+            return arrays[x], arrays[y]
+        if x in arrays or y in arrays:
+            there, missing = (x, y) if x in arrays else (y, x)
+            raise DataError(f"arrays: expected {missing} beside {there}, found {', '.join(sorted(arrays))}.")
+    return None
+
+
+def _read_arrays(archive: zipfile.ZipFile, path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    wanted = {key for pairs in _SPLITS.values() for pair in pairs for key in pair} | {"class_names"}
+    arrays = {}
+    for member in archive.infolist():
+        key = member.filename.removesuffix(".npy")
+        if key in wanted and member.filename.endswith(".npy"):
+            with archive.open(member) as stream:
+                arrays[key] = _read_array(stream, member.file_size, f"{os.fspath(path)} ({member.filename})")
+    return arrays
+
+
+def _read_array(stream: IO[bytes], size: int, where: str) -> np.ndarray:
+    """One .npy inside the archive: its header must declare exactly the bytes that the archive has, before any of them is unpacked."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise ValueError(f"version {version}")
+        # The header of version 3 differs from that of version 2 in its encoding alone, and numpy's reader of the latter takes both.
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(stream)
+    except (ValueError, TypeError, UnicodeError, RecursionError, MemoryError) as error:
+        raise broken_file(where, expected="an .npy header", found=f"a broken one ({error})", next_step="Write the file again.") from error
+    if dtype.hasobject:
+        next_step = "Write it with a number or text dtype: np.asarray(values, dtype=str)."
+        raise broken_file(where, expected="numbers or text", found="Python objects, which are never unpickled", next_step=next_step)
+    declared = dtype.itemsize
+    for axis in shape:
+        declared *= axis
+    available = size - stream.tell()
+    if declared != available or declared > MAX_ARRAY_BYTES or any(axis < 0 for axis in shape):
+        found = f"a header that declares {declared:,} bytes (shape {shape}, {dtype})"
+        expected = f"{available:,} bytes of data" if declared != available else f"at most {MAX_ARRAY_BYTES:,} bytes"
+        raise broken_file(where, expected=expected, found=found, next_step="Write the file again.")
+    # Grown as the bytes come: a header alone never makes memory.
+    pieces = bytearray()
+    while len(pieces) < declared:
+        piece = stream.read(min(_CHUNK_BYTES, declared - len(pieces)))
+        if not piece:
+            raise broken_file(where, expected=f"{declared:,} bytes of data", found=f"{len(pieces):,}", next_step="Write the file again.")
+        pieces += piece
+    # The check of the sum happens where the end is read.
+    stream.read(1)
+    if declared == 0:
+        return np.empty(shape, dtype=dtype)
+    flat = np.frombuffer(pieces, dtype=dtype)
+    return flat.reshape(shape[::-1]).transpose() if fortran_order else flat.reshape(shape)

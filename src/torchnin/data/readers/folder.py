@@ -1,0 +1,328 @@
+"""A folder of pictures: one folder a class, below train/ with val/, validation/ or test/, or alone."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask
+from torchnin.data.errors import DataError
+from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow, resize_bytes
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how much of it is done, and the total (None where that is not known)."""
+
+DEFAULT_SIZE = 64
+"""Height and width that pictures of mixed or larger sizes are brought to where none is asked for, in pixels."""
+
+_SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "validation": ("val", "validation", "valid"),
+    "test": ("test", "testing"),
+}
+_LAYOUTS = "train/CLASS/PICTURE with val/, validation/ or test/ beside it, or CLASS/PICTURE alone, with two classes or more"
+_NOT_A_CLASS = frozenset(("__MACOSX", "@eaDir", "lost+found"))
+_CHUNK = 512
+_T = TypeVar("_T")
+
+
+@dataclass
+class _Files:
+    """The pictures of one split: paths and labels side by side."""
+
+    paths: list[Path] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+
+def read_folder(
+    root: Path,
+    *,
+    image_size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+    skip_broken: bool = False,
+    test_fraction: float = 0.2,
+    progress: Progress | None = None,
+) -> DatasetSplits:
+    """Read a folder of pictures into memory as uint8.
+
+    Classes are the folders' names in natural order (2 before 10), matched by name across splits. Where there are no splits, a stratified
+    share `test_fraction` is held out, fixed by `seed`. `image_size` is (height, width): where it is None, pictures that share one size of
+    at most 64 pixels keep it and others are stretched to 64 x 64 (bilinear, antialiased). `channels` is 1 or 3: where it is None, 1 if all
+    pictures are grey. What was decided stands in the notes. Raises DataError naming the path where a folder or a picture is not as it
+    should be; with `skip_broken` pictures that do not decode are left out and listed in `skipped`.
+    """
+    notes: list[str] = []
+    report = progress or (lambda stage, done, total: None)
+    names, files = _find_pictures(root, notes)
+    if "test" not in files:
+        _split(names, files, seed, test_fraction, notes)
+    broken: dict[Path, str] = {}
+    with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        if image_size is None or channels is None:
+            sizes, all_grey = _measure(pool, files, broken, skip_broken, report)
+            channels = channels or (1 if all_grey else 3)
+            image_size = image_size or _choose_size(sizes, notes)
+        _check_memory(sum(len(split.paths) for split in files.values()), channels, image_size)
+        decoded = {split: _decode(pool, part, channels, image_size, broken, skip_broken, report) for split, part in files.items()}
+    datasets = {}
+    for split, images in decoded.items():
+        part = files[split]
+        good = np.array([path not in broken for path in part.paths], dtype=np.bool_)
+        labels = np.array(part.labels, dtype=np.int64)
+        datasets[split] = ImageDataset(images, labels, names) if good.all() else ImageDataset(images[good], labels[good], names)
+        if not len(datasets[split]):
+            raise DataError(f"{root}: expected at least one {split} picture that decodes, found none of {len(part.paths):,}.")
+    empty = [name for name, count in zip(names, datasets["train"].class_counts, strict=True) if not count]
+    if empty:
+        raise DataError(
+            f"{root}: expected training pictures in every class, found none that decodes in {empty[0]!r}. Replace or remove them."
+        )
+    skipped = tuple((str(path), reason) for path, reason in broken.items())
+    if skipped:
+        total = sum(len(split.paths) for split in files.values())
+        notes.append(
+            f"{len(skipped):,} of {total:,} pictures were skipped because they do not decode, first {skipped[0][0]}: {skipped[0][1]}"
+        )
+    return DatasetSplits(
+        name=root.resolve().name,
+        train=datasets["train"],
+        test=datasets["test"],
+        validation=datasets.get("validation"),
+        source=str(root),
+        notes=tuple(notes),
+        skipped=skipped,
+    )
+
+
+def pictures_below(folder: Path) -> list[Path]:
+    """Every picture below a folder, by its name's ending, in natural order; hidden files are left out, loops of links end."""
+    found: list[Path] = []
+    # A link up the tree would bring in the pictures of the other classes, so the folders above count as seen.
+    seen = {_identity(above) for above in folder.resolve().parents}
+    pending = [folder]
+    while pending:
+        current = pending.pop()
+        identity = _identity(current)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        with os.scandir(current) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    if entry.name not in _NOT_A_CLASS:
+                        pending.append(Path(entry.path))
+                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                    found.append(Path(entry.path))
+    return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder).as_posix())))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
+
+
+def natural_key(name: str) -> tuple[object, ...]:
+    """A sort key under which 2 comes before 10, and which is the same on every platform."""
+    pieces = re.split(r"([0-9]+)", unicodedata.normalize("NFC", name))
+    # Text stands at the even places and numbers at the odd ones, so that like is compared with like.
+    return tuple(int(piece) if index % 2 else piece for index, piece in enumerate(pieces)), name
+
+
+def _find_pictures(root: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[str, _Files]]:
+    """Class names of train, and the pictures of each split that is there ("test" may be missing)."""
+    folders = _visible_folders(root)
+    by_name = {folder.name.lower(): folder for folder in folders}
+    found = {split: next((by_name[name] for name in names if name in by_name), None) for split, names in _SPLIT_NAMES.items()}
+    train = found["train"]
+    if train is None or not _visible_folders(train):
+        # A class may well be called "train"; only class folders inside make it a split.
+        if any(folder is not None and _visible_folders(folder) for folder in found.values()):
+            raise DataError(f"{root}: expected a folder train/ with a folder for each class, found none. Accepted are {_LAYOUTS}.")
+        classes = _classes(root, folders)
+        loose = sum(entry.suffix.lower() in SUFFIXES for entry in root.iterdir() if not entry.name.startswith("."))
+        if len(classes) < 2:
+            held = f"the one class folder {folders[0].name}" if classes else f"no class folder and {loose:,} pictures"
+            raise DataError(f"{root}: expected pictures as {_LAYOUTS}, found {held}.")
+        if loose:
+            notes.append(f"{loose:,} pictures directly in {root} belong to no class and were left out.")
+        return tuple(classes), {"train": _label(classes, tuple(classes), root)}
+    classes = _classes(train, _visible_folders(train))
+    if len(classes) < 2:
+        raise DataError(f"{train}: expected two class folders or more, found the one class {next(iter(classes))!r}.")
+    names = tuple(classes)
+    files = {"train": _label(classes, names, train)}
+    for split in ("validation", "test"):
+        folder = found[split]
+        if folder is None:
+            continue
+        inside = _visible_folders(folder)
+        if not inside:
+            raise DataError(
+                f"{folder}: expected a folder for each class, found none. Sort its pictures into class folders, or move it away."
+            )
+        files[split] = _label(_classes(folder, inside), names, folder)
+    if "test" not in files and "validation" in files:
+        files["test"] = files.pop("validation")
+        notes.append(f"There is no test/ beside train/: {found['validation']} serves as the test pictures.")
+    passed_over = sorted(folder.name for folder in folders if folder not in found.values())
+    if passed_over:
+        notes.append(f"Beside train/ these folders were left out: {', '.join(passed_over[:8])}{' ...' if len(passed_over) > 8 else ''}.")
+    return names, files
+
+
+def _classes(root: Path, folders: list[Path]) -> dict[str, list[Path]]:
+    """The pictures of each class folder, in natural order of the names. Raises DataError for one without pictures."""
+    classes: dict[str, list[Path]] = {}
+    for folder in folders:
+        # macOS hands out decomposed letters where Linux has composed ones; the same class must have the same name on both.
+        name = unicodedata.normalize("NFC", folder.name)
+        pictures = pictures_below(folder)
+        if not pictures:
+            endings = ", ".join(sorted(SUFFIXES))
+            next_step = "Put pictures into this class folder, or remove it."
+            raise DataError(f"{folder}: expected at least one picture ({endings}), found none. {next_step}")
+        if name in classes:
+            raise DataError(f"{root}: expected each class once, found two folders that both read {name!r}. Rename one of them.")
+        classes[name] = pictures
+    return classes
+
+
+def _label(classes: Mapping[str, list[Path]], names: tuple[str, ...], folder: Path) -> _Files:
+    files = _Files()
+    position = {name: index for index, name in enumerate(names)}
+    for name, pictures in classes.items():
+        if name not in position:
+            near = next((other for other in names if other.casefold() == name.casefold()), None)
+            hint = f" (train has {near!r})" if near else ""
+            next_step = "Rename or remove the folder, or add the class to train."
+            raise DataError(f"{folder / name}: expected a class that train has too, found {name!r}, which it lacks{hint}. {next_step}")
+        files.paths += pictures
+        files.labels += [position[name]] * len(pictures)
+    return files
+
+
+def _split(names: tuple[str, ...], files: dict[str, _Files], seed: int, fraction: float, notes: list[str]) -> None:
+    """Hold out a share of train as "test", by the one rule of ImageDataset.split."""
+    train = files["train"]
+    held_out = held_out_mask(np.array(train.labels, dtype=np.int64), fraction, seed=seed)
+    if not held_out.any():
+        folder = train.paths[0].parent.parent
+        raise DataError(f"{folder}: expected a class with two pictures or more, found one in each of {len(names)} classes.")
+    parts = {True: _Files(), False: _Files()}
+    for path, label, held in zip(train.paths, train.labels, held_out.tolist(), strict=True):
+        parts[held].paths.append(path)
+        parts[held].labels.append(label)
+    files["train"], files["test"] = parts[False], parts[True]
+    notes.append(
+        f"There is no test split: {len(parts[True].paths):,} of {len(train.paths):,} pictures, {fraction:.0%} of each class, "
+        f"were held out for testing (seed {seed})."
+    )
+
+
+def _measure(
+    pool: ThreadPoolExecutor, files: Mapping[str, _Files], broken: dict[Path, str], skip_broken: bool, report: Progress
+) -> tuple[set[tuple[int, int]], bool]:
+    paths = [path for part in files.values() for path in part.paths]
+    sizes: set[tuple[int, int]] = set()
+    all_grey, done = True, 0
+    for chunk in _chunks(paths):
+        for path, result in zip(chunk, pool.map(lambda path: _attempt(measure_quietly, path), chunk), strict=True):
+            if isinstance(result, DataError):
+                _note_broken(path, result, broken, skip_broken)
+            else:
+                sizes.add(result[:2])
+                all_grey = all_grey and result[2]
+        done += len(chunk)
+        report("looking at pictures", done, len(paths))
+    return sizes, all_grey
+
+
+def _decode(
+    pool: ThreadPoolExecutor,
+    part: _Files,
+    channels: int,
+    image_size: tuple[int, int],
+    broken: dict[Path, str],
+    skip_broken: bool,
+    report: Progress,
+) -> np.ndarray:
+    images = np.zeros((len(part.paths), channels, *image_size), dtype=np.uint8)
+
+    def decode(path: Path) -> np.ndarray:
+        return resize_bytes(decode_quietly(path, channels)[None], *image_size)[0]
+
+    done = 0
+    for chunk in _chunks(part.paths):
+        wanted = [path for path in chunk if path not in broken]
+        results = dict(zip(wanted, pool.map(lambda path: _attempt(decode, path), wanted), strict=True))
+        for path in chunk:
+            result = results.get(path)
+            if isinstance(result, DataError):
+                _note_broken(path, result, broken, skip_broken)
+            elif result is not None:
+                images[done] = result
+            done += 1
+        report("reading pictures", done, len(part.paths))
+    return images
+
+
+def _attempt(work: Callable[[Path], _T], path: Path) -> _T | DataError:
+    try:
+        return work(path)
+    except DataError as error:
+        return error
+
+
+def _note_broken(path: Path, error: DataError, broken: dict[Path, str], skip_broken: bool) -> None:
+    if not skip_broken:
+        raise DataError(f"{error} Replace or remove the file, or leave such files out with skip_broken.") from error
+    broken[path] = str(error).removeprefix(f"{path}: ")
+
+
+def _choose_size(sizes: set[tuple[int, int]], notes: list[str]) -> tuple[int, int]:
+    if len(sizes) == 1:
+        ((height, width),) = sizes
+        if max(height, width) <= DEFAULT_SIZE:
+            return height, width
+        what = f"Pictures of {height} x {width} pixels"
+    elif sizes:
+        low, high = min(sizes, key=lambda size: size[0] * size[1]), max(sizes, key=lambda size: size[0] * size[1])
+        what = f"Pictures of {len(sizes)} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels,"
+    else:
+        what = "Pictures"
+    notes.append(f"{what} were stretched to {DEFAULT_SIZE} x {DEFAULT_SIZE} (bilinear, antialiased); image_size chooses another size.")
+    return DEFAULT_SIZE, DEFAULT_SIZE
+
+
+def _check_memory(count: int, channels: int, image_size: tuple[int, int]) -> None:
+    needed = count * channels * image_size[0] * image_size[1]
+    if not hasattr(os, "sysconf"):
+        return
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise ValueError(
+            f"image_size: expected pictures that fit into memory ({available / 2**30:.1f} GiB), found {count:,} pictures of "
+            f"{channels}x{image_size[0]}x{image_size[1]} ({needed / 2**30:.1f} GiB). Choose a smaller size."
+        )
+
+
+def _visible_folders(root: Path) -> list[Path]:
+    folders = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _NOT_A_CLASS]
+    return sorted(folders, key=lambda folder: natural_key(folder.name))
+
+
+def _chunks(paths: list[Path]) -> Iterator[list[Path]]:
+    # Piece by piece, so that a broken file among a million ends the reading soon and the results never pile up.
+    rest = iter(paths)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk

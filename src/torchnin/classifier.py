@@ -1,0 +1,251 @@
+"""A trained network that never travels without its preprocessing and its class names."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load as load_weights
+from safetensors.torch import save
+from torch import Tensor
+
+from torchnin.data import Batches, DataError, ImageDataset, Preprocessing
+from torchnin.data.pictures import PictureSource
+from torchnin.device import DeviceChoice, choose_device
+from torchnin.evaluation import Report, evaluate_logits
+from torchnin.explanation import Explanation, explain
+from torchnin.files import write_atomically, write_json
+from torchnin.models import NiN, NiNConfig
+from torchnin.version import __version__
+
+# Pixels, before or after resizing, that go through the network at once: bounds the memory for many or large pictures.
+_PIXELS_PER_BATCH = 256 * 224 * 224
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a classifier says of one picture."""
+
+    label: str
+    """Name of the most probable class."""
+    probability: float
+    """Its probability, 0 to 1."""
+    probabilities: dict[str, float]
+    """Probability of every class by name, the most probable first; they sum to one."""
+
+
+class Classifier:
+    """A network with its preprocessing and class names: predict, evaluate, explain, save.
+
+    Computation is in float32, so that prediction, evaluation and export agree with each other to rounding.
+
+    Args:
+        network: the trained network; it is put into evaluation mode.
+        preprocessing: what was done to the training pictures.
+        class_names: the name of each class, in the order of the logits.
+        metadata: plain values that travel along, such as the recipe and the measured accuracy.
+        device: `auto`, or where to compute.
+
+    Raises:
+        ValueError: the three parts contradict each other.
+    """
+
+    def __init__(
+        self,
+        network: NiN,
+        preprocessing: Preprocessing,
+        class_names: Sequence[str],
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        device: str = "auto",
+    ) -> None:
+        if len(class_names) != network.num_classes:
+            raise ValueError(f"{len(class_names)} class names for a network of {network.num_classes} classes; one name per class is needed")
+        if preprocessing.channels != network.config.in_channels:
+            raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
+        self.choice: DeviceChoice = choose_device(device, "float32")
+        self.network = self.choice.place(network).eval()
+        self.preprocessing = preprocessing
+        self.class_names = tuple(class_names)
+        self.metadata: dict[str, Any] = dict(metadata or {})
+
+    def __repr__(self) -> str:
+        p = self.preprocessing
+        return f"Classifier({len(self.class_names)} classes, {p.channels}x{p.height}x{p.width}, {self.choice.device})"
+
+    def predict(self, pictures: Any) -> Any:
+        """Classify one picture or many.
+
+        Args:
+            pictures: a path, the bytes of a file, a PIL image, or a uint8 array or tensor of shape (H, W), (H, W, C) or
+                (C, H, W), 0 to 255; or an iterable of those, or a batch of shape (N, C, H, W). Any size; other channel
+                counts are converted (grey is repeated, colour becomes luma).
+
+        Returns:
+            A `Prediction` for one picture, a list of them, in order, for many.
+
+        Raises:
+            DataError: a picture does not decode; the message names it.
+            ValueError: an array has a shape or type that is no picture.
+        """
+        if _is_one(pictures):
+            return next(self.predict_each([pictures]))
+        return list(self.predict_each(pictures))
+
+    def predict_each(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction]:
+        """Like `predict` for many pictures, but one after the other as they are done, in bounded memory."""
+        for prediction in self.predict_or_error(pictures):
+            if isinstance(prediction, DataError):
+                raise prediction
+            yield prediction
+
+    def predict_or_error(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction | DataError]:
+        """Like `predict_each`, but a picture that does not decode gives its error, in its place, and the others go on."""
+        for group in self._grouped(pictures):
+            pixels = [item for item in group if isinstance(item, Tensor)]
+            predictions = iter(self._predictions(torch.stack(pixels)) if pixels else ())
+            for item in group:
+                yield item if isinstance(item, DataError) else next(predictions)
+
+    def _predictions(self, pixels: Tensor) -> Iterator[Prediction]:
+        for probabilities in self.logits(pixels).double().softmax(1).tolist():
+            ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda item: -item[1])
+            yield Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits `(n, num_classes)`, float32 on the host, of pixels `(n, channels, h, w)`, 0 to 255, of any size."""
+        inputs = self.preprocessing(pixels.to(self.choice.device))
+        return self.network(inputs.contiguous(memory_format=self.choice.memory_format)).float().cpu()
+
+    def evaluate(self, dataset: ImageDataset) -> Report:
+        """Accuracy, loss, per-class figures and confusion on a dataset; classes are matched by name.
+
+        Raises:
+            DataError: the dataset holds pictures of a class that this classifier does not know, or has other channels.
+        """
+        if dataset.in_channels != self.preprocessing.channels:
+            raise DataError(
+                f"the dataset has {dataset.in_channels} channels, the classifier takes {self.preprocessing.channels}; "
+                f"load it with channels={self.preprocessing.channels}"
+            )
+        dataset = dataset.with_class_names(self.class_names)
+        batches = Batches(dataset, batch_size=self._batch_size(), device=self.choice.device)
+        logits = torch.cat([self.logits(batch.pictures) for batch in batches.epoch()])
+        return evaluate_logits(logits, torch.tensor(dataset.labels), self.class_names)
+
+    def explain(self, picture: PictureSource, *, resize: bool = True) -> Explanation:
+        """Class maps of one picture: what the network saw where. With `resize=False` the picture goes in at its own size."""
+        return explain(self.network, self.preprocessing, self.class_names, self.preprocessing.pixels(picture), resize=resize)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write `model.safetensors` and `config.json` into a folder; each is written aside and renamed, and one names the other's checksum.
+
+        Returns:
+            The folder.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        weights = save(tensors, metadata={"format": "pt"})
+        config = {
+            "format": "torchnin classifier 1",
+            "torchnin": __version__,
+            "network": self.network.config.to_dict(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "class_names": list(self.class_names),
+            "metadata": self.metadata,
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        }
+        write_atomically(path / "model.safetensors", weights)
+        write_json(path / "config.json", config)
+        return path
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, device: str = "auto") -> "Classifier":
+        """Read what `save` wrote, or the classifier inside a run folder.
+
+        Raises:
+            ValueError: there is no such folder, or it holds no classifier.
+            DataError: a file of it is broken or does not fit the other.
+        """
+        path = Path(folder)
+        if (path / "classifier" / "config.json").is_file():
+            path = path / "classifier"
+        if not (path / "config.json").is_file() or not (path / "model.safetensors").is_file():
+            raise ValueError(_no_classifier(Path(folder)))
+        try:
+            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+            network = NiN(NiNConfig.from_dict(config["network"]))
+            preprocessing = Preprocessing.from_dict(config["preprocessing"])
+            names = [str(name) for name in config["class_names"]]
+            metadata, expected = dict(config["metadata"]), str(config["weights_sha256"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path / 'config.json'} describes no classifier: {error}. Save the classifier again.") from error
+        weights = (path / "model.safetensors").read_bytes()
+        if (found := hashlib.sha256(weights).hexdigest()) != expected:
+            raise DataError(
+                f"{path / 'model.safetensors'} is not the file that config.json was written for: expected SHA-256 {expected[:12]}..., "
+                f"found {found[:12]}.... Copy both files again, or save the classifier again."
+            )
+        try:
+            network.load_state_dict(load_weights(weights))
+        except (SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise DataError(f"{path / 'model.safetensors'} does not hold the weights of config.json's network: {reason}") from error
+        try:
+            return cls(network, preprocessing, names, metadata=metadata, device=device)
+        except ValueError as error:
+            raise DataError(f"{path / 'config.json'}: {error}. Save the classifier again.") from error
+
+    def _batch_size(self) -> int:
+        return max(1, min(1024, _PIXELS_PER_BATCH // (self.preprocessing.height * self.preprocessing.width)))
+
+    def _grouped(self, pictures: Iterable[PictureSource]) -> Iterator[list[Tensor | DataError]]:
+        """Decoded pictures in groups of one size, which are resized together; errors stand in their places."""
+        group: list[Tensor | DataError] = []
+        shape, held = None, 0
+        for picture in pictures:
+            try:
+                pixels = self.preprocessing.pixels(picture)
+            except DataError as error:
+                group.append(error)
+                continue
+            area = max(pixels.shape[1] * pixels.shape[2], self.preprocessing.height * self.preprocessing.width)
+            if shape is not None and (pixels.shape != shape or held + area > _PIXELS_PER_BATCH):
+                yield group
+                group, held = [], 0
+            group.append(pixels)
+            shape, held = pixels.shape, held + area
+        if group:
+            yield group
+
+
+def load(source: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
+    """Load a classifier: a run folder, or a saved classifier's folder.
+
+    Raises:
+        ValueError: there is no classifier at that place.
+        DataError: its files are broken.
+    """
+    return Classifier.load(source, device=device)
+
+
+def _is_one(pictures: Any) -> bool:
+    if isinstance(pictures, str | os.PathLike | bytes | bytearray | Image.Image):
+        return True
+    return getattr(pictures, "ndim", 4) <= 3 and hasattr(pictures, "shape")
+
+
+def _no_classifier(folder: Path) -> str:
+    if not folder.exists():
+        return f"{folder} is no classifier: there is no such folder; give a run folder or a saved classifier's folder"
+    if (folder / "checkpoint").is_dir():
+        return f"{folder} is a run that has not finished: go on with nin train --resume --out {folder}"
+    return f"{folder} holds no classifier: expected config.json and model.safetensors in it, or in {folder / 'classifier'}"

@@ -1,0 +1,74 @@
+"""Random changes to whole batches of training pictures, on the device that holds them."""
+
+import dataclasses
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is changed at random in a training picture before the network sees it."""
+
+    flip: bool = False
+    """Mirror left and right, every other picture on average."""
+    shift: int = 0
+    """Move by up to so many pixels along each axis; what comes in from outside repeats the border."""
+    erase: float = 0.0
+    """Probability that a rectangle of 2 to 40 % of the picture is filled with noise (Zhong et al., arXiv 1708.04896)."""
+
+    def __post_init__(self) -> None:
+        if self.shift < 0:
+            raise ValueError(f"shift is {self.shift}; it is a number of pixels, at least 0")
+        if not 0 <= self.erase <= 1:
+            raise ValueError(f"erase is {self.erase}; it is a probability, 0 to 1")
+
+    def __call__(self, pictures: UInt8[Tensor, "n c h w"], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
+        """A changed copy of the batch (the batch itself where nothing is to be changed).
+
+        Args:
+            pictures: pixels, 0 to 255.
+            generator: on the pictures' device; the same state gives the same pictures.
+        """
+        if self.flip or self.shift:
+            pictures = self._moved(pictures, generator)
+        if self.erase:
+            pictures = self._erased(pictures, generator)
+        return pictures
+
+    def _moved(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        count, _, height, width = pictures.shape
+        rows = torch.arange(height, device=pictures.device).expand(count, -1)
+        columns = torch.arange(width, device=pictures.device).expand(count, -1)
+        if self.flip:
+            mirrored = torch.rand(count, 1, device=pictures.device, generator=generator) < 0.5
+            columns = torch.where(mirrored, columns.flip(1), columns)
+        if self.shift:
+            offsets = torch.randint(-self.shift, self.shift + 1, (2, count, 1), device=pictures.device, generator=generator)
+            rows = (rows + offsets[0]).clamp_(0, height - 1)
+            columns = (columns + offsets[1]).clamp_(0, width - 1)
+        which = torch.arange(count, device=pictures.device)
+        # The gather puts the channels last in memory, which is the layout that the convolutions want.
+        return pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def _erased(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+        count, _, height, width = pictures.shape
+
+        def uniform(low: float, high: float) -> Tensor:
+            return torch.rand(count, 1, device=pictures.device, generator=generator) * (high - low) + low
+
+        chosen = uniform(0, 1) < self.erase
+        area = uniform(0.02, 0.4) * height * width
+        aspect = uniform(-1.2, 1.2).exp()  # about 0.3 to 3.3, the paper's range
+        tall = (area * aspect).sqrt().clamp_(1, height)
+        wide = (area / aspect).sqrt().clamp_(1, width)
+        top = uniform(0, 1) * (height - tall)
+        left = uniform(0, 1) * (width - wide)
+        rows = torch.arange(height, device=pictures.device)
+        columns = torch.arange(width, device=pictures.device)
+        covered_rows = (rows >= top) & (rows < top + tall) & chosen
+        covered_columns = (columns >= left) & (columns < left + wide)
+        mask = (covered_rows[:, :, None] & covered_columns[:, None, :])[:, None]
+        noise = torch.randint(0, 256, pictures.shape, dtype=torch.uint8, device=pictures.device, generator=generator)
+        return torch.where(mask, noise, pictures)

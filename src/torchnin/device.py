@@ -1,0 +1,111 @@
+"""Which device, which number format and which memory layout to compute in, and why."""
+
+import dataclasses
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+_Module = TypeVar("_Module", bound=nn.Module)
+DtypeName = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceChoice:
+    """Where and how tensors are computed, with one sentence of reason for each choice."""
+
+    device: torch.device
+    """The device that holds the network and the batches."""
+    dtype: torch.dtype
+    """float32, or bfloat16 under autocast; parameters and their updates are float32 either way."""
+    memory_format: torch.memory_format
+    """Layout of pictures and convolution weights."""
+    reasons: dict[str, str]
+    """Why: a sentence for each of `device`, `dtype`, `memory_format`."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context for a forward pass: autocast in bfloat16, nothing in float32."""
+        return torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
+
+    def place(self, network: _Module) -> _Module:
+        """Move a network to the device and lay out its weights, in place."""
+        network.to(self.device)
+        # torch's annotations lack the overload that takes a layout alone
+        return network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to a run's `config.json`."""
+        return {
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "memory_format": str(self.memory_format).removeprefix("torch."),
+            "threads": torch.get_num_threads(),
+            "reasons": dict(self.reasons),
+        }
+
+    def __str__(self) -> str:
+        values = self.to_dict()
+        return "\n".join(f"{name}: {values[name]} ({self.reasons[name]})" for name in ("device", "dtype", "memory_format"))
+
+
+def choose_device(device: str = "auto", dtype: DtypeName = "auto") -> DeviceChoice:
+    """Choose device, dtype and memory format, or check the ones asked for.
+
+    Args:
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: `auto` takes bfloat16 only where the processor computes in it: emulated, it is slower than float32.
+
+    Raises:
+        ValueError: the device is not known, or not present on this machine.
+    """
+    chosen, why_device = _device(device)
+    computes, why = _computes_in_bfloat16(chosen)
+    if dtype == "auto":
+        number, why_dtype = (torch.bfloat16 if computes else torch.float32), why
+    elif dtype in ("float32", "bfloat16"):
+        number, why_dtype = getattr(torch, dtype), "asked for" + ("" if computes or dtype == "float32" else f", though {why}")
+    else:
+        raise ValueError(f"dtype is {dtype!r}; accepted: auto, float32, bfloat16")
+    layout, why_layout = torch.channels_last, "convolutions run faster on pictures whose channels lie together"
+    if chosen.type == "mps":
+        layout, why_layout = torch.contiguous_format, "Metal's convolutions expect it"
+    return DeviceChoice(
+        device=chosen,
+        dtype=number,
+        memory_format=layout,
+        reasons={"device": why_device, "dtype": why_dtype, "memory_format": why_layout},
+    )
+
+
+def _device(name: str) -> tuple[torch.device, str]:
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda"), f"a GPU is present: {torch.cuda.get_device_name()}"
+        if torch.backends.mps.is_available():
+            return torch.device("mps"), "Apple's GPU is present"
+        return torch.device("cpu"), "no GPU is present"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"{name!r} is no device; accepted: auto, cpu, cuda, cuda:0, mps") from error
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device.type == "cuda" and present["cuda"] and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}; this machine has cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+    if not present.get(device.type, False):
+        raise ValueError(f"device is {name!r}; present on this machine: {', '.join(kind for kind, there in present.items() if there)}")
+    return device, "asked for"
+
+
+def _computes_in_bfloat16(device: torch.device) -> tuple[bool, str]:
+    if device.type == "cuda":
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return True, "the GPU multiplies bfloat16 on its matrix units"
+        return False, "this GPU has no bfloat16 units"
+    if device.type == "cpu":
+        # Private names, and newer than the oldest torch we run on: absent means that we cannot know, and float32 is always right.
+        for probe, unit in (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX-512 BF16")):
+            if getattr(torch.cpu, probe, lambda: False)():
+                return True, f"the processor computes in bfloat16 ({unit})"
+        return False, "the processor has no bfloat16 arithmetic"
+    return False, "float32 is the safe choice on this device"

@@ -1,0 +1,76 @@
+"""Checkpoints: atomic, complete, checked when read, free of pickle."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from torchnin.files import write_atomically
+from torchnin.training.errors import TrainingError
+
+_KEPT = 2  # the newest, and the one before it in case the newest turns out broken
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """The state of a training between two steps."""
+
+    tensors: dict[str, Tensor]
+    """Weights, running mean, optimiser state, counters."""
+    progress: dict[str, Any]
+    """Plain values: where the training stands."""
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint so that a crash at any moment leaves this one or the one before it, whole.
+
+    Two files a checkpoint: the tensors, then a small JSON file with their SHA-256, whose presence says that all is written.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to; earlier checkpoints are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"step-{checkpoint.progress['step']:09d}"
+    data = save({key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()})
+    document = {"sha256": hashlib.sha256(data).hexdigest(), "progress": checkpoint.progress}
+    write_atomically(folder / f"{name}.safetensors", data)
+    write_atomically(folder / f"{name}.json", json.dumps(document).encode())
+    for old in list(_newest_first(folder))[_KEPT:]:
+        old.unlink()
+        old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
+    """The newest whole checkpoint, and a sentence for each newer one that is broken.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    broken = []
+    for path in _newest_first(folder):
+        tensors = path.with_suffix(".safetensors")
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            data = tensors.read_bytes()
+            expected = document["sha256"]
+            if (found := hashlib.sha256(data).hexdigest()) != expected:
+                broken.append(f"{tensors} is broken (SHA-256 {found[:12]}, expected {expected[:12]}); the checkpoint before it is used")
+                continue
+            return Checkpoint(tensors=load(data), progress=document["progress"]), broken
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            broken.append(f"{path} is broken ({error}); the checkpoint before it is used")
+    raise TrainingError("; ".join([*broken, f"{folder} holds no whole checkpoint to resume from; train anew with --overwrite"]))
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is anything to resume from."""
+    return any(_newest_first(folder))
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    return iter(sorted(folder.glob("step-*.json"), reverse=True))

@@ -1,0 +1,127 @@
+"""What a training shows while it runs: a live bar on a terminal, one plain line per epoch elsewhere. All on standard error."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display(Protocol):
+    """Where a training reports to."""
+
+    def note(self, text: str) -> None:
+        """One sentence the user should see."""
+
+    def begin_epoch(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
+        """An epoch (from 1) begins at its `step`-th of `num_steps` steps."""
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Where the epoch stands: mean loss and accuracy (a fraction of one) so far."""
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
+        """An epoch is done; `row` is its line of `metrics.jsonl`."""
+
+    def close(self) -> None:
+        """The training ended, one way or another."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def note(self, text: str) -> None:  # noqa: D102
+        return
+
+    def begin_epoch(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:  # noqa: D102
+        return
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:  # noqa: D102
+        return
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:  # noqa: D102
+        return
+
+    def close(self) -> None:  # noqa: D102
+        return
+
+
+class Lines(Silent):
+    """One plain line per epoch and per note, for files and pipes."""
+
+    def note(self, text: str) -> None:
+        """Print the sentence."""
+        print(text, file=sys.stderr, flush=True)
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
+        """Print the epoch's line."""
+        print(_line(row, num_epochs), file=sys.stderr, flush=True)
+
+
+class Live:
+    """A progress bar for the running epoch, with the finished epochs above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %  {task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=1, figures="", visible=False)
+        self._bar.start()
+
+    def note(self, text: str) -> None:
+        """Print the sentence above the bar."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def begin_epoch(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
+        """Start the bar anew."""
+        self._bar.reset(self._task, description=f"epoch {epoch}/{num_epochs}", total=num_steps, completed=step, figures="", visible=True)
+
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+        """Move the bar."""
+        figures = f"{images_per_second:,.0f} images/s  loss {loss:.3f}  accuracy {accuracy:.3f}"
+        self._bar.update(self._task, completed=step, figures=figures)
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
+        """Leave the epoch's line above the bar."""
+        self._bar.update(self._task, visible=False)
+        self.note(_line(row, num_epochs))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def make_display(quiet: bool = False) -> Display:
+    """A live bar where standard error is a terminal, plain lines elsewhere, nothing when quiet."""
+    if quiet:
+        return Silent()
+    console = Console(stderr=True)
+    return Live(console) if console.is_terminal else Lines()
+
+
+class Stopwatch:
+    """Seconds of work, added up over interruptions; a clock that is set meanwhile does not matter."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._before = seconds
+        self._since = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self._before + time.monotonic() - self._since
+
+
+def _line(row: Mapping[str, Any], num_epochs: int) -> str:
+    held_out = f"  validation {row['validation_accuracy']:.4f}" if "validation_accuracy" in row else ""
+    return (
+        f"epoch {row['epoch']:>{len(str(num_epochs))}}/{num_epochs}  loss {row['train_loss']:.4f}  "
+        f"train {row['train_accuracy']:.4f}{held_out}  {row['images_per_second']:,.0f} images/s  {row['seconds']:.1f} s"
+    )

@@ -1,0 +1,166 @@
+"""What is watched while learning: class maps that die, channels that die, learning that does not begin, numbers that burst."""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from torchnin.models import NiN, NiNBlock
+
+_IDLE_STEPS = 50  # a class map without a positive value for so many steps in a row is called dead
+_LOSS_STEPS = 100  # steps over which the loss is averaged before it is called stuck
+_STUCK = 0.01  # nats; how near to ln(num_classes) the averaged loss is called stuck
+_CHANNEL_STEPS = 200  # every so many steps the channels are looked at, which costs a pass over each block's output
+_DEAD_CHANNELS = 0.5  # share of a block's channels from which it is worth a sentence
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Finding:
+    """Something that is going wrong, said once when it begins."""
+
+    kind: str
+    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`."""
+    epoch: int
+    """Epoch in which it began, from 1."""
+    step: int
+    """Step of the whole training, from 1."""
+    message: str
+    """One sentence, with what to do about it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as in a line of `metrics.jsonl`."""
+        return dataclasses.asdict(self)
+
+
+class Monitor:
+    """Watches a training from what each step computes anyway.
+
+    A class map behind a ReLU that is zero everywhere gives a logit of exactly zero, so the logits alone tell which maps are
+    dead: no further pass is needed. Channels inside the blocks are looked at once in a while.
+
+    Args:
+        network: the network that is trained.
+        class_counts: how many training pictures each class has, for the accuracy of guessing.
+        warmup_steps: steps before which a loss near ln(num_classes) is no finding.
+        device: where the counters live, so that watching does not wait for the device.
+    """
+
+    def __init__(self, network: NiN, class_counts: list[int], warmup_steps: int, device: torch.device) -> None:
+        self.network = network
+        self.can_die = network.config.class_map_relu and network.config.head == "gap"
+        self.class_counts = class_counts
+        self.warmup_steps = warmup_steps
+        self.idle = torch.zeros(network.num_classes, dtype=torch.int32, device=device)
+        self.recent_loss = torch.zeros((), device=device)
+        self.recent_steps = 0
+        self.dead_channels: dict[str, float] = {}
+        self.said: set[str] = set()
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and plain values that a checkpoint keeps."""
+        plain = {"recent_steps": self.recent_steps, "dead_channels": self.dead_channels, "said": sorted(self.said)}
+        return {"idle": self.idle, "recent_loss": self.recent_loss}, plain
+
+    def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.idle.copy_(tensors["idle"])
+        self.recent_loss.copy_(tensors["recent_loss"])
+        self.recent_steps, self.dead_channels, self.said = plain["recent_steps"], dict(plain["dead_channels"]), set(plain["said"])
+
+    @contextmanager
+    def watching(self, step: int) -> Iterator[None]:
+        """Around the forward pass of a step (from 0): looks at the blocks' channels every so many steps, else does nothing."""
+        if step % _CHANNEL_STEPS:
+            yield
+            return
+        blocks = [layer for layer in self.network.body if isinstance(layer, NiNBlock)]
+        handles = [block.register_forward_hook(self._look(f"block {number}")) for number, block in enumerate(blocks, 1)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _look(self, name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            self.dead_channels[name] = round(1 - float((output.detach().amax((0, 2, 3)) > 0).float().mean()), 4)
+
+        return hook
+
+    @torch.no_grad()
+    def after_step(self, logits: Tensor, loss: Tensor) -> None:
+        """Take in the logits `(n, k)` and the loss of a step; no value is waited for."""
+        if self.can_die:
+            self.idle.add_(1).mul_((logits == 0).all(0))
+        self.recent_loss.add_(loss.detach())
+        self.recent_steps += 1
+
+    @property
+    def dead_class_maps(self) -> list[int]:
+        """The classes whose maps have been zero over every picture of the last steps; waits for the device."""
+        return torch.nonzero(self.idle >= _IDLE_STEPS).flatten().tolist() if self.can_die else []
+
+    def findings(self, epoch: int, step: int) -> list[Finding]:
+        """What began since the last call; to be called every so many steps (from 1), waits for the device."""
+        found = []
+
+        def say(kind: str, key: str, message: str) -> None:
+            if key not in self.said:
+                self.said.add(key)
+                found.append(Finding(kind=kind, epoch=epoch, step=step, message=message))
+
+        dead = self.dead_class_maps
+        for number in dead:
+            if f"dead class map {number}" not in self.said:
+                self.said.update(f"dead class map {each}" for each in dead)
+                names = ", ".join(map(str, dead))
+                say(
+                    "dead class maps",
+                    f"dead class maps {names}",
+                    f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: class {names}); "
+                    "behind the last ReLU they get no gradient and these classes cannot be learned; use --recipe steady, whose start "
+                    "keeps them alive",
+                )
+        for name, share in self.dead_channels.items():
+            if share >= _DEAD_CHANNELS:
+                say(
+                    "dead channels",
+                    f"dead channels {name}",
+                    f"{share:.0%} of the channels of {name} are zero for every picture; a lower --lr or a longer warm-up keeps them alive",
+                )
+        if self.recent_steps >= _LOSS_STEPS:
+            mean, chance = float(self.recent_loss) / self.recent_steps, math.log(self.network.num_classes)
+            self.recent_loss.zero_()
+            self.recent_steps = 0
+            if step > self.warmup_steps and abs(mean - chance) < _STUCK:
+                say(
+                    "loss stuck",
+                    "loss stuck",
+                    f"the loss stands at {mean:.4f}, which is ln({self.network.num_classes}): the network answers the same for every "
+                    "picture; use --recipe steady, or a lower --lr",
+                )
+        return found
+
+    def after_epoch(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
+        """What a whole epoch tells: whether the train accuracy (a fraction of one) is that of guessing the commonest class."""
+        guess, count = max(self.class_counts) / sum(self.class_counts), sum(self.class_counts)
+        if (
+            accuracy > guess + 3 * math.sqrt(guess * (1 - guess) / count) + 0.01
+            or "accuracy at chance" in self.said
+            or len(self.class_counts) < 2
+        ):
+            return []
+        self.said.add("accuracy at chance")
+        return [
+            Finding(
+                kind="accuracy at chance",
+                epoch=epoch,
+                step=step,
+                message=f"after epoch {epoch} the train accuracy is {accuracy:.3f}, no better than guessing ({guess:.3f}); "
+                "use --recipe steady, or check that the labels belong to the pictures",
+            )
+        ]

@@ -1,0 +1,72 @@
+"""Weights at the start, the optimiser, and the running mean of the weights."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from torchnin.models import NiN
+from torchnin.training.recipe import Recipe
+
+
+@torch.no_grad()
+def initialise(network: NiN, recipe: Recipe) -> None:
+    """Draw the weights that the recipe starts from, out of torch's global random numbers.
+
+    - `as built`: nothing is drawn; the network starts as it was given.
+    - `xavier`: every convolution and linear weight is drawn Xavier-uniform, biases stay as built (the notebooks' `train_ch6`).
+    - `alive`: He-normal weights and zero biases, so that signals keep their size through the ReLUs; the class maps start
+      from small weights and a positive bias, so that the last ReLU silences none of them.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        if recipe.initialisation == "xavier":
+            nn.init.xavier_uniform_(layer.weight)
+        elif recipe.initialisation == "alive":
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    if recipe.initialisation == "alive":
+        last = [layer for layer in network.class_block.modules() if isinstance(layer, nn.Conv2d)][-1]
+        nn.init.normal_(last.weight, std=0.1)
+        if last.bias is not None and network.config.class_map_relu:
+            nn.init.constant_(last.bias, 0.5)
+
+
+def make_optimizer(network: NiN, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with Nesterov's momentum; weight decay on convolution and linear weights alone."""
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]], lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
+    )
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Euclidean norm of all gradients together; one value, on the device."""
+    return torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None], foreach=True)
+
+
+class WeightMean:
+    """Exponential running mean of a network's parameters and buffers, in place of its last weights.
+
+    The decay grows from 0 as `(1 + steps) / (10 + steps)` up to the recipe's, so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, network: NiN, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: NiN, step: int) -> None:
+        """Move the mean towards the network's weights after a step (from 0)."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        mean, now = [], []
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                mean.append(self.state[name])
+                now.append(value)
+            else:
+                self.state[name].copy_(value)  # counters are not averaged
+        torch._foreach_lerp_(mean, now, share)

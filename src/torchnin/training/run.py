@@ -1,0 +1,136 @@
+"""A run: the folder that a training writes and a user reads."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torchnin.classifier import Classifier
+from torchnin.data import DataError
+from torchnin.files import write_atomically, write_json
+from torchnin.training.checkpoint import has_checkpoint
+
+_FILES = ("config.json", "metrics.jsonl", "result.json", "curves.png")
+_FOLDERS = ("checkpoint", "classifier")
+# What a training leaves that was killed before its configuration stood; nothing of it is needed.
+_BEGUN = {"checkpoint", "metrics.jsonl", "config.json.tmp"}
+
+
+class Run:
+    """A run folder: its configuration, the metrics of each epoch, the result, the classifier."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration: network, recipe, data with checksums, versions, device, git commit."""
+        return _read_json(self.path / "config.json")
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row per finished epoch."""
+        path = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What came out: test accuracy and loss, parameters, epochs, seconds; figures are fractions of one."""
+        return _read_json(self.path / "result.json")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the training came to its end."""
+        return (self.path / "result.json").is_file()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return has_checkpoint(self.path / "checkpoint")
+
+    @cached_property
+    def classifier(self) -> Classifier:
+        """The trained classifier."""
+        return Classifier.load(self.path)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.json`."""
+        write_json(self.path / "config.json", config)
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write `metrics.jsonl` whole, so that no line is ever lost, doubled or half written."""
+        write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+    def write_result(self, result: Mapping[str, Any]) -> None:
+        """Write `result.json`, the last file of a run."""
+        write_json(self.path / "result.json", result)
+
+
+def new_run_folder(stem: str) -> Path:
+    """`runs/<stem>`, or the first of `runs/<stem>-2`, `-3`, ... that does not exist."""
+    path, number = Path("runs") / stem, 2
+    while path.exists():
+        path, number = Path("runs") / f"{stem}-{number}", number + 1
+    return path
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
+    """A run folder for one training alone: made, or taken over as asked, and locked against a second process.
+
+    Raises:
+        ValueError: it holds a run and nothing was said of it, holds something else, or another process trains into it.
+        OSError: it cannot be made or written to.
+    """
+    run = Run(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; a run needs a folder, choose another --out")
+    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    holds_run = "config.json" in names and "model.safetensors" not in names
+    if names - _BEGUN and not holds_run:
+        raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
+    if holds_run and not (resume or overwrite):
+        raise ValueError(f"{path} already holds a run; --resume goes on with it, --overwrite replaces it, or choose another --out")
+    if resume and not holds_run:
+        raise ValueError(f"{path} holds no run to resume; leave out --resume to begin one there")
+    path.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        if not resume:
+            for name in _FILES:
+                (path / name).unlink(missing_ok=True)
+            for name in _FOLDERS:
+                shutil.rmtree(path / name, ignore_errors=True)
+        yield run
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another process is training into {path}; wait for it, or choose another --out") from error
+        yield
+    finally:
+        os.close(folder)  # and with it the lock, also when the process is killed
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: {path.parent} is no run, or its training has not come so far")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise DataError(f"{path} holds no JSON object")
+    return document

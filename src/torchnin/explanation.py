@@ -1,0 +1,407 @@
+"""From a network and a picture to what it saw where: class maps over the picture, feature maps, the MLP at a pixel.
+
+The logits of a NiN with global average pooling are the means of its class maps, so a map says exactly how much each place
+gave to its class; nothing here is estimated.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, Float32, Int, UInt8
+from torch import Tensor, nn
+
+from torchnin.data import Preprocessing
+from torchnin.models import NiN, NiNBlock
+from torchnin.plots import Language, class_maps_over_picture
+
+_CHUNK = 64  # pictures that go through the network at a time in the occlusion check: bounds the memory, not the result
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Where the values of a map lie in the picture that the network saw, by the arithmetic of strides and paddings."""
+
+    size: tuple[int, int]
+    """Rows and columns of the map."""
+    centre: float
+    """The pixel, from 0, in the middle of what the first row (and column) sees; a fraction lies between pixels."""
+    stride: int
+    """Pixels from the middle of what a row sees to that of the next."""
+    picture_size: tuple[int, int]
+    """Rows and columns of the picture that the network saw."""
+
+    def positions(self, axis: int, length: int) -> Float[Tensor, "{length}"]:
+        """Place in the map's row (`axis` 0) or column (1) numbers of each of `length` pixels that share the picture equally.
+
+        Not rounded, and clipped to the map: beyond the middle of what its outermost values see, those go on.
+        """
+        seen = (torch.arange(length, dtype=torch.float64) + 0.5) * (self.picture_size[axis] / length) - 0.5
+        return ((seen - self.centre) / self.stride).clamp(0, self.size[axis] - 1)
+
+    def nearest(self, axis: int, length: int, pixel: int) -> int:
+        """The row (`axis` 0) or column (1) of the map whose middle lies nearest to a pixel of `length`, from 0."""
+        return math.floor(float(self.positions(axis, length)[pixel]) + 0.5)
+
+    def upsample(self, maps: Float[Tensor, "k y x"], height: int, width: int) -> Float32[Tensor, "k {height} {width}"]:
+        """The maps at another resolution of the same picture: bilinear between the middles of what their values see."""
+        down, across = (_interpolation(self.positions(axis, n), self.size[axis]) for axis, n in ((0, height), (1, width)))
+        return (down @ maps.double() @ across.T).float()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """What a network saw where in one picture."""
+
+    class_names: tuple[str, ...]
+    """The names of the k classes."""
+    picture: UInt8[Tensor, "c h w"]
+    """The picture at its own size."""
+    class_maps: Float32[Tensor, "k y x"]
+    """One map per class, as the network computed it; the mean of a map is its logit."""
+    logits: Float32[Tensor, "k"]
+    """The network's logits."""
+    probabilities: Float32[Tensor, "k"]
+    """Their softmax, each 0 to 1."""
+    grid: Grid
+    """Where the maps' values lie in the picture."""
+
+    def top(self, count: int) -> tuple[int, ...]:
+        """The most probable classes, at most `count` of them, the most probable first."""
+        return tuple(self.logits.argsort(descending=True, stable=True)[: max(count, 0)].tolist())
+
+    def upsampled(self, label: int | str) -> Float32[Tensor, "h w"]:
+        """The map of a class, by number or name, at the picture's own resolution; for looking at.
+
+        Every value of the map stands at the middle of the patch of pixels that it sees, with bilinear interpolation between
+        and the nearest value outside. The logit is the mean of the map in `class_maps`, not of this one.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        index = _class_index(label, self.class_names)
+        return self.grid.upsample(self.class_maps[index : index + 1], *self.picture.shape[1:])[0]
+
+    def to_dict(self, top: int = 3) -> dict[str, Any]:
+        """Plain values for JSON: every probability and logit, and the maps of the `top` classes as rows of numbers."""
+        best = self.top(top)
+        return {
+            "label": self.class_names[self.top(1)[0]],
+            "probabilities": dict(zip(self.class_names, self.probabilities.tolist(), strict=True)),
+            "logits": dict(zip(self.class_names, self.logits.tolist(), strict=True)),
+            "class_maps": {self.class_names[index]: self.class_maps[index].tolist() for index in best},
+        }
+
+    def save(self, path: str | os.PathLike[str], *, top: int = 3, language: Language = "en") -> None:
+        """Draw the picture and the class maps of the `top` most probable classes over it.
+
+        Args:
+            path: the file to write; its suffix says the format.
+            top: how many classes, at least 1.
+            language: of the words, "en" or "zh".
+
+        Raises:
+            ValueError: `top` is below 1, or suffix or language is unknown.
+            ModuleNotFoundError: matplotlib is not installed.
+        """
+        if top < 1:
+            raise ValueError(f"top is {top}; it must be at least 1, the number of classes whose maps are drawn")
+        best = list(self.top(top))
+        class_maps_over_picture(
+            self.picture.numpy(),
+            self.grid.upsample(self.class_maps[best], *self.picture.shape[1:]).numpy(),
+            [self.class_names[index] for index in best],
+            self.probabilities[best].tolist(),
+            self.logits[best].tolist(),
+            path,
+            language=language,
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PixelVectors:
+    """The channels of one NiN block at one place: what goes into each 1 x 1 convolution there, and what comes out."""
+
+    block: str
+    """The block's name, as in the layer table: `block 1` and so on."""
+    row: int
+    """The place in the block's maps, from the top."""
+    column: int
+    """The place in the block's maps, from the left."""
+    layers: tuple[tuple[str, Float32[Tensor, "_"]], ...]
+    """After each convolution with its normalisation and ReLU: the convolution's name, such as `3x3`, and the channels' values.
+
+    What stands before a `1x1` is the layer before it in this list.
+    """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class OcclusionDrops:
+    """By how much covering a part of a picture lowers the probability of its class; below 0 where it rises."""
+
+    pointed: Float32[Tensor, "n"]
+    """Where the class map is largest."""
+    elsewhere: Float32[Tensor, "n"]
+    """At a random place that does not touch the first."""
+    share: float
+    """The part of the picture that is covered, 0 to 1: what whole pixels make of the share asked for."""
+
+
+def explain(
+    network: NiN, preprocessing: Preprocessing, class_names: Sequence[str], picture: UInt8[Tensor, "c h w"], *, resize: bool = True
+) -> Explanation:
+    """The class maps of one picture, with the logits that they are averaged to.
+
+    Args:
+        network: a trained NiN with `head="gap"`; it is left in the mode it was in.
+        preprocessing: what it was trained with.
+        class_names: the names of its classes.
+        picture: uint8 `(c, h, w)` of the network's number of channels.
+        resize: False lets the picture in at its own size, so that a larger picture gives larger maps.
+
+    Raises:
+        ValueError: the network's head is fully connected, the names do not fit, or the picture is too small for the layers.
+    """
+    _require_means(network)
+    names = tuple(class_names)
+    if len(names) != network.num_classes:
+        raise ValueError(f"{len(names)} class names for a network of {network.num_classes} classes; give one for each")
+    inputs = _prepare(network, preprocessing, picture[None], resize)
+    with _at_rest(network):
+        maps = network.class_block(network.forward_features(inputs))
+        logits = network.head(maps)[0].float().cpu()
+    return Explanation(
+        class_names=names,
+        picture=picture.cpu(),
+        class_maps=maps[0].float().cpu(),
+        logits=logits,
+        probabilities=logits.softmax(0),
+        grid=_grid(_geometry(network)[-1], maps, inputs),
+    )
+
+
+def feature_maps(
+    network: NiN, preprocessing: Preprocessing, picture: UInt8[Tensor, "c h w"], *, resize: bool = True
+) -> tuple[tuple[str, Float32[Tensor, "_ y x"]], ...]:
+    """What each block makes of a picture: the block's name and its output `(channels, y, x)`; the last are the class maps.
+
+    Raises:
+        ValueError: the picture is too small for the layers, or has another number of channels.
+    """
+    inputs = _prepare(network, preprocessing, picture[None], resize)
+    return tuple((name, layers[-1][1][0]) for name, layers in _run(network, inputs))
+
+
+def pixel_vectors(
+    network: NiN, preprocessing: Preprocessing, picture: UInt8[Tensor, "c h w"], x: int, y: int, *, resize: bool = True
+) -> tuple[PixelVectors, ...]:
+    """The per-pixel MLP at work: of each NiN block, the channels at one place before and after each 1 x 1 convolution.
+
+    Each step between two of them is one fully connected layer with the convolution's weights, the normalisation where
+    there is one, and ReLU; no other place takes part.
+
+    Args:
+        network: a NiN.
+        preprocessing: what it was trained with.
+        picture: uint8 `(c, h, w)`.
+        x: the pixel's column in the picture, 0 at the left.
+        y: the pixel's row in the picture, 0 at the top.
+        resize: False lets the picture in at its own size.
+
+    Returns:
+        One entry a block. The place in a block's maps is the one whose patch of pixels has its middle nearest to the pixel.
+
+    Raises:
+        ValueError: the pixel lies outside the picture, or the picture does not suit the network.
+    """
+    height, width = picture.shape[1:]
+    if not (0 <= x < width and 0 <= y < height):
+        raise ValueError(f"pixel {x},{y} lies outside the picture: x goes from 0 to {width - 1}, y from 0 to {height - 1}")
+    inputs = _prepare(network, preprocessing, picture[None], resize)
+    found = []
+    for geometry, (name, layers) in zip(_geometry(network), _run(network, inputs), strict=True):
+        grid = _grid(geometry, layers[-1][1], inputs)
+        row, column = grid.nearest(0, height, y), grid.nearest(1, width, x)
+        vectors = tuple((layer, values[0, :, row, column]) for layer, values in layers)
+        found.append(PixelVectors(block=name, row=row, column=column, layers=vectors))
+    return tuple(found)
+
+
+def occlusion_drop(
+    network: NiN,
+    preprocessing: Preprocessing,
+    pictures: UInt8[Tensor, "n c h w"],
+    classes: Int[Tensor, "n"],
+    *,
+    share: float = 0.1,
+    generator: torch.Generator | None = None,
+) -> OcclusionDrops:
+    """Does a class map point at what the network uses? Cover the place and see the probability fall; cover another to compare.
+
+    Both covers have the picture's proportions and the same size. The first lies where the class map, brought to the network's
+    resolution, has the largest mean; the second at a place drawn evenly from all that do not overlap it. The colour of the
+    cover is the mean of the given pictures.
+
+    Args:
+        network: a trained NiN with `head="gap"`.
+        preprocessing: what it was trained with.
+        pictures: uint8 `(n, c, h, w)`.
+        classes: `(n,)`, of each picture the class to look at.
+        share: of the picture to cover, above 0 and at most 1/9 (a larger cover in the middle leaves no room for another).
+        generator: of the random places; on the CPU.
+
+    Raises:
+        ValueError: `share` is out of range, or the network's head is fully connected.
+    """
+    _require_means(network)
+    if not 0 < share <= 1 / 9:
+        raise ValueError(f"share is {share}; it must be above 0 and at most 1/9, so that a second cover finds room beside the first")
+    inputs = _prepare(network, preprocessing, pictures, resize=True)
+    height, width = inputs.shape[2:]
+    cover = tuple(max(1, min(round(side * math.sqrt(share)), side // 3)) for side in (height, width))
+    colour = inputs.mean((0, 2, 3), keepdim=True)
+    classes = classes.to(inputs.device)
+    pointed: list[Tensor] = []
+    elsewhere: list[Tensor] = []
+    for chunk, chosen in zip(inputs.split(_CHUNK), classes.split(_CHUNK), strict=True):
+        with _at_rest(network):
+            maps = network.class_maps(chunk)
+            before = _probability(network.head(maps), chosen)
+            own = maps[torch.arange(len(chunk), device=maps.device), chosen]
+            grid = _grid(_geometry(network)[-1], maps, inputs)
+            weight = nn.functional.avg_pool2d(grid.upsample(own.cpu(), height, width)[:, None], cover, stride=1)[:, 0]
+            first = weight.flatten(1).argmax(1)
+            second = _apart(first, (weight.shape[1], weight.shape[2]), cover, generator)
+            for drops, corners in ((pointed, first), (elsewhere, second)):
+                hidden = _cover(corners, weight.shape[2], cover, (height, width)).to(chunk.device)
+                drops.append(before - _probability(network(torch.where(hidden, colour, chunk)), chosen))
+    return OcclusionDrops(
+        pointed=torch.cat(pointed).cpu(),
+        elsewhere=torch.cat(elsewhere).cpu(),
+        share=math.prod(cover) / (height * width),
+    )
+
+
+def _probability(logits: Tensor, classes: Tensor) -> Tensor:
+    return logits.float().softmax(1).gather(1, classes[:, None])[:, 0]
+
+
+def _apart(corners: Tensor, places: tuple[int, int], cover: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
+    """For each cover another, drawn evenly from the `places` that do not overlap it; corners are numbered row by row."""
+    rows, columns = torch.arange(places[0]), torch.arange(places[1])
+    clear_above = (rows - corners[:, None] // places[1]).abs() >= cover[0]
+    clear_beside = (columns - corners[:, None] % places[1]).abs() >= cover[1]
+    allowed = clear_above[:, :, None] | clear_beside[:, None, :]
+    return torch.multinomial(allowed.flatten(1).float(), 1, generator=generator)[:, 0]
+
+
+def _cover(corners: Tensor, columns: int, cover: tuple[int, ...], size: tuple[int, int]) -> Tensor:
+    """Which pixels are covered: `(n, 1, h, w)`."""
+    top, left = corners[:, None] // columns, corners[:, None] % columns
+    down, across = torch.arange(size[0]), torch.arange(size[1])
+    rows, cols = (down >= top) & (down < top + cover[0]), (across >= left) & (across < left + cover[1])
+    return (rows[:, :, None] & cols[:, None, :])[:, None]
+
+
+def _prepare(network: NiN, preprocessing: Preprocessing, pictures: Tensor, resize: bool) -> Tensor:
+    like = next(network.parameters())
+    pictures = pictures.to(like.device)
+    return (preprocessing(pictures) if resize else preprocessing.normalise(pictures.float())).to(like.dtype)
+
+
+def _require_means(network: NiN) -> None:
+    if network.config.head != "gap":
+        raise ValueError(
+            f"this network's head is {network.config.head!r}: a fully connected layer makes its logits from all pixels of all class maps, "
+            "so they are not the means of the maps and a map does not say what its class got from where; "
+            'explain a network with head="gap"'
+        )
+
+
+@contextmanager
+def _at_rest(network: NiN) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor]]]]:
+    """Each block's name, and the outputs of its layers; a layer is a convolution with its normalisation and ReLU."""
+    blocks = [(f"block {number}", _layers(block)) for number, block in enumerate(_blocks(network), start=1)]
+    outputs: dict[nn.Module, Tensor] = {}
+
+    def keep(module: nn.Module, _: Any, output: Tensor) -> None:
+        outputs[module] = output.float().cpu()
+
+    # Only ends of layers are kept: what stands before a ReLU is overwritten by it.
+    handles = [end.register_forward_hook(keep) for _, layers in blocks for _, end in layers]
+    try:
+        with _at_rest(network):
+            network.class_maps(inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [(name, [(layer, outputs[end]) for layer, end in layers]) for name, layers in blocks]
+
+
+def _blocks(network: NiN) -> list[NiNBlock]:
+    return [module for module in (*network.body, network.class_block) if isinstance(module, NiNBlock)]
+
+
+def _layers(block: NiNBlock) -> list[tuple[str, nn.Module]]:
+    """Each convolution as `3x3`, with the module that ends its layer."""
+    layers: list[tuple[str, nn.Module]] = []
+    for module in block:
+        if isinstance(module, nn.Conv2d):
+            layers.append(("x".join(map(str, module.kernel_size)), module))
+        else:
+            layers[-1] = (layers[-1][0], module)
+    return layers
+
+
+def _geometry(network: NiN) -> list[tuple[float, int]]:
+    """After each block: the middle of what the first output sees, and the step to the next, in pixels of the input."""
+    centre, step = 0.0, 1
+    found = []
+    for part in (*network.body, network.class_block):
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+                kernel, stride, padding = (
+                    size if isinstance(size, int) else size[0] for size in (module.kernel_size, module.stride, module.padding)
+                )
+                centre, step = centre + ((kernel - 1) / 2 - padding) * step, step * stride
+        if isinstance(part, NiNBlock):
+            found.append((centre, step))
+    return found
+
+
+def _grid(geometry: tuple[float, int], maps: Tensor, inputs: Tensor) -> Grid:
+    return Grid(
+        size=(maps.shape[2], maps.shape[3]),
+        centre=geometry[0],
+        stride=geometry[1],
+        picture_size=(inputs.shape[2], inputs.shape[3]),
+    )
+
+
+def _interpolation(positions: Tensor, size: int) -> Tensor:
+    """The matrix `(positions, size)` that interpolates linearly between neighbours."""
+    return (1 - (positions[:, None] - torch.arange(size)).abs()).clamp(min=0)
+
+
+def _class_index(label: int | str, names: tuple[str, ...]) -> int:
+    if isinstance(label, str) and label in names:
+        return names.index(label)
+    if isinstance(label, int) and 0 <= label < len(names):
+        return label
+    raise ValueError(f"there is no class {label!r}; classes are numbered 0 to {len(names) - 1} or named: {', '.join(names)}")

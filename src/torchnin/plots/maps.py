@@ -1,0 +1,184 @@
+"""Pictures of a network's inside: class maps over the picture, feature maps, the MLP at a pixel."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .style import BLACK, BLUE, DIVERGING, GREY, ORANGE, SEQUENTIAL, SMALL, Language, bare, drawing, grey_of, plain, show_picture, words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PANELS_PER_ROW = 4
+_MOST_PIXELS = 1200  # a side; more than the drawing can show
+_TILES_PER_ROW = 16
+_MAP_OPACITY = 0.62
+
+
+def class_maps_over_picture(
+    picture: np.ndarray,
+    maps: np.ndarray,
+    names: Sequence[str],
+    probabilities: Sequence[float],
+    logits: Sequence[float],
+    path: str | os.PathLike[str],
+    *,
+    language: Language = "en",
+) -> None:
+    """Draw the picture, then each class map over it, all on one colour scale.
+
+    Contour lines mark the same values as the colour bar's ticks, solid above zero and dashed below, so that the maps are
+    read in grey too. Maps that are nowhere negative get a scale from zero up; others one that is symmetric about zero.
+
+    Args:
+        picture: uint8 `(c, h, w)`.
+        maps: float `(k, h, w)`, the class maps at the picture's resolution, in units of the logit.
+        names: the k classes' names.
+        probabilities: the k classes' probabilities, 0 to 1.
+        logits: the means of the k maps before they were brought to the picture's resolution.
+        path: the file to write.
+        language: of the words, "en" or "zh".
+    """
+    say = words(language)
+    _, height, width = picture.shape
+    signed, limit = bool(maps.min() < 0), float(np.abs(maps).max()) or 1.0
+    count = 1 + len(maps)
+    columns = min(count, _PANELS_PER_ROW)
+    rows = math.ceil(count / columns)
+    panel = min(max(2.5 * height / width, 1.2), 5.0)
+    with drawing(path, width=2.6 * columns + 0.9, height=(panel + 0.65) * rows + 0.5, title=say("class_maps")) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        every = max(1, math.ceil(max(height, width) / _MOST_PIXELS))
+        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        show_picture(panels[0], picture[:, ::every, ::every], extent=extent)
+        plain(panels[0], title=say("picture"), grid=False)
+        for axes, one, name, probability, logit in zip(panels[1:count], maps, names, probabilities, logits, strict=True):
+            bare(axes, f"{name}\n{say('probability', probability=probability, logit=logit)}")
+            # The picture only from middle grey to white, so that its dark parts do not swallow the colours.
+            axes.imshow(grey_of(picture[:, ::every, ::every]), cmap="gray", vmin=-200, vmax=255, extent=extent, interpolation="nearest")
+            drawn = axes.imshow(
+                one[::every, ::every],
+                cmap=DIVERGING if signed else SEQUENTIAL,
+                vmin=-limit if signed else 0,
+                vmax=limit,
+                alpha=_MAP_OPACITY,
+                extent=extent,
+                interpolation="nearest",
+            )
+        bar = figure.colorbar(drawn, ax=list(panels), shrink=0.9, aspect=30, pad=0.015)
+        bar.set_label(say("class_map"), fontsize=SMALL + 1)
+        bar.ax.tick_params(labelsize=SMALL)
+        for axes, one in zip(panels[1:count], maps, strict=True):
+            _contours(axes, one[::every, ::every], extent, bar.get_ticks())
+        for axes in panels[count:]:
+            axes.set_axis_off()
+
+
+def _contours(axes: "Axes", values: np.ndarray, extent: tuple[float, ...], ticks: np.ndarray) -> None:
+    levels = [float(tick) for tick in ticks if values.min() < tick < values.max() and tick != 0]
+    if min(values.shape) < 2 or not levels:
+        return
+    height, width = values.shape
+    left, right, bottom, top = extent
+    x = left + (np.arange(width) + 0.5) * (right - left) / width
+    y = top + (np.arange(height) + 0.5) * (bottom - top) / height
+    styles: Any = ["dashed" if level < 0 else "solid" for level in levels]
+    axes.contour(x, y, values, levels=levels, colors=BLACK, linewidths=0.8, linestyles=styles)
+
+
+def feature_maps(
+    parts: Sequence[tuple[str, np.ndarray]],
+    path: str | os.PathLike[str],
+    *,
+    most: int = 32,
+    language: Language = "en",
+) -> None:
+    """Draw the channels after each block as tiles, one colour scale a block.
+
+    Args:
+        parts: the blocks' names and their maps, float `(c, y, x)`.
+        path: the file to write.
+        most: channels drawn of each block, the first ones; at least 1.
+        language: of the words, "en" or "zh".
+    """
+    say = words(language)
+    tiled = [(name, maps, _mosaic(maps[:most])) for name, maps in parts]
+    heights = [min(max(9.0 * mosaic.shape[0] / mosaic.shape[1], 0.6), 6.0) for _, _, mosaic in tiled]
+    with drawing(path, width=10, height=sum(heights) + 0.45 * len(parts) + 0.5, title=say("feature_maps")) as figure:
+        panels = figure.subplots(len(tiled), 1, squeeze=False, height_ratios=heights).flatten()
+        for axes, (name, maps, mosaic) in zip(panels, tiled, strict=True):
+            shape = "x".join(map(str, maps.shape))
+            bare(axes, say("part", name=name, shape=shape) if len(maps) <= most else say("part_of", name=name, shape=shape, shown=most))
+            axes.spines[:].set_visible(False)
+            signed, limit = bool(maps.min() < 0), float(np.abs(maps[:most]).max()) or 1.0
+            drawn = axes.imshow(
+                mosaic,
+                cmap=DIVERGING if signed else SEQUENTIAL,
+                vmin=-limit if signed else 0,
+                vmax=limit,
+                interpolation="nearest",
+            )
+            bar = figure.colorbar(drawn, ax=axes, aspect=12, pad=0.01)
+            bar.ax.tick_params(labelsize=SMALL)
+            bar.ax.locator_params(nbins=4)
+
+
+def _mosaic(maps: np.ndarray) -> np.ndarray:
+    """The maps side by side with a gap between them, rows filled up with nothing."""
+    count, height, width = maps.shape
+    columns = min(count, _TILES_PER_ROW)
+    rows = math.ceil(count / columns)
+    gap = max(1, round(width / 12))
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
+    for index, one in enumerate(maps):
+        top, left = (height + gap) * (index // columns), (width + gap) * (index % columns)
+        sheet[top : top + height, left : left + width] = one
+    return sheet
+
+
+def pixel_mlp(
+    picture: np.ndarray,
+    place: tuple[int, int],
+    blocks: Sequence[tuple[str, tuple[int, int], Sequence[tuple[str, np.ndarray]]]],
+    path: str | os.PathLike[str],
+    *,
+    class_names: Sequence[str] = (),
+    language: Language = "en",
+) -> None:
+    """Draw what the 1 x 1 convolutions make of one pixel: its channels before and after each of them.
+
+    Args:
+        picture: uint8 `(c, h, w)`.
+        place: `(x, y)` of the pixel in the picture, from the left and from the top.
+        blocks: of each NiN block its name, the `(row, column)` that belongs to the pixel, and its layers: the name and the
+            channels' values `(channels,)` after it.
+        path: the file to write.
+        class_names: of the last block's channels; left out where they would not fit.
+        language: of the words, "en" or "zh".
+    """
+    say = words(language)
+    columns = max(len(layers) for _, _, layers in blocks)
+    title = say("pixel_mlp", x=place[0], y=place[1])
+    with drawing(path, width=2.3 + 3.0 * columns, height=1.9 * len(blocks) + 0.6, title=title) as figure:
+        left, right = figure.subfigures(1, 2, width_ratios=[2.3, 3.0 * columns], squeeze=False)[0]
+        axes = plain(left.subplots(), title=say("picture"), grid=False)
+        show_picture(axes, picture)
+        axes.plot(*place, marker="+", markersize=14, markeredgewidth=3.5, color="white")
+        axes.plot(*place, marker="+", markersize=13, markeredgewidth=1.5, color=BLACK)
+        panels = right.subplots(len(blocks), columns, squeeze=False, sharey="row")
+        for row, (name, (y, x), layers) in zip(panels, blocks, strict=True):
+            for axes, (layer, values) in zip(row, layers, strict=False):
+                plain(axes, title=f"{layer} ({len(values)})", xlabel=say("channel"))
+                axes.bar(np.arange(len(values)), values, width=1.0 if len(values) > 24 else 0.8, color=np.where(values < 0, ORANGE, BLUE))
+                axes.axhline(0, color=GREY, linewidth=0.6)
+                axes.margins(x=0.01)
+            for axes in row[len(layers) :]:
+                axes.set_axis_off()
+            row[0].set_ylabel(f"{say('place', name=name, row=y, column=x)}\n{say('activation')}", fontsize=SMALL)
+        if class_names and len(class_names) <= 20:
+            last = panels[-1][len(blocks[-1][2]) - 1]
+            last.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=SMALL)
+            last.set_xlabel("")

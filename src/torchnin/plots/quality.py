@@ -1,0 +1,136 @@
+"""Pictures of how good a classifier is: confusion, reliability of its probabilities, its mistakes."""
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from .style import BLACK, BLUE, GREY, SHARES, SMALL, Language, bare, drawing, plain, show_picture, words
+
+_NUMBERED = 20  # classes up to which the cells hold their counts
+_NAMED = 120  # classes up to which rows and columns have names
+
+
+def confusion_matrix(
+    confusion: np.ndarray,
+    class_names: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    language: Language = "en",
+) -> None:
+    """Draw the confusion matrix: colour is the share of the row, the numbers are counts of pictures.
+
+    The colour scale is that of the square root, so that a mistake of one in a hundred is seen beside the diagonal.
+
+    Args:
+        confusion: counts `(k, k)`, rows true classes, columns predicted ones.
+        class_names: the k classes' names.
+        path: the file to write.
+        title: what was evaluated; "Confusion matrix" by default.
+        language: of the words, "en" or "zh".
+    """
+    say = words(language)
+    k = len(class_names)
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    side = min(max(0.5 * k if k <= _NUMBERED else 0.16 * k, 3.0), 16.0)
+    with drawing(path, width=side + 2.6, height=side + 1.8, title=title or say("confusion")) as figure:
+        from matplotlib.colors import PowerNorm
+
+        axes = plain(figure.subplots(), xlabel=say("predicted"), ylabel=say("true"), grid=False)
+        drawn = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+        if k <= _NAMED:
+            size = SMALL + 0.5 if k <= _NUMBERED else 5.5
+            axes.set_xticks(range(k), class_names, rotation=90, fontsize=size)
+            axes.set_yticks(range(k), class_names, fontsize=size)
+        if k <= _NUMBERED:
+            for (row, column), count in np.ndenumerate(confusion):
+                if count:
+                    colour = "white" if shares[row, column] > 0.3 else BLACK
+                    axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=SMALL, color=colour)
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+        bar.ax.set_yticklabels(["0", "0.01", "0.05", "0.2", "0.5", "1"])
+        bar.set_label(say("share"), fontsize=SMALL + 1)
+        bar.ax.tick_params(labelsize=SMALL)
+
+
+def reliability_diagram(
+    confidence: Sequence[float | None],
+    accuracy: Sequence[float | None],
+    num_pictures: Sequence[int],
+    path: str | os.PathLike[str],
+    *,
+    calibration_error: float | None = None,
+    title: str | None = None,
+    language: Language = "en",
+) -> None:
+    """Draw the accuracy of the pictures in each bin of confidence, against the diagonal of perfect calibration, and their number.
+
+    Args:
+        confidence: mean confidence of the pictures in each of the bins, which share [0, 1] equally; None for an empty bin.
+        accuracy: the share of them that is right; None for an empty bin.
+        num_pictures: pictures in each bin.
+        path: the file to write.
+        calibration_error: the expected calibration error, written into the diagram.
+        title: what was evaluated; "Reliability of the probabilities" by default.
+        language: of the words, "en" or "zh".
+    """
+    say = words(language)
+    bins = len(num_pictures)
+    middles = (np.arange(bins) + 0.5) / bins
+    full = [index for index in range(bins) if num_pictures[index]]
+    with drawing(path, width=4.6, height=5.4, title=title or say("calibration")) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+        plain(above, ylabel=say("accuracy"))
+        heights = [accuracy[index] for index in full]
+        above.bar(middles[full], heights, width=0.92 / bins, color=BLUE, alpha=0.45, label=say("observed"))
+        above.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label=say("ideal"))
+        above.plot([confidence[index] for index in full], heights, "o", color=BLUE, markersize=4)
+        above.set_ylim(0, 1.02)
+        above.set_xlim(0, 1)
+        if calibration_error is not None:
+            above.plot([], [], " ", label=say("error", error=calibration_error))
+        above.legend(fontsize=SMALL + 0.5, frameon=False, loc="upper left")
+        plain(below, xlabel=say("confidence"), ylabel=say("num_pictures"))
+        below.bar(middles, num_pictures, width=0.92 / bins, color=GREY)
+
+
+def picture_sheet(
+    pictures: Sequence[np.ndarray],
+    captions: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    columns: int = 6,
+    language: Language = "en",
+) -> None:
+    """Draw pictures in rows, each under its caption.
+
+    Args:
+        pictures: uint8 `(c, h, w)` each; sizes may differ.
+        captions: one text per picture, of one or more lines.
+        path: the file to write.
+        title: what the pictures are; "Most confident mistakes" by default.
+        columns: pictures in a row, at least 1.
+        language: of the words, "en" or "zh".
+
+    Raises:
+        ValueError: there are no pictures, or not one caption each.
+    """
+    say = words(language)
+    if len(pictures) == 0 or len(pictures) != len(captions):
+        raise ValueError(
+            f"{len(pictures)} pictures and {len(captions)} captions; a sheet needs at least one picture and a caption for each"
+        )
+    columns = min(columns, len(pictures))
+    rows = math.ceil(len(pictures) / columns)
+    lines = max(caption.count("\n") for caption in captions) + 1
+    with drawing(path, width=1.55 * columns + 0.3, height=(1.45 + 0.17 * lines) * rows + 0.5, title=title or say("mistakes")) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        for axes, picture, caption in zip(panels, pictures, captions, strict=False):
+            bare(axes)
+            axes.set_title(caption, fontsize=SMALL)
+            show_picture(axes, picture)
+        for axes in panels[len(pictures) :]:
+            axes.set_axis_off()

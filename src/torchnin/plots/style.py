@@ -1,0 +1,215 @@
+"""What all pictures share: words in two languages, fonts, colours, a plain look, and saving whole or not at all."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Language = Literal["en", "zh"]
+
+SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
+"""File names that the pictures may end in."""
+
+# Okabe and Ito's colours (jfly.uni-koeln.de/color), which the colour-blind tell apart; the first three differ in print too.
+BLUE, ORANGE, BLACK, GREEN, GREY = "#0072B2", "#E69F00", "#000000", "#009E73", "#8C8C8C"
+SEQUENTIAL = "cividis"  # lightness rises evenly, and it looks the same to the colour-blind
+DIVERGING = "PuOr"  # orange below zero, purple above; both get darker, so drawings tell the sign by solid and dashed lines as well
+SHARES = "Blues"
+
+_DPI = 160
+_TITLE_SIZE, _TEXT_SIZE, SMALL = 12, 9, 7.5
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "accuracies": ("Test accuracy over the runs", "多次运行的测试准确率"),
+    "accuracy": ("accuracy", "准确率"),
+    "activation": ("activation", "激活值"),
+    "calibration": ("Reliability of the probabilities", "概率的可靠性"),
+    "channel": ("channel", "通道"),
+    "class_map": ("class map (its mean is the logit)", "类别图（均值即 logit）"),
+    "class_maps": ("Class maps over the picture", "图片上的类别图"),
+    "confidence": ("confidence", "置信度"),
+    "confusion": ("Confusion matrix", "混淆矩阵"),
+    "curves": ("Training", "训练过程"),
+    "epoch": ("epoch", "轮次"),
+    "error": ("expected calibration error {error:.4f}", "期望校准误差 {error:.4f}"),
+    "feature_maps": ("Feature maps after each block", "各个块之后的特征图"),
+    "ideal": ("perfectly calibrated", "完全校准"),
+    "loss": ("loss (cross-entropy)", "损失（交叉熵）"),
+    "median": ("median {median:.3f}", "中位数 {median:.3f}"),
+    "mistakes": ("Most confident mistakes", "最有把握的错误"),
+    "num_pictures": ("pictures", "图片数"),
+    "num_runs": ("runs", "运行次数"),
+    "observed": ("observed", "实际"),
+    "part": ("{name}: {shape}", "{name}：{shape}"),
+    "part_of": ("{name}: {shape}, the first {shown} channels", "{name}：{shape}，前 {shown} 个通道"),
+    "picture": ("picture, in pixels", "图片（像素）"),
+    "pixel_mlp": (
+        "The MLP at pixel ({x}, {y}): channels before and after each 1x1 convolution",
+        "像素 ({x}, {y}) 处的 MLP：每个 1x1 卷积前后的通道",
+    ),
+    "place": ("{name}, row {row}, column {column}", "{name}，第 {row} 行，第 {column} 列"),
+    "predicted": ("predicted class", "预测类别"),
+    "probability": ("probability {probability:.3f}, mean {logit:.2f}", "概率 {probability:.3f}，均值 {logit:.2f}"),
+    "runs": ("{name}: {count} runs, from {low:.3f} to {high:.3f}", "{name}：{count} 次运行，{low:.3f} 至 {high:.3f}"),
+    "share": ("share of the true class", "占真实类别的比例"),
+    "test": ("test", "测试"),
+    "train": ("training", "训练"),
+    "true": ("true class", "真实类别"),
+    "validation": ("validation", "验证"),
+}
+
+# Families that hold simplified Chinese, and the files they come in, for fonts newer than matplotlib's list of fonts.
+_CHINESE_FAMILIES = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Heiti SC",
+    "STHeiti",
+    "Microsoft YaHei",
+    "SimHei",
+    "Arial Unicode MS",
+    "Droid Sans Fallback",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK TC",
+)
+_CHINESE_FILES = (
+    "notosanscjk",
+    "notosanssc",
+    "sourcehansans",
+    "wqy-microhei",
+    "wqy-zenhei",
+    "pingfang",
+    "msyh",
+    "simhei",
+    "droidsansfallback",
+)
+
+
+def words(language: str) -> Callable[..., str]:
+    """The words of a language: `say("epoch")`, `say("median", median=0.9)`.
+
+    Raises:
+        ValueError: the language is neither "en" nor "zh".
+    """
+    if language not in ("en", "zh"):
+        raise ValueError(f"language is {language!r}; accepted: 'en', 'zh'")
+    column = 1 if language == "zh" else 0
+    return lambda key, **values: _WORDS[key][column].format(**values)
+
+
+@contextmanager
+def drawing(path: str | os.PathLike[str], *, width: float, height: float, title: str) -> Iterator["Figure"]:
+    """A figure of `width` by `height` inches to draw on, saved at `path` when the block ends without an error.
+
+    The folder is made where it is missing. An existing file is replaced at the end, and stays as it was if anything fails.
+
+    Raises:
+        ValueError: the name ends in none of `SUFFIXES`.
+        ModuleNotFoundError: matplotlib is not installed.
+        FileNotFoundError: the words hold Chinese characters and no installed font has them.
+    """
+    target = Path(path)
+    if target.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"the picture's file {str(path)!r} ends in {target.suffix!r}; accepted: {', '.join(SUFFIXES)}")
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'drawing needs matplotlib ({error}): pip install "torchnin[plot]"', name=error.name) from error
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    figure.suptitle(title, fontsize=_TITLE_SIZE)
+    yield figure
+    _set_texts(figure)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
+    try:
+        figure.savefig(aside, facecolor="white")
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def plain(axes: "Axes", *, xlabel: str = "", ylabel: str = "", title: str = "", grid: bool = True) -> "Axes":
+    """The common look of a diagram: two spines, a faint grid behind the data, small text."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=SMALL)
+    axes.set_xlabel(xlabel, fontsize=_TEXT_SIZE)
+    axes.set_ylabel(ylabel, fontsize=_TEXT_SIZE)
+    axes.set_title(title, fontsize=_TEXT_SIZE)
+    if grid:
+        axes.grid(color="#E3E3E3", linewidth=0.7)
+        axes.set_axisbelow(True)
+    return axes
+
+
+def bare(axes: "Axes", title: str = "") -> "Axes":
+    """Axes that hold a picture: no ticks, a thin frame."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=_TEXT_SIZE)
+    for spine in axes.spines.values():
+        spine.set_linewidth(0.5)
+        spine.set_color(GREY)
+    return axes
+
+
+def show_picture(axes: "Axes", picture: np.ndarray, **options: Any) -> None:
+    """A uint8 picture `(c, h, w)` in its own colours, pixels as squares: grey unless it has three channels."""
+    if len(picture) == 3:
+        axes.imshow(np.moveaxis(picture, 0, -1), interpolation="nearest", **options)
+    else:
+        axes.imshow(grey_of(picture), cmap="gray", vmin=0, vmax=255, interpolation="nearest", **options)
+
+
+def grey_of(picture: np.ndarray) -> np.ndarray:
+    """The lightness 0 to 255 of a uint8 picture `(c, h, w)`: ITU-R 601 luma of three channels, the mean of any other number."""
+    weights = np.array([0.299, 0.587, 0.114]) if len(picture) == 3 else np.full(len(picture), 1 / len(picture))
+    return np.tensordot(weights, picture.astype(np.float64), axes=1)
+
+
+def _set_texts(figure: "Figure") -> None:
+    """Take every text as it stands, and Chinese characters from a font that has them; Latin letters keep matplotlib's own."""
+    from matplotlib import rcParams
+    from matplotlib.text import Text
+
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
+    for text in texts:
+        text.set_parse_math(False)  # a class may be named "$5 or $10"
+    if any(_is_cjk(character) for text in texts for character in text.get_text()):
+        families = [*rcParams["font.family"], _chinese_family()]
+        for text in texts:
+            text.set_fontfamily(families)
+
+
+def _is_cjk(character: str) -> bool:
+    return "⺀" <= character <= "鿿" or "豈" <= character <= "﫿" or "＀" <= character <= "￯"
+
+
+def _chinese_family() -> str:
+    from matplotlib import font_manager
+
+    for file in (None, *font_manager.findSystemFonts()):
+        # First the fonts that matplotlib knows; then the files it has not seen, as its list may be older than they are.
+        if file is not None:
+            if not any(name in Path(file).name.lower() for name in _CHINESE_FILES):
+                continue
+            font_manager.fontManager.addfont(file)
+        known = {font.name for font in font_manager.fontManager.ttflist}
+        for family in _CHINESE_FAMILIES:
+            if family in known:
+                return family
+    raise FileNotFoundError(
+        "the picture has Chinese words and no installed font has their characters; install one, for example "
+        "`apt-get install fonts-wqy-microhei` (Debian, Ubuntu) or `dnf install google-noto-sans-cjk-fonts` (Fedora)"
+    )

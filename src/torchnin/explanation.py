@@ -376,13 +376,16 @@ def _geometry(network: NiN) -> list[tuple[float, int]]:
     for part in (*network.body, network.class_block):
         for module in part.modules():
             if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-                kernel, stride, padding = (
-                    size if isinstance(size, int) else size[0] for size in (module.kernel_size, module.stride, module.padding)
-                )
+                kernel, stride, padding = map(_side, (module.kernel_size, module.stride, module.padding))
                 centre, step = centre + ((kernel - 1) / 2 - padding) * step, step * stride
         if isinstance(part, NiNBlock):
             found.append((centre, step))
     return found
+
+
+def _side(size: Any) -> int:
+    """A kernel, stride or padding, which PyTorch keeps as one number or two; those of a NiN are equal."""
+    return size if isinstance(size, int) else size[0]
 
 
 def _grid(geometry: tuple[float, int], maps: Tensor, inputs: Tensor) -> Grid:

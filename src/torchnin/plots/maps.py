@@ -7,7 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .style import BLACK, BLUE, DIVERGING, GREY, ORANGE, SEQUENTIAL, SMALL, Language, bare, drawing, grey_of, plain, show_picture, words
+from .style import (
+    BLACK,
+    BLUE,
+    DIVERGING,
+    GREY,
+    ORANGE,
+    SEQUENTIAL,
+    SMALL,
+    Language,
+    bare,
+    clipped,
+    drawing,
+    grey_of,
+    plain,
+    show_picture,
+    words,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +46,8 @@ def class_maps_over_picture(
 ) -> None:
     """Draw the picture, then each class map over it, all on one colour scale.
 
-    Contour lines mark the same values as the colour bar's ticks, solid above zero and dashed below, so that the maps are
-    read in grey too. Maps that are nowhere negative get a scale from zero up; others one that is symmetric about zero.
+    Contour lines mark the same values as the colour bar's ticks, solid above zero, dotted at zero and dashed below, so
+    that the maps are read in grey too. Maps that are nowhere negative get a scale from zero up; others one that is symmetric about zero.
 
     Args:
         picture: uint8 `(c, h, w)`.
@@ -56,7 +72,7 @@ def class_maps_over_picture(
         show_picture(panels[0], picture[:, ::every, ::every], extent=extent)
         plain(panels[0], title=say("picture"), grid=False)
         for axes, one, name, probability, logit in zip(panels[1:count], maps, names, probabilities, logits, strict=True):
-            bare(axes, f"{name}\n{say('probability', probability=probability, logit=logit)}")
+            bare(axes, f"{clipped(name, 34)}\n{say('probability', probability=probability, logit=logit)}")
             # The picture only from middle grey to white, so that its dark parts do not swallow the colours.
             axes.imshow(grey_of(picture[:, ::every, ::every]), cmap="gray", vmin=-200, vmax=255, extent=extent, interpolation="nearest")
             drawn = axes.imshow(
@@ -78,40 +94,42 @@ def class_maps_over_picture(
 
 
 def _contours(axes: "Axes", values: np.ndarray, extent: tuple[float, ...], ticks: np.ndarray) -> None:
-    levels = [float(tick) for tick in ticks if values.min() < tick < values.max() and tick != 0]
+    levels = [float(tick) for tick in ticks if values.min() < tick < values.max()]
     if min(values.shape) < 2 or not levels:
         return
     height, width = values.shape
     left, right, bottom, top = extent
     x = left + (np.arange(width) + 0.5) * (right - left) / width
     y = top + (np.arange(height) + 0.5) * (bottom - top) / height
-    styles: Any = ["dashed" if level < 0 else "solid" for level in levels]
-    axes.contour(x, y, values, levels=levels, colors=BLACK, linewidths=0.8, linestyles=styles)
+    styles: Any = ["dashed" if level < 0 else "solid" if level > 0 else "dotted" for level in levels]
+    axes.contour(x, y, values, levels=levels, colors=BLACK, linewidths=[0.8 if level else 0.6 for level in levels], linestyles=styles)
 
 
 def feature_maps(
-    parts: Sequence[tuple[str, np.ndarray]],
+    blocks: Sequence[np.ndarray],
     path: str | os.PathLike[str],
     *,
+    class_names: Sequence[str] = (),
     most: int = 32,
     language: Language = "en",
 ) -> None:
     """Draw the channels after each block as tiles, one colour scale a block.
 
     Args:
-        parts: the blocks' names and their maps, float `(c, y, x)`.
+        blocks: the output of each block in order, float `(c, y, x)`; the last are the class maps.
         path: the file to write.
+        class_names: of the last block's channels, written below them where they fit.
         most: channels drawn of each block, the first ones; at least 1.
         language: of the words, "en" or "zh".
     """
     say = words(language)
-    tiled = [(name, maps, _mosaic(maps[:most])) for name, maps in parts]
-    heights = [min(max(9.0 * mosaic.shape[0] / mosaic.shape[1], 0.6), 6.0) for _, _, mosaic in tiled]
-    with drawing(path, width=10, height=sum(heights) + 0.45 * len(parts) + 0.5, title=say("feature_maps")) as figure:
-        panels = figure.subplots(len(tiled), 1, squeeze=False, height_ratios=heights).flatten()
-        for axes, (name, maps, mosaic) in zip(panels, tiled, strict=True):
+    mosaics = [_mosaic(maps[:most]) for maps in blocks]
+    heights = [min(max(9.0 * mosaic.shape[0] / mosaic.shape[1], 0.6), 6.0) for mosaic in mosaics]
+    with drawing(path, width=10, height=sum(heights) + 0.45 * len(blocks) + 0.5, title=say("feature_maps")) as figure:
+        panels = figure.subplots(len(blocks), 1, squeeze=False, height_ratios=heights).flatten()
+        for number, (axes, maps, mosaic) in enumerate(zip(panels, blocks, mosaics, strict=True), start=1):
             shape = "x".join(map(str, maps.shape))
-            bare(axes, say("part", name=name, shape=shape) if len(maps) <= most else say("part_of", name=name, shape=shape, shown=most))
+            bare(axes, say("part" if len(maps) <= most else "part_of", number=number, shape=shape, shown=most))
             axes.spines[:].set_visible(False)
             signed, limit = bool(maps.min() < 0), float(np.abs(maps[:most]).max()) or 1.0
             drawn = axes.imshow(
@@ -124,6 +142,12 @@ def feature_maps(
             bar = figure.colorbar(drawn, ax=axes, aspect=12, pad=0.01)
             bar.ax.tick_params(labelsize=SMALL)
             bar.ax.locator_params(nbins=4)
+            bar.set_label(say("activation"), fontsize=SMALL)
+        if 0 < len(class_names) <= _TILES_PER_ROW:
+            step = mosaics[-1].shape[1] / len(class_names)
+            panels[-1].set_xticks([step * (index + 0.5) - 0.5 for index in range(len(class_names))])
+            panels[-1].set_xticklabels([clipped(name, 170 // len(class_names)) for name in class_names], fontsize=SMALL)
+            panels[-1].tick_params(length=0)
 
 
 def _mosaic(maps: np.ndarray) -> np.ndarray:
@@ -142,7 +166,7 @@ def _mosaic(maps: np.ndarray) -> np.ndarray:
 def pixel_mlp(
     picture: np.ndarray,
     place: tuple[int, int],
-    blocks: Sequence[tuple[str, tuple[int, int], Sequence[tuple[str, np.ndarray]]]],
+    blocks: Sequence[tuple[tuple[int, int], Sequence[tuple[str, np.ndarray]]]],
     path: str | os.PathLike[str],
     *,
     class_names: Sequence[str] = (),
@@ -153,14 +177,14 @@ def pixel_mlp(
     Args:
         picture: uint8 `(c, h, w)`.
         place: `(x, y)` of the pixel in the picture, from the left and from the top.
-        blocks: of each NiN block its name, the `(row, column)` that belongs to the pixel, and its layers: the name and the
-            channels' values `(channels,)` after it.
+        blocks: of each NiN block the `(row, column)` that belongs to the pixel, and its layers: the name and the channels'
+            values `(channels,)` after it.
         path: the file to write.
         class_names: of the last block's channels; left out where they would not fit.
         language: of the words, "en" or "zh".
     """
     say = words(language)
-    columns = max(len(layers) for _, _, layers in blocks)
+    columns = max(len(layers) for _, layers in blocks)
     title = say("pixel_mlp", x=place[0], y=place[1])
     with drawing(path, width=2.3 + 3.0 * columns, height=1.9 * len(blocks) + 0.6, title=title) as figure:
         left, right = figure.subfigures(1, 2, width_ratios=[2.3, 3.0 * columns], squeeze=False)[0]
@@ -169,7 +193,7 @@ def pixel_mlp(
         axes.plot(*place, marker="+", markersize=14, markeredgewidth=3.5, color="white")
         axes.plot(*place, marker="+", markersize=13, markeredgewidth=1.5, color=BLACK)
         panels = right.subplots(len(blocks), columns, squeeze=False, sharey="row")
-        for row, (name, (y, x), layers) in zip(panels, blocks, strict=True):
+        for number, (row, ((y, x), layers)) in enumerate(zip(panels, blocks, strict=True), start=1):
             for axes, (layer, values) in zip(row, layers, strict=False):
                 plain(axes, title=f"{layer} ({len(values)})", xlabel=say("channel"))
                 axes.bar(np.arange(len(values)), values, width=1.0 if len(values) > 24 else 0.8, color=np.where(values < 0, ORANGE, BLUE))
@@ -177,8 +201,8 @@ def pixel_mlp(
                 axes.margins(x=0.01)
             for axes in row[len(layers) :]:
                 axes.set_axis_off()
-            row[0].set_ylabel(f"{say('place', name=name, row=y, column=x)}\n{say('activation')}", fontsize=SMALL)
+            row[0].set_ylabel(f"{say('place', number=number, row=y, column=x)}\n{say('activation')}", fontsize=SMALL)
         if class_names and len(class_names) <= 20:
-            last = panels[-1][len(blocks[-1][2]) - 1]
-            last.set_xticks(range(len(class_names)), class_names, rotation=90, fontsize=SMALL)
+            last = panels[-1][len(blocks[-1][1]) - 1]
+            last.set_xticks(range(len(class_names)), [clipped(name, 16) for name in class_names], rotation=90, fontsize=SMALL)
             last.set_xlabel("")

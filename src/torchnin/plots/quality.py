@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .style import BLACK, BLUE, GREY, SHARES, SMALL, Language, bare, drawing, plain, show_picture, words
+from .style import BLACK, BLUE, GREY, SHARES, SMALL, Language, bare, clipped, drawing, plain, show_picture, words, wrapped
 
 _NUMBERED = 20  # classes up to which the cells hold their counts
 _NAMED = 120  # classes up to which rows and columns have names
@@ -42,14 +42,15 @@ def confusion_matrix(
         drawn = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
         if k <= _NAMED:
             size = SMALL + 0.5 if k <= _NUMBERED else 5.5
-            axes.set_xticks(range(k), class_names, rotation=90, fontsize=size)
-            axes.set_yticks(range(k), class_names, fontsize=size)
+            names = [clipped(name, 24) for name in class_names]
+            axes.set_xticks(range(k), names, rotation=90, fontsize=size)
+            axes.set_yticks(range(k), names, fontsize=size)
         if k <= _NUMBERED:
             for (row, column), count in np.ndenumerate(confusion):
                 if count:
                     colour = "white" if shares[row, column] > 0.3 else BLACK
                     axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=SMALL, color=colour)
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.6, aspect=25, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
         bar.ax.set_yticklabels(["0", "0.01", "0.05", "0.2", "0.5", "1"])
         bar.set_label(say("share"), fontsize=SMALL + 1)
         bar.ax.tick_params(labelsize=SMALL)
@@ -72,7 +73,7 @@ def reliability_diagram(
         accuracy: the share of them that is right; None for an empty bin.
         num_pictures: pictures in each bin.
         path: the file to write.
-        calibration_error: the expected calibration error, written into the diagram.
+        calibration_error: the expected calibration error, written above the diagram.
         title: what was evaluated; "Reliability of the probabilities" by default.
         language: of the words, "en" or "zh".
     """
@@ -82,15 +83,13 @@ def reliability_diagram(
     full = [index for index in range(bins) if num_pictures[index]]
     with drawing(path, width=4.6, height=5.4, title=title or say("calibration")) as figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-        plain(above, ylabel=say("accuracy"))
+        plain(above, ylabel=say("accuracy"), title="" if calibration_error is None else say("error", error=calibration_error))
         heights = [accuracy[index] for index in full]
         above.bar(middles[full], heights, width=0.92 / bins, color=BLUE, alpha=0.45, label=say("observed"))
         above.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label=say("ideal"))
         above.plot([confidence[index] for index in full], heights, "o", color=BLUE, markersize=4)
         above.set_ylim(0, 1.02)
         above.set_xlim(0, 1)
-        if calibration_error is not None:
-            above.plot([], [], " ", label=say("error", error=calibration_error))
         above.legend(fontsize=SMALL + 0.5, frameon=False, loc="upper left")
         plain(below, xlabel=say("confidence"), ylabel=say("num_pictures"))
         below.bar(middles, num_pictures, width=0.92 / bins, color=GREY)
@@ -125,8 +124,11 @@ def picture_sheet(
         )
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
+    captions = [wrapped(caption, 25) for caption in captions]
     lines = max(caption.count("\n") for caption in captions) + 1
-    with drawing(path, width=1.55 * columns + 0.3, height=(1.45 + 0.17 * lines) * rows + 0.5, title=title or say("mistakes")) as figure:
+    with drawing(
+        path, width=max(1.55 * columns + 0.3, 3.0), height=(1.45 + 0.17 * lines) * rows + 0.5, title=title or say("mistakes")
+    ) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for axes, picture, caption in zip(panels, pictures, captions, strict=False):
             bare(axes)

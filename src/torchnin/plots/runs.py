@@ -89,6 +89,6 @@ def accuracy_histogram(
             axes.hist(accuracies, bins=np.arange(0, 1 + _BIN / 2, _BIN).tolist(), color=BLUE, edgecolor="white", linewidth=0.5)
             axes.axvline(median, color=ORANGE, linewidth=1.8, label=say("median", median=median))
             axes.yaxis.get_major_locator().set_params(integer=True, nbins=4, min_n_ticks=1)
-            axes.legend(fontsize=SMALL, frameon=False, loc="upper left")
+            axes.legend(fontsize=SMALL, frameon=False)
         panels[-1].set_xlabel(say("accuracy"), fontsize=9)
         panels[-1].set_xlim(0, 1)

@@ -1,6 +1,7 @@
 """What all pictures share: words in two languages, fonts, colours, a plain look, and saving whole or not at all."""
 
 import os
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +40,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "curves": ("Training", "训练过程"),
     "epoch": ("epoch", "轮次"),
     "error": ("expected calibration error {error:.4f}", "期望校准误差 {error:.4f}"),
-    "feature_maps": ("Feature maps after each block", "各个块之后的特征图"),
+    "feature_maps": ("Feature maps after each block (channels x rows x columns)", "各个块之后的特征图（通道 x 行 x 列）"),
     "ideal": ("perfectly calibrated", "完全校准"),
     "loss": ("loss (cross-entropy)", "损失（交叉熵）"),
     "median": ("median {median:.3f}", "中位数 {median:.3f}"),
@@ -47,17 +48,17 @@ _WORDS: dict[str, tuple[str, str]] = {
     "num_pictures": ("pictures", "图片数"),
     "num_runs": ("runs", "运行次数"),
     "observed": ("observed", "实际"),
-    "part": ("{name}: {shape}", "{name}：{shape}"),
-    "part_of": ("{name}: {shape}, the first {shown} channels", "{name}：{shape}，前 {shown} 个通道"),
+    "part": ("block {number}: {shape}", "块 {number}：{shape}"),
+    "part_of": ("block {number}: {shape}, the first {shown} channels", "块 {number}：{shape}，前 {shown} 个通道"),
     "picture": ("picture, in pixels", "图片（像素）"),
     "pixel_mlp": (
         "The MLP at pixel ({x}, {y}): channels before and after each 1x1 convolution",
         "像素 ({x}, {y}) 处的 MLP：每个 1x1 卷积前后的通道",
     ),
-    "place": ("{name}, row {row}, column {column}", "{name}，第 {row} 行，第 {column} 列"),
+    "place": ("block {number}, row {row}, column {column}", "块 {number}，第 {row} 行，第 {column} 列"),
     "predicted": ("predicted class", "预测类别"),
     "probability": ("probability {probability:.3f}, mean {logit:.2f}", "概率 {probability:.3f}，均值 {logit:.2f}"),
-    "runs": ("{name}: {count} runs, from {low:.3f} to {high:.3f}", "{name}：{count} 次运行，{low:.3f} 至 {high:.3f}"),
+    "runs": ("{name} (n = {count}, {low:.3f} to {high:.3f})", "{name}（n = {count}，{low:.3f} 至 {high:.3f}）"),
     "share": ("share of the true class", "占真实类别的比例"),
     "test": ("test", "测试"),
     "train": ("training", "训练"),
@@ -128,7 +129,7 @@ def drawing(path: str | os.PathLike[str], *, width: float, height: float, title:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f'drawing needs matplotlib ({error}): pip install "torchnin[plot]"', name=error.name) from error
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-    figure.suptitle(title, fontsize=_TITLE_SIZE)
+    figure.suptitle(wrapped(title, int(11 * width)), fontsize=_TITLE_SIZE)
     yield figure
     _set_texts(figure)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -176,6 +177,17 @@ def grey_of(picture: np.ndarray) -> np.ndarray:
     """The lightness 0 to 255 of a uint8 picture `(c, h, w)`: ITU-R 601 luma of three channels, the mean of any other number."""
     weights = np.array([0.299, 0.587, 0.114]) if len(picture) == 3 else np.full(len(picture), 1 / len(picture))
     return np.tensordot(weights, picture.astype(np.float64), axes=1)
+
+
+def wrapped(text: str, columns: int) -> str:
+    """The text in lines of at most so many Latin letters, or half as many Chinese characters."""
+    return "\n".join(textwrap.fill(line, columns // 2 if any(map(_is_cjk, line)) else columns) for line in text.split("\n"))
+
+
+def clipped(text: str, columns: int) -> str:
+    """The text, its end replaced by an ellipsis where it is longer than so many Latin letters, or half as many Chinese ones."""
+    widths = np.cumsum([2 if _is_cjk(character) else 1 for character in text])
+    return text if not len(text) or widths[-1] <= columns else text[: int(np.searchsorted(widths, columns))] + "…"
 
 
 def _set_texts(figure: "Figure") -> None:

@@ -43,14 +43,17 @@ def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     file = Path(path)
     try:
         # A pipe or a device under a data file's name would block for ever or never end.
-        if not stat.S_ISREG(file.stat().st_mode):
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise broken_file(path, expected="a regular file", found="another kind of file", next_step="Put the data file in its place.")
         with file.open("rb") as stream:
             start = stream.read(2)
             if start == _GZIP_MAGIC:
                 # Nothing compresses below its own size by more than a header, so this bounds the compressed bytes as well.
-                return gunzip(start + stream.read(max_bytes + (max_bytes >> 8) + 4096), max_bytes, path)
-            data = start + stream.read(max(0, max_bytes + 1 - len(start)))
+                packed_bytes = max_bytes + (max_bytes >> 8) + 4096
+                return gunzip(start + stream.read(min(packed_bytes, status.st_size)), max_bytes, path)
+            # Asking for more than there is would make room for all of it first.
+            data = start + stream.read(min(max(0, max_bytes + 1 - len(start)), status.st_size))
     except FileNotFoundError as error:
         raise broken_file(path, expected="a file", found="none", next_step="Check the path, or fetch the data again.") from error
     if len(data) > max_bytes:

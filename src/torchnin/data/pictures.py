@@ -22,7 +22,7 @@ MAX_PIXELS = 64_000_000
 """The largest picture that is decoded, height times width; a larger one is refused before its pixels are read."""
 
 # Only these decoders see a file, whatever its name says: others that Pillow has would start programs (EPS) or are never met as photos.
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 # EXIF tag 0x0112; values 5 to 8 swap height and width.
 _ORIENTATION_TAG = 0x0112
 _ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, 0 to 255"
@@ -200,6 +200,9 @@ def _first_frame(picture: Image.Image) -> np.ndarray:
     if mode == "F":
         raise DataError("expected whole-number pixels, found floating-point ones (mode F). Save the picture with 8 or 16 bits.")
     grey = _is_grey(picture)
+    if mode == "La":
+        # Pillow knows one way out of premultiplied grey.
+        picture = picture.convert("LA")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))

@@ -1,0 +1,176 @@
+import io
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchnin.data import DataError, load_dataset
+from torchnin.data.readers.arrays import read_npz, to_dataset
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def npz(path: Path, **arrays: np.ndarray) -> Path:
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("images", "shape"),
+    [
+        (IMAGES, (6, 1, 5, 4)),
+        (IMAGES[..., None], (6, 1, 5, 4)),
+        (IMAGES[:, None], (6, 1, 5, 4)),
+        (np.stack([IMAGES] * 3, axis=-1), (6, 3, 5, 4)),
+        (np.stack([IMAGES] * 3, axis=1), (6, 3, 5, 4)),
+        (np.zeros((6, 3, 7, 3), dtype=np.uint8), (6, 3, 3, 7)),
+    ],
+)
+def test_layouts(images: np.ndarray, shape: tuple[int, ...]) -> None:
+    data = to_dataset(images, LABELS)
+    assert data.images.shape == shape
+    assert data.images.flags.c_contiguous
+    assert data.class_names == ("0", "1", "2")
+    if shape[3] == 4:
+        assert (data.images[:, 0] == IMAGES).all()
+    assert to_dataset(torch.from_numpy(images), torch.from_numpy(LABELS)).checksum == data.checksum
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (IMAGES.astype(np.float32) / 255, LABELS, "expected dtype uint8, 0 to 255, found float32.*Multiply"),
+        (IMAGES.astype(np.int64), LABELS, "found int64"),
+        (IMAGES[0], LABELS, r"found \(5, 4\)"),
+        (np.zeros((6, 5, 4, 2), np.uint8), LABELS, r"found \(6, 5, 4, 2\)"),
+        (IMAGES, LABELS.astype(np.float64), "whole numbers, found float64"),
+        (IMAGES, np.eye(6), r"found \(6, 6\).*argmax"),
+        (IMAGES, LABELS[:5], "6 pictures and 5 labels"),
+        (IMAGES, LABELS - 1, "found -1 at index 0"),
+        (IMAGES, LABELS * 10**9, "found 1000000000 at index 1"),
+        (IMAGES, np.full(6, 2**63, dtype=np.uint64), "found 9223372036854775808"),
+        (IMAGES[:0], LABELS[:0], "at least one picture"),
+    ],
+)
+def test_wrong_arrays(images: np.ndarray, labels: np.ndarray, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        to_dataset(images, labels, where="train")
+
+
+def test_ragged_lists_are_refused() -> None:
+    with pytest.raises((DataError, ValueError), match=r"objects|inhomogeneous"):
+        to_dataset(np.array([IMAGES[0], IMAGES[1][:2]], dtype=object), [0, 1])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels")],
+)
+def test_the_usual_keys(tmp_path: Path, keys: tuple[str, str, str, str]) -> None:
+    arrays = dict(zip(keys, (IMAGES, LABELS[:, None], IMAGES[:3], LABELS[:3, None]), strict=True))
+    data = load_dataset(npz(tmp_path / "set.npz", **arrays, class_names=np.array(["cat", "dog", "owl"])))
+    assert (len(data.train), len(data.test), data.validation) == (6, 3, None)
+    assert data.class_names == ("cat", "dog", "owl")
+    assert data.name == "set.npz"
+    assert data.notes == ()
+
+
+def test_medmnist_with_validation(tmp_path: Path) -> None:
+    parts = {f"{split}_{kind}": value for split in ("train", "val", "test") for kind, value in (("images", IMAGES), ("labels", LABELS))}
+    data = load_dataset(npz(tmp_path / "set.npz", **parts))
+    assert data.validation is not None
+    assert len(data.validation) == 6
+
+
+def test_pictures_without_splits_are_split(tmp_path: Path) -> None:
+    data = load_dataset(npz(tmp_path / "set.npz", images=IMAGES, labels=LABELS), test_fraction=0.5, seed=3)
+    assert (len(data.train), len(data.test)) == (3, 3)
+    assert "3 of 6 pictures" in data.notes[0]
+    assert "seed 3" in data.notes[0]
+    validation_only = npz(tmp_path / "val.npz", x_train=IMAGES, y_train=LABELS, x_val=IMAGES, y_val=LABELS)
+    assert "validation pictures serve" in load_dataset(validation_only).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"pixels": IMAGES}, "expected the keys x_train.*found no arrays"),
+        ({"x_train": IMAGES}, "expected y_train beside x_train"),
+        (
+            {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS + 1},
+            "test labels: expected labels from 0 to 2 .*found 3",
+        ),
+        ({"images": IMAGES, "labels": np.array(["a"] * 6, dtype=object)}, "Python objects, which are never unpickled"),
+    ],
+)
+def test_wrong_files_are_named(tmp_path: Path, arrays: dict[str, np.ndarray], said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        read_npz(npz(tmp_path / "set.npz", **arrays))
+
+
+def npy(shape: tuple[int, ...], content: bytes, dtype: str = "|u1") -> bytes:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + content
+
+
+@pytest.mark.parametrize(
+    ("member", "said"),
+    [
+        (npy((10**12, 28, 28), b"few"), "expected 3 bytes of data, found a header that declares 784,000,000,000,000"),
+        (npy((2, 2), b"12345"), "expected 5 bytes"),
+        (npy((-1, -5), b"12345"), "found a header that declares|declares"),
+        (b"no array", "expected an .npy header"),
+        (npy((5,), b"12345", dtype="|O"), "Python objects"),
+    ],
+)
+def test_members_that_lie(tmp_path: Path, member: bytes, said: str) -> None:
+    path = tmp_path / "set.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", member)
+        archive.writestr("../outside.npy", b"never read")
+    with pytest.raises(DataError, match=said):
+        read_npz(path)
+    assert not (tmp_path.parent / "outside.npy").exists()
+
+
+def test_a_zip_bomb_is_never_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images.npy", npy((10, 28, 28), bytes(100_000_000)))
+    with pytest.raises(DataError, match="expected 100,000,000 bytes of data, found a header that declares 7,840"):
+        read_npz(path)
+
+
+@given(st.data())
+def test_cut_and_flipped_files_give_datasets_or_the_named_error(tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject) -> None:
+    stream = io.BytesIO()
+    np.savez(stream, images=IMAGES, labels=LABELS)
+    content = bytearray(stream.getvalue())
+    for _ in range(draw.draw(st.integers(0, 3))):
+        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
+    path = tmp_path_factory.getbasetemp() / "flipped.npz"
+    path.write_bytes(content[: draw.draw(st.integers(len(content) // 2, len(content)))])
+    try:
+        found = read_npz(path)
+    except DataError as error:
+        found = None
+        message = str(error)
+        assert "flipped.npz" in message or "arrays" in message
+    assert found is None or "train" in found
+
+
+def test_arrays_from_python() -> None:
+    data = load_dataset(((IMAGES, LABELS), (IMAGES[:2], LABELS[:2])))
+    assert (data.name, len(data.train), len(data.test)) == ("arrays", 6, 2)
+    alone = load_dataset((torch.from_numpy(IMAGES), torch.from_numpy(LABELS)), test_fraction=0.5)
+    assert len(alone.test) == 3
+    pair = load_dataset((data.train, data.test))
+    assert pair.test.checksum == data.test.checksum
+    with pytest.raises(ValueError, match="found a tuple of 3"):
+        load_dataset((IMAGES, LABELS, IMAGES))

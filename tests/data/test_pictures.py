@@ -1,0 +1,259 @@
+import io
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from torchnin.data import DataError, convert_channels, decode_picture, resize_pixels
+from torchnin.data.pictures import MAX_PIXELS, measure_quietly, resize_bytes
+from torchnin.data.readers.idx import read_idx
+
+RAMP = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (24, 1))
+COLOUR = np.stack([RAMP, RAMP[::-1, ::-1], np.full_like(RAMP, 40)], axis=2)
+
+
+def saved(picture: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG"])
+def test_every_format(kind: str, tmp_path: Path) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {"quality": 98} if kind == "JPEG" else {}
+    path = tmp_path / f"picture.{kind.lower()}"
+    path.write_bytes(saved(Image.fromarray(RAMP), kind, **options))
+    grey = decode_picture(path, 1)
+    assert grey.shape == (1, 24, 32)
+    assert grey.dtype == np.uint8
+    assert abs(grey[0].astype(int) - RAMP).max() <= (3 if kind == "JPEG" else 0)
+    assert (decode_picture(str(path), 3) == decode_picture(path.read_bytes(), 3)).all()
+    assert measure_quietly(path)[:2] == (24, 32)
+
+
+def test_grey_and_colour_become_each_other() -> None:
+    colour = Image.fromarray(COLOUR)
+    assert (decode_picture(saved(colour), 3) == COLOUR.transpose(2, 0, 1)).all()
+    assert (decode_picture(saved(colour), 1)[0] == np.asarray(colour.convert("L"))).all()
+    assert (decode_picture(saved(Image.fromarray(RAMP)), 3) == np.stack([RAMP] * 3)).all()
+
+
+@given(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255))
+def test_luma_is_pillows_to_the_bit(red: int, green: int, blue: int) -> None:
+    pixel = np.array([red, green, blue], dtype=np.uint8).reshape(3, 1, 1)
+    assert convert_channels(pixel, 1)[0, 0, 0] == np.asarray(Image.fromarray(pixel.transpose(1, 2, 0)).convert("L"))[0, 0]
+
+
+def test_other_channel_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"channels: expected 1 .*or 3 .*found 4"):
+        decode_picture(RAMP, 4)
+    with pytest.raises(ValueError, match="pictures of 2 channels"):
+        convert_channels(np.zeros((1, 2, 3, 3), dtype=np.uint8), 3)
+
+
+def test_alpha_lies_over_white() -> None:
+    pixels = np.zeros((4, 4, 4), dtype=np.uint8)
+    pixels[:, :2, 3] = 255
+    pixels[:, 2, 3] = 128
+    found = decode_picture(saved(Image.fromarray(pixels)), 3)
+    assert (found[:, :, :2] == 0).all()
+    assert (abs(found[:, :, 2].astype(int) - 127) <= 1).all()
+    assert (found[:, :, 3] == 255).all()
+    grey = np.zeros((4, 4, 2), dtype=np.uint8)
+    assert (decode_picture(saved(Image.fromarray(grey)), 1) == 255).all()
+
+
+def test_palettes_with_and_without_transparency() -> None:
+    palette = Image.fromarray(COLOUR).quantize(16)
+    assert (decode_picture(saved(palette), 3) == np.asarray(palette.convert("RGB")).transpose(2, 0, 1)).all()
+    see_through = int(np.asarray(palette)[0, 0])
+    found = decode_picture(saved(palette, transparency=see_through), 3)
+    assert (found[:, np.asarray(palette) == see_through] == 255).all()
+    grey = Image.fromarray(RAMP).quantize(256)
+    assert decode_picture(saved(grey), 1).shape == (1, 24, 32)
+
+
+def test_transparent_colour_of_plain_modes() -> None:
+    assert (decode_picture(saved(Image.new("RGB", (3, 3), (9, 9, 9)), transparency=(9, 9, 9)), 3) == 255).all()
+    assert (decode_picture(saved(Image.new("L", (3, 3), 9), transparency=9), 1) == 255).all()
+
+
+@given(st.integers(0, 65535))
+@settings(max_examples=50)
+def test_sixteen_bits_are_scaled_not_clipped(value: int) -> None:
+    deep = Image.fromarray(np.full((2, 3), value, dtype=np.uint16))
+    for kind in ("PNG", "TIFF"):
+        found = decode_picture(saved(deep, kind), 1)
+        assert (found == round(value / 257)).all()
+    assert (decode_picture(Image.fromarray(np.full((2, 3), value, dtype=np.int32)), 1) == round(value / 257)).all()
+
+
+def test_numbers_beyond_sixteen_bits_and_fractions_are_refused() -> None:
+    with pytest.raises(DataError, match=r"0 to 65535.*found 70000"):
+        decode_picture(Image.fromarray(np.full((2, 3), 70000, dtype=np.int32)), 1)
+    with pytest.raises(DataError, match="floating-point"):
+        decode_picture(saved(Image.fromarray(np.zeros((2, 3), dtype=np.float32)), "TIFF"), 1)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "I;16", "La", "RGBa"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_of_pillow(mode: str, channels: int) -> None:
+    base = Image.fromarray(COLOUR)
+    if mode in ("La", "RGBa"):
+        picture = base.convert({"La": "LA", "RGBa": "RGBA"}[mode]).convert(mode)
+    elif mode in ("I", "I;16"):
+        picture = base.convert("L").convert(mode)
+    else:
+        picture = base.convert(mode)
+    found = decode_picture(picture, channels)
+    assert found.shape == (channels, 24, 32)
+    assert found.dtype == np.uint8
+
+
+def test_cmyk_files_keep_their_colours() -> None:
+    cmyk = Image.fromarray(COLOUR).convert("CMYK")
+    assert abs(decode_picture(saved(cmyk, "TIFF"), 3).astype(int) - COLOUR.transpose(2, 0, 1)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_honoured(orientation: int, tmp_path: Path) -> None:
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    upright = Image.fromarray(COLOUR)
+    stored = upright if orientation == 1 else upright.transpose(Image.Transpose(back[orientation]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    path.write_bytes(saved(stored, exif=exif.tobytes()))
+    assert (decode_picture(path, 3) == COLOUR.transpose(2, 0, 1)).all()
+    assert measure_quietly(path) == (24, 32, False)
+
+
+def test_the_first_frame_of_an_animation() -> None:
+    frames = [Image.fromarray(np.full((4, 4), level, dtype=np.uint8)) for level in (10, 200)]
+    assert (decode_picture(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), 1) == 10).all()
+
+
+def test_arrays_and_tensors() -> None:
+    planes = COLOUR.transpose(2, 0, 1)
+    for source in (COLOUR, planes, torch.from_numpy(np.ascontiguousarray(planes)), torch.from_numpy(COLOUR)):
+        assert (decode_picture(source, 3) == planes).all()
+    for source in (RAMP, RAMP[None], RAMP[:, :, None]):
+        assert (decode_picture(source, 1)[0] == RAMP).all()
+    both = np.zeros((3, 5, 3), dtype=np.uint8)
+    both[0] = 7
+    assert (decode_picture(both, 3)[:, 0] == 7).all()
+    clear = np.zeros((5, 6, 4), dtype=np.uint8)
+    assert (decode_picture(clear, 3) == 255).all()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4), np.float32),
+        np.zeros((4, 4), bool),
+        np.zeros((2, 4, 4), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((0, 4), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused_with_what_is_accepted(array: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"picture: expected an array of uint8 of shape \(H, W\)") as caught:
+        decode_picture(array, 1)
+    assert ("Multiply" in str(caught.value)) == (array.dtype.kind == "f")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "found 0 bytes"), (b"no picture at all", "another kind"), (saved(Image.fromarray(COLOUR))[:-40], "broken or truncated")],
+)
+def test_broken_files_are_named(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "broken.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"broken.png: expected.*{said}"):
+        decode_picture(path, 3)
+    with pytest.raises(DataError, match=f"picture: expected.*{said}"):
+        decode_picture(content, 3)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.png: expected a picture, found no such file"):
+        decode_picture(tmp_path / "none.png", 3)
+    with pytest.raises(DataError, match="found a folder"):
+        decode_picture(tmp_path, 3)
+
+
+def test_truncated_photos_are_errors() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    photo = saved(noise, "JPEG")
+    for part in (0.3, 0.6, 0.9):
+        with pytest.raises(DataError, match="truncated"):
+            decode_picture(photo[: int(len(photo) * part)], 3)
+
+
+@pytest.mark.parametrize("pixels", [MAX_PIXELS + 1, 120_000_000, 400_000_000])
+def test_huge_pictures_are_refused_before_they_are_decoded(pixels: int) -> None:
+    # A header alone: the promise of pixels that never come.
+    header = f"P5 1000 {pixels // 1000 + 1} 255\n".encode()
+    start = time.process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match=f"at most {MAX_PIXELS:,} pixels"):
+            decode_picture(header, 1)
+    assert time.process_time() - start < 1
+
+
+def test_threads_leave_the_warning_filters_as_they_were() -> None:
+    before = list(warnings.filters)
+    threads = [threading.Thread(target=lambda: [decode_picture(saved(Image.fromarray(RAMP)), 1) for _ in range(20)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(warnings.filters) == before
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG"]), st.data())
+def test_flipped_bytes_give_a_picture_or_the_named_error(kind: str, draw: st.DataObject) -> None:
+    content = bytearray(saved(Image.fromarray(COLOUR[:8, :8]), kind))
+    for _ in range(draw.draw(st.integers(1, 4))):
+        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
+    try:
+        shape = decode_picture(bytes(content), 3).shape
+    except DataError as error:
+        shape = (3, 0, 0)
+        message = str(error)
+        assert message.startswith("picture: expected"), message
+    assert shape[0] == 3
+
+
+@pytest.mark.parametrize("size", [(224, 224), (112, 112), (14, 14), (96, 50), (20, 40), (28, 31)])
+def test_resizing_is_pillows_within_one_grey_level(fashion_mnist: Path, size: tuple[int, int]) -> None:
+    pictures = read_idx(fashion_mnist / "t10k-images-idx3-ubyte.gz", 3)[:64]
+    ours = resize_pixels(torch.from_numpy(pictures)[:, None], *size)
+    assert ours.dtype == torch.float32
+    theirs = np.stack([np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BILINEAR)) for picture in pictures])
+    assert abs(ours[:, 0].numpy() - theirs).max() < 1.5
+    assert abs(ours[:, 0].round().numpy() - theirs).max() <= 1
+    assert (resize_bytes(pictures[:, None], *size) == ours.round().numpy()).all()
+
+
+def test_photos_are_resized_as_pillow_does_it(shared_data: Path) -> None:
+    for path in sorted((shared_data / "sign-language-digits" / "7").iterdir())[:8]:
+        picture = decode_picture(path, 3)
+        ours = resize_pixels(torch.from_numpy(picture)[None], 64, 48).round()[0].numpy()
+        theirs = np.asarray(Image.open(path).resize((48, 64), Image.Resampling.BILINEAR)).transpose(2, 0, 1)
+        assert abs(ours - theirs).max() <= 1
+
+
+def test_a_batch_of_that_size_is_untouched() -> None:
+    batch = torch.from_numpy(RAMP)[None, None]
+    assert (resize_pixels(batch, 24, 32) == batch).all()
+    assert resize_bytes(batch.numpy(), 24, 32) is not None

@@ -61,12 +61,15 @@ _HOME = {
         *("named_recipe", "recipe_for", "resume", "train"),
     ),
 }
+_ROOMS = ("data", "models", "plots", "training")
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = ["__version__", *sorted(_MODULE_OF)]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"torchnin.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'torchnin' has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
@@ -75,4 +78,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF})
+    return sorted({*globals(), *_MODULE_OF, *_ROOMS})

@@ -12,7 +12,9 @@ from torchnin.data.load import load_dataset as load_dataset
 from torchnin.data.locate import DatasetStatus as DatasetStatus
 from torchnin.data.locate import cache_folder as cache_folder
 from torchnin.data.locate import find_datasets as find_datasets
+from torchnin.data.pictures import SUFFIXES as SUFFIXES
 from torchnin.data.pictures import convert_channels as convert_channels
 from torchnin.data.pictures import decode_picture as decode_picture
 from torchnin.data.pictures import resize_pixels as resize_pixels
 from torchnin.data.preprocessing import Preprocessing as Preprocessing
+from torchnin.data.readers.folder import pictures_below as pictures_below

@@ -59,7 +59,7 @@ def _authors_cifar(num_classes: int) -> NiNConfig:
     )
 
 
-_ENTRIES = (
+_PUBLISHED = (
     ModelEntry(
         name="nin_d2l",
         config=_alexnet_like(ClassBlockConfig(), in_channels=1, num_classes=10),
@@ -125,8 +125,7 @@ def _ours(first: BlockConfig, second: BlockConfig, third: ClassBlockConfig, **fi
     )
 
 
-_ENTRIES = (
-    *_ENTRIES,
+_OWN = (
     ModelEntry(
         name="nin_small",
         config=_ours(
@@ -138,7 +137,7 @@ _ENTRIES = (
     ),
 )
 
-_BY_NAME = {entry.name: entry for entry in _ENTRIES}
+_BY_NAME = {entry.name: entry for entry in (*_PUBLISHED, *_OWN)}
 
 
 def list_models() -> tuple[str, ...]:

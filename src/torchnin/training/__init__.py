@@ -4,10 +4,10 @@ from torchnin.training.errors import CollapseError as CollapseError
 from torchnin.training.errors import DivergenceError as DivergenceError
 from torchnin.training.errors import Interrupted as Interrupted
 from torchnin.training.errors import TrainingError as TrainingError
-from torchnin.training.loop import resume as resume
-from torchnin.training.loop import train as train
 from torchnin.training.recipe import RECIPES as RECIPES
 from torchnin.training.recipe import Recipe as Recipe
 from torchnin.training.recipe import named_recipe as named_recipe
 from torchnin.training.recipe import recipe_for as recipe_for
 from torchnin.training.run import Run as Run
+from torchnin.training.start import resume as resume
+from torchnin.training.start import train as train

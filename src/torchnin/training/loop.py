@@ -1,27 +1,24 @@
-"""The training loop: a network, a dataset and a recipe in; a run folder with its classifier out."""
+"""The training loop: one step after the other, able to stop and go on between any two."""
 
 import math
-import os
 import time
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from torchnin.classifier import Classifier
-from torchnin.data import Batch, Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
-from torchnin.device import DeviceChoice, DtypeName, choose_device
-from torchnin.models import NiN, NiNConfig, create_model
+from torchnin.data import Batch, Batches, ImageDataset, Preprocessing, derived_seed
+from torchnin.device import DeviceChoice
+from torchnin.models import NiN
 from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
-from torchnin.training.log import Display, make_display
+from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Monitor
 from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizer
-from torchnin.training.provenance import describe_run
-from torchnin.training.recipe import Recipe, recipe_for
-from torchnin.training.run import Run, new_run_folder, opened
+from torchnin.training.recipe import Recipe
+from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
 
 # On a GPU, looking at a value waits for all the work before it; so the loss is looked at every so many steps there.
@@ -30,150 +27,7 @@ _SHOW_SECONDS = 0.2
 _CHECKPOINT_SECONDS = 60.0
 
 
-def train(
-    network: NiN | str,
-    data: Any,
-    recipe: Recipe | None = None,
-    *,
-    out: str | os.PathLike[str] | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: DtypeName = "auto",
-    validation: float = 0.0,
-    on_collapse: Literal["warn", "stop"] = "warn",
-    resume: bool = False,
-    overwrite: bool = False,
-    quiet: bool = False,
-) -> Run:
-    """Train a network and write a run folder.
-
-    Args:
-        network: a NiN, trained in place, or a network's name, built for the data's channels and classes.
-        data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
-        recipe: how to train; None takes the network's own (`recipe_for`).
-        out: the run folder; None makes a new one under `runs/`.
-        seed: decides the order of pictures, augmentation, dropout, held-out pictures and, unless a built network is
-            given, its first weights.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        dtype: `auto`, `float32`, `bfloat16`: what to compute in.
-        validation: share of the train pictures to hold out, in [0, 1); the accuracy on them stands in every epoch's row.
-            Where the data comes with a validation split, that is used and this stays 0.
-        on_collapse: `warn` says what the monitor finds; `stop` ends the training at its first finding.
-        resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
-        overwrite: replace the run in `out`.
-        quiet: show nothing.
-
-    Returns:
-        The finished run: `.classifier`, `.result`, `.metrics`, `.path`.
-
-    Raises:
-        ValueError: the arguments contradict each other, or the run folder is taken.
-        DataError: the data is broken.
-        DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
-        CollapseError: the monitor found something and `on_collapse` is `stop`.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
-    """
-    splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed)
-    if isinstance(network, str):
-        torch.manual_seed(derived_seed(seed, "weights"))
-        name, network = network, create_model(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes)
-    else:
-        name = type(network).__name__
-    recipe = recipe or recipe_for(network.config)
-    _check_fit(network, splits.train)
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation is {validation}; it is the share of train pictures to hold out, at least 0 and below 1")
-    held_out = splits.validation
-    if validation and held_out is not None:
-        raise ValueError(f"{splits.name} comes with {len(held_out)} validation pictures; leave out validation={validation}")
-    learned = splits.train
-    if validation:
-        learned, held_out = splits.train.split(validation, seed=derived_seed(seed, "validation"))
-    choice = choose_device(device, dtype)
-    preprocessing = Preprocessing.of(learned, image_size=_image_size(recipe, network, learned), normalise=recipe.normalise)
-    config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
-    path = new_run_folder(f"{splits.name}-{name}".replace("/", "-")) if out is None else Path(out)
-    with opened(path, resume=resume, overwrite=overwrite) as run:
-        if run.finished:
-            return run
-        display = make_display(quiet)
-        try:
-            if resume:
-                _check_same(run.config, config)
-            training = _Training(run, network, learned, held_out, preprocessing, recipe, seed, choice, on_collapse, display)
-            if resume:
-                training.restore()
-            else:
-                training.save()
-                run.write_config(config)  # after the first checkpoint, so that a run with a configuration can always be resumed
-            run.write_metrics(training.rows)
-            training.go()
-            classifier = training.classifier(splits.test.class_names, config)
-            report = classifier.evaluate(splits.test)
-            classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
-            classifier.save(run.path / "classifier")
-            run.write_result(training.result(report.accuracy, report.loss, report.num_pictures))
-            return run
-        finally:
-            display.close()
-
-
-def resume(
-    out: str | os.PathLike[str],
-    *,
-    data_dir: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    on_collapse: Literal["warn", "stop"] = "warn",
-    quiet: bool = False,
-) -> Run:
-    """Go on with a run as it was begun: network, recipe, seed and data are those of its `config.json`.
-
-    Args:
-        out: the run folder.
-        data_dir: where to look for the data first; it is checked to be the same data.
-        device: `auto`, or where to compute. Bits agree with the uninterrupted run on the same device and thread count.
-        on_collapse: as for `train`.
-        quiet: show nothing.
-
-    Raises:
-        ValueError: the folder holds no run, or the data has changed; otherwise as `train`.
-    """
-    run = Run(out)
-    if run.finished:
-        return run
-    if not run.resumable:
-        raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
-    config = run.config
-    try:
-        data, size = config["data"], config["data"]["shape"]
-        network = NiN(NiNConfig.from_dict(config["network"]))
-        recipe, seed, validation = Recipe.from_dict(config["recipe"]), config["seed"], config["validation"]
-        splits = load_dataset(
-            data["name"],
-            data_dir=data_dir,
-            image_size=size[1] if size[1] == size[2] else None,
-            channels=size[0],
-            seed=seed,
-            skip_broken=bool(data["skipped"]),
-        )
-    except (KeyError, TypeError, IndexError) as error:
-        raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
-    return train(
-        network,
-        splits,
-        recipe,
-        out=out,
-        seed=seed,
-        device=device,
-        dtype=config["device"]["dtype"],
-        validation=validation,
-        on_collapse=on_collapse,
-        resume=True,
-        quiet=quiet,
-    )
-
-
-class _Training:
+class Training:
     """One training between its first step and its last, able to stop and go on between any two steps.
 
     No random state is carried: order, augmentation and dropout of every step are drawn from seeds that the run's seed and
@@ -341,7 +195,7 @@ class _Training:
             "test_loss": loss,
             "test_pictures": num_pictures,
             **held_out,
-            "num_parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "num_parameters": num_parameters(self.network),
             "epochs": self.recipe.num_epochs,
             "seconds": self.total_seconds,
             "images_per_second": rate,
@@ -421,40 +275,10 @@ class _Training:
         self.display.note(f"resuming {self.run.path} at step {self.step:,} of {self.num_steps:,}")
 
 
+def num_parameters(network: NiN) -> int:
+    """Weights and biases of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | None:
-    """The recipe's size; else the dataset's, or the network's own where the dataset's pictures are too small for its layers."""
-    if recipe.image_size is not None or min(dataset.image_size) >= network.min_image_size:
-        return recipe.image_size
-    return network.config.image_size
-
-
-def _check_fit(network: NiN, dataset: ImageDataset) -> None:
-    config = network.config
-    for what, wanted, there in (
-        ("in_channels", config.in_channels, dataset.in_channels),
-        ("num_classes", config.num_classes, dataset.num_classes),
-    ):
-        if wanted != there:
-            raise ValueError(f"the network has {what}={wanted}, the data {there}; build it with create_model(..., {what}={there})")
-
-
-def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
-    """A run is resumed with the configuration it began with."""
-    for key in ("network", "recipe", "preprocessing", "seed", "validation"):
-        if before.get(key) != now[key]:
-            was, wanted = before.get(key), now[key]
-            if isinstance(was, dict):
-                changed = next(name for name in wanted if was.get(name) != wanted[name])
-                key, was, wanted = f"{key}.{changed}", was.get(changed), wanted[changed]
-            raise ValueError(
-                f"the run was begun with {key} = {was!r}, not {wanted!r}; resume it as it was begun, or train anew with --overwrite"
-            )
-    if before["data"]["checksums"] != now["data"]["checksums"]:
-        raise ValueError(
-            f"the run was begun with other data ({before['data']['name']} from {before['data']['source']}); "
-            "its pictures or labels have changed since; restore them, or train anew with --overwrite"
-        )

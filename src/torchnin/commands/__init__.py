@@ -1,0 +1,1 @@
+"""The commands of `nin`, a file each: parse, call, print."""

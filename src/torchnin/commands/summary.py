@@ -1,0 +1,37 @@
+"""`nin summary`: the layer table."""
+
+from typing import Annotated
+
+import tyro
+
+import torchnin
+from torchnin.commands.networks import Json, NetworkChoices, make_network, picture_shape
+from torchnin.commands.output import result
+
+_NO_CHOICES = NetworkChoices()
+
+
+def summary(
+    network: Annotated[str, tyro.conf.Positional],
+    *,
+    shape: Annotated[str | None, tyro.conf.arg(name="input", metavar="CxHxW")] = None,
+    batch_size: int = 1,
+    choices: NetworkChoices = _NO_CHOICES,
+    as_json: Json = False,
+) -> None:
+    """Show a network layer by layer: shapes, parameters, multiply-adds, receptive field, memory.
+
+    Args:
+        network: A named network (see `nin models`), a run folder or a saved classifier.
+        shape: Shape of one picture; without it the shape the network was made for.
+        batch_size: Pictures in the batch that is counted.
+        choices: What to change in the network.
+        as_json: Print one JSON document on standard output.
+    """
+    built = make_network(network, choices)
+    config = built.config
+    picture = picture_shape(shape) if shape else (config.in_channels, config.image_size, config.image_size)
+    if shape and picture[0] != config.in_channels:
+        raise ValueError(f"--input {shape} has {picture[0]} channels; {network} takes {config.in_channels} (change it with --in-channels)")
+    made = torchnin.summarize(built, (batch_size, *picture))
+    result(made.to_dict(), str(made), as_json)

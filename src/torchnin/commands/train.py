@@ -1,0 +1,146 @@
+"""`nin train`: from a dataset and a recipe to a run folder with its classifier."""
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+import torchnin
+from torchnin.commands.networks import Given, Json, NetworkChoices, Switch
+from torchnin.commands.output import note, result
+from torchnin.commands.progress import download_bar
+
+if TYPE_CHECKING:
+    from torchnin import DatasetSplits, Run
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RecipeChoices:
+    """What to change in the recipe; left out, it is as named."""
+
+    num_epochs: Given[int] = None
+    """Passes over the training pictures."""
+    batch_size: Given[int] = None
+    """Pictures in a step."""
+    lr: Given[float] = None
+    """Learning rate at its highest."""
+    weight_decay: Given[float] = None
+    """L2 penalty on the weights."""
+    label_smoothing: Given[float] = None
+    """Share of the target spread evenly over all classes."""
+    ema_decay: Given[float] = None
+    """Decay per step of the running mean of the weights."""
+    clip_norm: Given[float] = None
+    """Largest norm of the gradient."""
+    class_weights: Given[bool] = None
+    """Weigh rare classes as much as common ones."""
+    flip: Given[bool] = None
+    """Mirror training pictures at random."""
+    shift: Given[int] = None
+    """Move training pictures by up to so many pixels."""
+    erase: Given[float] = None
+    """Probability of a rectangle of noise in a training picture."""
+    image_size: Given[int] = None
+    """Side in pixels to which pictures are resized."""
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were set."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+_AS_NAMED = RecipeChoices()
+_AS_PUBLISHED = NetworkChoices()
+_AUGMENTATIONS = ("flip", "shift", "erase")
+
+
+def train(
+    data: Annotated[Given[str], tyro.conf.Positional] = None,
+    *,
+    model: Given[str] = None,
+    recipe: Given[str] = None,
+    recipe_choices: RecipeChoices = _AS_NAMED,
+    network_choices: NetworkChoices = _AS_PUBLISHED,
+    validation: Given[float] = None,
+    seed: Given[int] = None,
+    out: Given[Path] = None,
+    data_dir: Given[Path] = None,
+    skip_broken: Switch = False,
+    resume: Switch = False,
+    overwrite: Switch = False,
+    on_collapse: Literal["warn", "stop"] = "warn",
+    device: str = "auto",
+    dtype: Given[Literal["auto", "float32", "bfloat16"]] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a network: a run folder with metrics, result and classifier.
+
+    Args:
+        data: A dataset's name (see `nin datasets`) or a folder of pictures; fashion-mnist by default.
+        model: A named network (see `nin models`); nin_small by default.
+        recipe: fast, steady or d2l; by default the one that suits the network.
+        recipe_choices: What to change in the recipe.
+        network_choices: What to change in the network.
+        validation: Share of the train pictures to hold out and report on after every epoch.
+        seed: Decides everything that is random; 0 by default.
+        out: The run folder; by default a new one under runs/.
+        data_dir: Where to look for the data first.
+        skip_broken: Leave out pictures that do not decode, and count them, instead of stopping.
+        resume: Go on with the run in --out as it was begun.
+        overwrite: Replace the run in --out.
+        on_collapse: What to do when the network stops learning: warn or stop.
+        device: auto, cpu, cuda or mps.
+        dtype: What to compute in; by default what is fastest on the device.
+        as_json: Print one JSON document on standard output.
+    """
+    asked = {"data": data, "model": model, "recipe": recipe, "validation": validation, "seed": seed, "dtype": dtype}
+    given = [name for name, value in {**asked, **recipe_choices.given(), **network_choices.given()}.items() if value is not None]
+    if resume:
+        if out is None:
+            raise ValueError("--resume needs --out: the folder of the run to go on with")
+        if given:
+            flags = ", ".join("--" + name.replace("_", "-") for name in given).replace("--data,", "the data,")
+            raise ValueError(f"with --resume the run goes on as it was begun; leave out {flags}")
+        run = torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse)
+    else:
+        splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, network_choices.in_channels)
+        name = model or "nin_small"
+        config = torchnin.model_entry(name).config
+        config = dataclasses.replace(config, **network_choices.given())
+        chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
+        run = torchnin.train(
+            config,
+            splits,
+            chosen,
+            out=out,
+            name=name,
+            seed=seed or 0,
+            device=device,
+            dtype=dtype or "auto",
+            validation=validation or 0.0,
+            on_collapse=on_collapse,
+            overwrite=overwrite,
+        )
+    _show(run, as_json)
+
+
+def _load(data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None) -> "DatasetSplits":
+    with download_bar() as progress:
+        return torchnin.load_dataset(data, data_dir=data_dir, seed=seed, skip_broken=skip_broken, channels=channels, progress=progress)
+
+
+def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Recipe":
+    given = choices.given()
+    moved = {name: given.pop(name) for name in _AUGMENTATIONS if name in given}
+    return dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation, **moved), **given)
+
+
+def _show(run: "Run", as_json: bool) -> None:
+    found = run.result
+    low, high = run.classifier.metadata["test_accuracy_interval"]
+    text = (
+        f"test accuracy {found['test_accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {found['test_pictures']:,} pictures), "
+        f"loss {found['test_loss']:.4f}; {found['num_parameters']:,} parameters, {found['epochs']} epochs in {found['seconds']:.0f} s"
+    )
+    result({**found, "path": str(run.path)}, text, as_json)
+    note(f"run: {run.path}; use it with: nin predict {run.path} PICTURE")

@@ -158,7 +158,7 @@ def test_arrays_and_tensors() -> None:
     [
         np.zeros((4, 4), np.float32),
         np.zeros((4, 4), bool),
-        np.zeros((2, 4, 4), np.uint8),
+        np.zeros((2, 4, 5), np.uint8),
         np.zeros(4, np.uint8),
         np.zeros((0, 4), np.uint8),
     ],

@@ -71,7 +71,7 @@ def load_dataset(
     if path.is_dir():
         loose = find_loose(path)
         if loose is not None:
-            return _brought_to(_read_loose(loose), size, channels)
+            return _brought_to(_read_loose(loose, path.resolve().name), size, channels)
         return read_folder(
             path, image_size=size, channels=channels, seed=seed, skip_broken=skip_broken, test_fraction=test_fraction, progress=progress
         )
@@ -159,9 +159,9 @@ def _parse(location: Location, files: list[tuple[Path, bytes]], class_names: tup
     return ImageDataset(np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts]), class_names)
 
 
-def _read_loose(location: Location) -> DatasetSplits:
+def _read_loose(location: Location, folder_name: str) -> DatasetSplits:
     """Read the files of MNIST's or CIFAR's format that someone's own folder holds: any number of pictures, any class names."""
-    layout, folder = location.layout, location.folder
+    layout = location.layout
     contents = {}
     for file in layout.files:
         path = location.paths[file.name]
@@ -180,8 +180,8 @@ def _read_loose(location: Location) -> DatasetSplits:
         # Named by their numbers, and one split goes further than the other.
         names = max(train.class_names, test.class_names, key=len)
         train, test = train.with_class_names(names), test.with_class_names(names)
-    name = known.name if known else folder.resolve().name
-    return DatasetSplits(name=name, train=train, test=test, source=str(folder), notes=notes, files=files)
+    name = known.name if known else folder_name
+    return DatasetSplits(name=name, train=train, test=test, source=str(location.folder), notes=notes, files=files)
 
 
 def _names_beside(location: Location) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

@@ -1,0 +1,262 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from torchnin.data import DataError, load_dataset
+from torchnin.data.pictures import decode_picture, resize_bytes
+from torchnin.data.readers.folder import natural_key, pictures_below, read_folder
+
+
+def picture(path: Path, level: int = 100, size: tuple[int, int] = (8, 8), mode: str = "RGB") -> Path:
+    """A picture of one grey level, height and width `size`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full(size if mode == "L" else (*size, 3), level, dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def class_folders(root: Path, names: tuple[str, ...] = ("cat", "dog"), count: int = 5) -> Path:
+    for label, name in enumerate(names):
+        for index in range(count):
+            picture(root / name / f"{index}.png", level=10 * label + index)
+    return root
+
+
+@pytest.mark.parametrize("held_out", ["val", "validation", "valid", "test", "Test"])
+def test_train_with_one_other_split(tmp_path: Path, held_out: str) -> None:
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / held_out, count=2)
+    data = read_folder(tmp_path)
+    assert (len(data.train), len(data.test), data.validation) == (10, 4, None)
+    assert data.class_names == ("cat", "dog")
+    assert any("serves as the test pictures" in note for note in data.notes) == (held_out.lower() != "test")
+
+
+def test_train_validation_and_test(tmp_path: Path) -> None:
+    for split, count in (("train", 5), ("val", 3), ("test", 2)):
+        class_folders(tmp_path / split, count=count)
+    (tmp_path / "papers").mkdir()
+    data = read_folder(tmp_path)
+    assert data.validation is not None
+    assert (len(data.train), len(data.validation), len(data.test)) == (10, 6, 4)
+    assert data.notes == ("Beside train/ these folders were left out: papers.",)
+
+
+def test_classes_are_matched_by_name_across_splits(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", names=("ant", "bee", "cat"), count=2)
+    class_folders(tmp_path / "val", names=("bee", "cat"), count=3)
+    data = read_folder(tmp_path)
+    assert data.class_names == ("ant", "bee", "cat")
+    assert data.test.class_counts.tolist() == [0, 3, 3]
+    # Levels 0 to 2 were written for the first class of val, which is train's second.
+    assert data.test.images[data.test.labels == 1].max() == 2
+
+
+def test_a_class_that_train_lacks_is_named(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "val", names=("cat", "Dog"))
+    with pytest.raises(DataError, match=r"Dog: expected a class that train has too, found 'Dog', which it lacks \(train has 'dog'\)"):
+        read_folder(tmp_path)
+
+
+def test_class_folders_alone_are_split_by_the_seed(tmp_path: Path) -> None:
+    class_folders(tmp_path, count=10)
+    data = load_dataset(tmp_path, seed=7)
+    assert (len(data.train), len(data.test)) == (16, 4)
+    assert data.test.class_counts.tolist() == [2, 2]
+    assert "4 of 20 pictures, 20% of each class, were held out for testing (seed 7)" in data.notes[0]
+    assert load_dataset(tmp_path, seed=7).test.checksum == data.test.checksum
+    assert load_dataset(tmp_path, seed=8).test.checksum != data.test.checksum
+    # Every picture is on one side.
+    levels = sorted([*data.train.images[:, 0, 0, 0].tolist(), *data.test.images[:, 0, 0, 0].tolist()])
+    assert levels == sorted([*range(10), *range(10, 20)])
+    assert load_dataset(tmp_path, test_fraction=0.5).test.class_counts.tolist() == [5, 5]
+
+
+def test_train_alone_is_split_too(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", count=5)
+    data = read_folder(tmp_path)
+    assert (len(data.train), len(data.test)) == (8, 2)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    class_folders(tmp_path, names=("bus", "train"))
+    assert read_folder(tmp_path).class_names == ("bus", "train")
+
+
+def test_natural_order_of_classes(tmp_path: Path) -> None:
+    class_folders(tmp_path, names=("10", "9", "class 2", "class 11", "Zebra", "a"), count=2)
+    assert read_folder(tmp_path).class_names == ("9", "10", "Zebra", "a", "class 2", "class 11")
+
+
+@given(st.lists(st.text(alphabet="ab019é ", max_size=6)))
+def test_any_names_can_be_sorted(names: list[str]) -> None:
+    assert sorted(sorted(names, reverse=True), key=natural_key) == sorted(names, key=natural_key)
+
+
+def test_classes_that_differ_by_case(tmp_path: Path) -> None:
+    class_folders(tmp_path, names=("a", "A"))
+    if len(list(tmp_path.iterdir())) == 2:
+        assert read_folder(tmp_path).class_names == ("A", "a")
+
+
+def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    picture(tmp_path / "cat" / ".hidden.png")
+    picture(tmp_path / ".thumbnails" / "x.png")
+    picture(tmp_path / "__MACOSX" / "x.png")
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    picture(tmp_path / "cat" / "more" / "DEEP.PNG")
+    picture(tmp_path / "loose.png")
+    data = read_folder(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert len(data.train) + len(data.test) == 11
+    assert any("1 pictures directly in" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("split", ["", "train", "val"])
+def test_an_empty_class_folder_is_named(tmp_path: Path, split: str) -> None:
+    root = tmp_path / split if split else tmp_path
+    class_folders(tmp_path / "train" if split else tmp_path)
+    if split == "val":
+        class_folders(root)
+    (root / "cow").mkdir()
+    if split == "val":
+        class_folders(tmp_path / "train", names=("cow",))
+    with pytest.raises(DataError, match=r"cow: expected at least one picture .*found none"):
+        read_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ((), "found no class folder and 0 pictures"),
+        (("a.png", "b.png"), "found no class folder and 2 pictures"),
+        (("cat/a.png",), "the one class folder cat"),
+        (("train/cat/a.png",), "found the one class 'cat'"),
+        (("val/cat/a.png", "val/dog/a.png"), "expected a folder train/"),
+        (("train/cat/a.png", "train/dog/a.png", "test/a.png"), "test: expected a folder for each class"),
+        (("cat/a.png", "dog/a.png"), "two pictures or more"),
+    ],
+)
+def test_other_layouts_say_what_is_accepted(tmp_path: Path, files: tuple[str, ...], said: str) -> None:
+    for name in files:
+        picture(tmp_path / name)
+    with pytest.raises(DataError, match=said):
+        read_folder(tmp_path)
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
+    (tmp_path / "cat" / "up").symlink_to(tmp_path, target_is_directory=True)
+    outside = tmp_path.parent / f"{tmp_path.name}-outside"
+    picture(outside / "linked.png")
+    (tmp_path / "dog" / "linked").symlink_to(outside, target_is_directory=True)
+    assert len(pictures_below(tmp_path / "cat")) == 5
+    assert len(pictures_below(tmp_path / "dog")) == 6
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected", "said"),
+    [
+        (((8, 6), (8, 6)), (8, 6), None),
+        (((64, 64), (64, 64)), (64, 64), None),
+        (((65, 65), (65, 65)), (64, 64), "Pictures of 65 x 65 pixels were stretched to 64 x 64"),
+        (((8, 6), (20, 30)), (64, 64), "Pictures of 2 sizes, 8 x 6 to 20 x 30 pixels, were stretched to 64 x 64"),
+    ],
+)
+def test_sizes(tmp_path: Path, sizes: tuple[tuple[int, int], ...], expected: tuple[int, int], said: str | None) -> None:
+    for index, size in enumerate(sizes):
+        for name in ("cat", "dog"):
+            picture(tmp_path / name / f"{index}.png", size=size)
+    data = load_dataset(tmp_path, test_fraction=0.5)
+    assert data.train.image_size == expected
+    assert [note for note in data.notes if "stretched" in note] == ([] if said is None else [data.notes[1]])
+    if said is not None:
+        assert said in data.notes[1]
+    assert load_dataset(tmp_path, image_size=12).train.image_size == (12, 12)
+    assert load_dataset(tmp_path, image_size=(12, 10)).train.image_size == (12, 10)
+
+
+def test_the_pixels_are_the_resized_ones(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index, size in enumerate([(20, 30), (20, 30), (300, 280), (20, 30)]):
+        path = tmp_path / ("cat", "dog")[index % 2] / f"{index}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    data = read_folder(tmp_path, image_size=(16, 16), test_fraction=0.5)
+    expected = {resize_bytes(decode_picture(path, 3)[None], 16, 16).tobytes() for path in pictures_below(tmp_path)}
+    assert {image.tobytes() for image in np.concatenate([data.train.images, data.test.images])} == expected
+
+
+def test_channels_are_those_of_the_pictures(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        for index in range(2):
+            picture(tmp_path / name / f"{index}.png", mode="L")
+    assert read_folder(tmp_path).train.in_channels == 1
+    assert read_folder(tmp_path, channels=3).train.in_channels == 3
+    picture(tmp_path / "cat" / "colour.png")
+    assert read_folder(tmp_path).train.in_channels == 3
+    assert read_folder(tmp_path, channels=1).train.in_channels == 1
+
+
+@pytest.mark.parametrize("arguments", [{}, {"image_size": (8, 8), "channels": 3}], ids=["measured", "given"])
+@pytest.mark.parametrize("content", [b"", b"no picture", None], ids=["empty", "text", "truncated"])
+def test_broken_pictures_stop_or_are_skipped(tmp_path: Path, content: bytes | None, arguments: dict) -> None:
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "test")
+    broken = tmp_path / "train" / "cat" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:-30] if content is None else content)
+    with pytest.raises(DataError, match=r"3\.png: expected a picture.*skip_broken"):
+        read_folder(tmp_path, **arguments)
+    data = read_folder(tmp_path, skip_broken=True, **arguments)
+    assert data.train.class_counts.tolist() == [4, 5]
+    assert len(data.skipped) == 1
+    assert data.skipped[0][0] == str(broken)
+    assert data.skipped[0][1].startswith("expected a picture")
+    assert "1 of 20 pictures were skipped because they do not decode" in data.notes[-1]
+    # The others kept their labels.
+    assert sorted(data.train.images[data.train.labels == 0][:, 0, 0, 0].tolist()) == [0, 1, 2, 4]
+
+
+def test_a_class_whose_pictures_are_all_broken_stops(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "test")
+    for path in (tmp_path / "train" / "cat").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="found none that decodes in 'cat'"):
+        read_folder(tmp_path, skip_broken=True)
+
+
+def test_dangling_links_and_pipes_are_broken_pictures(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    (tmp_path / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "dog" / "pipe.png")
+    assert len(read_folder(tmp_path, skip_broken=True).skipped) == 2
+
+
+def test_more_than_the_memory_is_refused(tmp_path: Path) -> None:
+    class_folders(tmp_path, count=8000 // 2 // 100)
+    with pytest.raises(ValueError, match="image_size: expected pictures that fit into memory"):
+        read_folder(tmp_path, image_size=(10**6, 10**6))
+
+
+def test_progress_is_told(tmp_path: Path) -> None:
+    told: list[tuple[str, int, int | None]] = []
+    load_dataset(class_folders(tmp_path), progress=lambda *step: told.append(step))
+    assert ("looking at pictures", 10, 10) in told
+    assert ("reading pictures", 8, 8) in told
+
+
+def test_real_photos_of_mixed_sizes(shared_data: Path) -> None:
+    data = load_dataset(shared_data / "sign-language-digits", image_size=32, channels=1)
+    assert data.class_names == tuple("0123456789")
+    assert len(data.train) + len(data.test) == 2062
+    assert data.train.images.shape[1:] == (1, 32, 32)
+    assert data.test.class_counts.min() >= 40

@@ -1,0 +1,273 @@
+import gzip
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from torchnin.data import CATALOG, DataError, cache_folder, find_datasets, load_dataset
+from torchnin.data import locate as locate_module
+from torchnin.data.readers.idx import FILE_STEMS, encode_idx
+
+STEMS = (*FILE_STEMS["train"], *FILE_STEMS["test"])
+
+
+@pytest.fixture(autouse=True)
+def no_system_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests say themselves what this machine has."""
+    monkeypatch.setattr(locate_module, "SYSTEM_FOLDER", tmp_path / "no-system-folder")
+
+
+def write_idx(folder: Path, num_train: int = 6, num_test: int = 4, num_classes: int = 2) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for stems, count in ((FILE_STEMS["train"], num_train), (FILE_STEMS["test"], num_test)):
+        images = np.arange(count * 6, dtype=np.uint8).reshape(count, 2, 3)
+        (folder / f"{stems[0]}.gz").write_bytes(gzip.compress(encode_idx(images)))
+        (folder / stems[1]).write_bytes(encode_idx((np.arange(count) % num_classes).astype(np.uint8)))
+    return folder
+
+
+def test_the_sample_is_inside_the_package() -> None:
+    data = load_dataset("fashion-mnist-sample")
+    assert data.train.images.shape == (6000, 1, 28, 28)
+    assert data.test.images.shape == (1000, 1, 28, 28)
+    assert data.train.class_counts.tolist() == [600] * 10
+    assert data.test.class_counts.tolist() == [100] * 10
+    assert data.source == "inside the package"
+    assert data.class_names[9] == "Ankle boot"
+    folder = Path(locate_module.SAMPLE_FOLDER)
+    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) < 5_000_000
+    assert "Zalando" in (folder / "LICENSE").read_text()
+
+
+def test_the_sample_comes_from_the_full_set(fashion_mnist: Path) -> None:
+    full, sample = load_dataset("fashion-mnist", data_dir=fashion_mnist), load_dataset("fashion-mnist-sample")
+    for split in ("train", "test"):
+        known = {image.tobytes(): label for image, label in zip(getattr(full, split).images, getattr(full, split).labels, strict=True)}
+        part = getattr(sample, split)
+        assert all(known[image.tobytes()] == label for image, label in zip(part.images, part.labels, strict=True))
+
+
+def test_fashion_mnist_whole(fashion_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locate_module, "SYSTEM_FOLDER", fashion_mnist.parent)
+    data = load_dataset("fashion-mnist")
+    assert (len(data.train), len(data.test)) == (60_000, 10_000)
+    assert data.source == str(fashion_mnist)
+    assert data.files["train-images-idx3-ubyte"].startswith("c59f468a")
+    assert data.notes == ()
+    # The first training picture of Fashion-MNIST is an ankle boot.
+    assert data.class_names[data.train.labels[0]] == "Ankle boot"
+
+
+@pytest.mark.parametrize("layout", ["", "fashion-mnist", "FashionMNIST/raw"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_the_places_below_data_dir(fashion_mnist: Path, tmp_path: Path, layout: str, packed: bool) -> None:
+    folder = tmp_path / "data" / layout
+    folder.mkdir(parents=True)
+    for stem in STEMS:
+        source = fashion_mnist / f"{stem}.gz"
+        if packed:
+            (folder / source.name).symlink_to(source)
+        else:
+            (folder / stem).write_bytes(gzip.decompress(source.read_bytes()))
+    assert load_dataset("fashion-mnist", data_dir=tmp_path / "data").source == str(folder)
+    shutil.rmtree(tmp_path / "data")
+
+
+def test_an_incomplete_folder_is_passed_over_with_a_note(tmp_path: Path) -> None:
+    folder = write_idx(tmp_path / "data" / "fashion-mnist")
+    (folder / STEMS[3]).unlink()
+    data = load_dataset("fashion-mnist", data_dir=tmp_path / "data", download=False)
+    assert data.name == "fashion-mnist-sample"
+    assert "passed over: it has 3 of the 4 files of fashion-mnist, t10k-labels-idx1-ubyte is missing" in data.notes[0]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "truncated plain", "longer", "other dataset", "empty"])
+def test_damaged_files_stop_with_what_was_found(fashion_mnist: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for stem in STEMS:
+        (folder / f"{stem}.gz").symlink_to(fashion_mnist / f"{stem}.gz")
+    path = folder / f"{STEMS[3]}.gz"
+    content = path.read_bytes()
+    plain = gzip.decompress(content)
+    path.unlink()
+    if damage == "flipped":
+        path.write_bytes(gzip.compress(plain[:-1] + bytes([plain[-1] ^ 1])))
+        said = r"expected sha256 0402a96d.*, found sha256 [0-9a-f]{64}"
+    elif damage == "truncated":
+        path.write_bytes(content[:-100])
+        said = "expected a complete gzip stream, found the stream cut off"
+    elif damage == "truncated plain":
+        path = folder / STEMS[3]
+        path.write_bytes(plain[:-5])
+        said = "expected 10,008 bytes, found 10,003"
+    elif damage == "longer":
+        path.write_bytes(gzip.compress(plain + b"x"))
+        said = "expected at most 10,008 decompressed bytes, found more"
+    elif damage == "empty":
+        path.write_bytes(b"")
+        said = "expected 10,008 bytes, found 0"
+    else:
+        path.write_bytes((locate_module.SAMPLE_FOLDER / f"{STEMS[3]}.gz").read_bytes())
+        said = "expected t10k-labels-idx1-ubyte of fashion-mnist, found t10k-labels-idx1-ubyte of fashion-mnist-sample"
+    with pytest.raises(DataError, match=f"{path}: {said}"):
+        load_dataset("fashion-mnist", data_dir=folder)
+
+
+def test_without_data_the_sample_comes_and_says_why() -> None:
+    data = load_dataset("fashion-mnist", download=False)
+    assert data.name == "fashion-mnist-sample"
+    assert "it may not be downloaded" in data.notes[0]
+    assert "apt-get install dataset-fashion-mnist" in data.notes[0]
+    assert "\n" not in data.notes[0]
+    for name in ("mnist", "cifar-10", "cifar-100"):
+        with pytest.raises(DataError, match=f"{name}: expected its files on this machine or a download.*--data-dir"):
+            load_dataset(name, download=False)
+
+
+def test_mnist_and_cifar_as_published(shared_data: Path) -> None:
+    mnist = load_dataset("mnist", data_dir=shared_data)
+    assert (mnist.train.images.shape, mnist.test.images.shape) == ((60_000, 1, 28, 28), (10_000, 1, 28, 28))
+    assert mnist.train.labels[:5].tolist() == [5, 0, 4, 1, 9]
+    cifar = load_dataset("cifar-10", data_dir=shared_data)
+    assert (cifar.train.images.shape, cifar.test.images.shape) == ((50_000, 3, 32, 32), (10_000, 3, 32, 32))
+    assert cifar.class_names[cifar.train.labels[0]] == "frog"
+    assert load_dataset(shared_data / "mnist").name == "mnist"
+
+
+def test_a_flipped_bit_in_cifar_stops(shared_data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for path in (shared_data / "cifar-10-batches-py").iterdir():
+        (folder / path.name).symlink_to(path)
+    damaged = folder / "test_batch"
+    content = bytearray(damaged.read_bytes())
+    content[1_000_000] ^= 1
+    damaged.unlink()
+    damaged.write_bytes(content)
+    with pytest.raises(DataError, match=r"test_batch: expected sha256 f53d8d45.*found sha256"):
+        load_dataset("cifar-10", data_dir=tmp_path)
+    damaged.write_bytes(content[:1000])
+    with pytest.raises(DataError, match="expected 31,035,526 bytes, found 1,000"):
+        load_dataset("cifar-10", data_dir=tmp_path)
+
+
+def test_loose_idx_files_of_ones_own(tmp_path: Path) -> None:
+    data = load_dataset(write_idx(tmp_path / "mine" / "raw").parent)
+    assert data.train.images.shape == (6, 1, 2, 3)
+    assert data.class_names == ("0", "1")
+    assert data.name == "mine"
+    assert "not the published files" in data.notes[0]
+    further = load_dataset(write_idx(tmp_path / "further", num_train=2, num_test=4, num_classes=4))
+    assert further.class_names == ("0", "1", "2", "3")
+
+
+def test_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    folder = write_idx(tmp_path / "mine")
+    (folder / STEMS[1]).write_bytes(encode_idx(np.zeros(5, dtype=np.uint8)))
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte: expected 6 labels.*found 5"):
+        load_dataset(folder)
+
+
+@pytest.mark.parametrize("kind", ["pickle", "binary"])
+def test_loose_cifar_files_of_ones_own(tmp_path: Path, kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3072), dtype=np.uint8)
+    labels = [0, 1, 2, 1]
+    names = [f"data_batch_{number}" for number in range(1, 6)] + ["test_batch"]
+    for name in names:
+        if kind == "pickle":
+            (tmp_path / name).write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol=2))
+            (tmp_path / "batches.meta").write_bytes(pickle.dumps({"label_names": ["cat", "dog", "owl"]}, protocol=2))
+        else:
+            records = np.concatenate([np.array(labels, dtype=np.uint8)[:, None], pixels], axis=1)
+            (tmp_path / f"{name}.bin").write_bytes(records.tobytes())
+            (tmp_path / "batches.meta.txt").write_text("cat\ndog\nowl\n")
+    data = load_dataset(tmp_path)
+    assert data.train.images.shape == (20, 3, 32, 32)
+    assert data.class_names == ("cat", "dog", "owl")
+    assert data.test.labels.tolist() == labels
+    (tmp_path / ("batches.meta" if kind == "pickle" else "batches.meta.txt")).unlink()
+    assert load_dataset(tmp_path).class_names == ("0", "1", "2")
+
+
+def test_the_binary_layout_of_a_named_set(shared_data: Path, tmp_path: Path) -> None:
+    reference = load_dataset("cifar-10", data_dir=shared_data)
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    for name, dataset, start in [(f"data_batch_{number + 1}", reference.train, 10_000 * number) for number in range(5)] + [
+        ("test_batch", reference.test, 0)
+    ]:
+        part = slice(start, start + 10_000)
+        records = np.concatenate([dataset.labels[part, None].astype(np.uint8), dataset.images[part].reshape(10_000, -1)], axis=1)
+        (folder / f"{name}.bin").write_bytes(records.tobytes())
+    data = load_dataset("cifar-10", data_dir=tmp_path)
+    assert data.train.checksum == reference.train.checksum
+    assert "no checksum of the binary layout" in data.notes[0]
+    shutil.rmtree(folder)
+
+
+def test_sizes_and_channels_of_any_data(tmp_path: Path) -> None:
+    folder = write_idx(tmp_path / "mine")
+    assert load_dataset(folder, image_size=8, channels=3).train.images.shape == (6, 3, 8, 8)
+    again = load_dataset(load_dataset(folder), image_size=(4, 6))
+    assert again.test.image_size == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"image_size": 0}, "image_size: expected pixels from 1"),
+        ({"image_size": (4, 5, 6)}, "image_size"),
+        ({"channels": 2}, r"channels: expected 1 .*found 2"),
+        ({"test_fraction": 0.0}, "test_fraction"),
+        ({"test_fraction": float("nan")}, "test_fraction"),
+        ({"seed": -3}, "seed"),
+    ],
+)
+def test_wrong_calls(arguments: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_dataset(load_dataset("fashion-mnist-sample"), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("fashion_mnist", "fashion-mnist"), ("FashionMNIST", "fashion-mnist"), ("cifar10", "cifar-10"), ("minst", "mnist")]
+)
+def test_unknown_names_list_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"fashion-mnist, fashion-mnist-sample, mnist, cifar-10, cifar-100.*Did you mean '{near}'"):
+        load_dataset(name)
+    with pytest.raises(ValueError, match="no folder of that name") as caught:
+        load_dataset("xyzzy")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_missing_paths(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="found nothing at"):
+        load_dataset(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="data_dir: expected a folder"):
+        load_dataset("mnist", data_dir=tmp_path / "nothing")
+    (tmp_path / "list.csv").write_text("a,b")
+    with pytest.raises(ValueError, match=r"expected a folder or an \.npz file, found the file"):
+        load_dataset(tmp_path / "list.csv")
+
+
+def test_find_datasets(tmp_path: Path) -> None:
+    found = {status.name: status for status in find_datasets(write_idx(tmp_path / "data" / "MNIST" / "raw").parents[1])}
+    assert list(found) == list(CATALOG)
+    assert found["fashion-mnist-sample"].found == "inside the package"
+    assert found["mnist"].found == str(tmp_path / "data" / "MNIST" / "raw")
+    assert found["cifar-100"].found is None
+    assert found["cifar-100"].num_classes == 100
+    assert found["fashion-mnist"].licence == "MIT"
+
+
+def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCHNIN_HOME", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("TORCHNIN_HOME")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "torchnin"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".cache" / "torchnin"

@@ -35,12 +35,12 @@ class Grid:
     picture_size: tuple[int, int]
     """Rows and columns of the picture that the network saw."""
 
-    def positions(self, axis: int, length: int) -> Float[Tensor, "{length}"]:
+    def positions(self, axis: int, length: int) -> Float32[Tensor, "{length}"]:
         """Place in the map's row (`axis` 0) or column (1) numbers of each of `length` pixels that share the picture equally.
 
         Not rounded, and clipped to the map: beyond the middle of what its outermost values see, those go on.
         """
-        seen = (torch.arange(length, dtype=torch.float64) + 0.5) * (self.picture_size[axis] / length) - 0.5
+        seen = (torch.arange(length) + 0.5) * (self.picture_size[axis] / length) - 0.5
         return ((seen - self.centre) / self.stride).clamp(0, self.size[axis] - 1)
 
     def nearest(self, axis: int, length: int, pixel: int) -> int:
@@ -50,7 +50,7 @@ class Grid:
     def upsample(self, maps: Float[Tensor, "k y x"], height: int, width: int) -> Float32[Tensor, "k {height} {width}"]:
         """The maps at another resolution of the same picture: bilinear between the middles of what their values see."""
         down, across = (_interpolation(self.positions(axis, n), self.size[axis]) for axis, n in ((0, height), (1, width)))
-        return (down @ maps.double() @ across.T).float()
+        return down @ maps.float() @ across.T
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

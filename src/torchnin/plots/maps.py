@@ -144,10 +144,14 @@ def feature_maps(
             bar.ax.locator_params(nbins=4)
             bar.set_label(say("activation"), fontsize=SMALL)
         if 0 < len(class_names) <= _TILES_PER_ROW:
-            step = mosaics[-1].shape[1] / len(class_names)
-            panels[-1].set_xticks([step * (index + 0.5) - 0.5 for index in range(len(class_names))])
+            side = blocks[-1].shape[2]
+            panels[-1].set_xticks([(side + _gap(side)) * index + (side - 1) / 2 for index in range(len(class_names))])
             panels[-1].set_xticklabels([clipped(name, 170 // len(class_names)) for name in class_names], fontsize=SMALL)
             panels[-1].tick_params(length=0)
+
+
+def _gap(side: int) -> int:
+    return max(1, round(side / 12))
 
 
 def _mosaic(maps: np.ndarray) -> np.ndarray:
@@ -155,7 +159,7 @@ def _mosaic(maps: np.ndarray) -> np.ndarray:
     count, height, width = maps.shape
     columns = min(count, _TILES_PER_ROW)
     rows = math.ceil(count / columns)
-    gap = max(1, round(width / 12))
+    gap = _gap(width)
     sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), np.nan)
     for index, one in enumerate(maps):
         top, left = (height + gap) * (index // columns), (width + gap) * (index % columns)

@@ -34,12 +34,13 @@ def confusion_matrix(
     say = words(language)
     k = len(class_names)
     shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    side = min(max(0.5 * k if k <= _NUMBERED else 0.16 * k, 3.0), 16.0)
+    side = min(max(0.5 * k if k <= _NUMBERED else 0.12 * k, 3.0), 12.0)
     with drawing(path, width=side + 2.6, height=side + 1.8, title=title or say("confusion")) as figure:
         from matplotlib.colors import PowerNorm
 
         axes = plain(figure.subplots(), xlabel=say("predicted"), ylabel=say("true"), grid=False)
-        drawn = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, 0, 1), interpolation="nearest")
+        # Colours are looked up before the picture is enlarged: the same, and faster.
+        drawn = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, 0, 1), interpolation="nearest", interpolation_stage="rgba")
         if k <= _NAMED:
             size = SMALL + 0.5 if k <= _NUMBERED else 5.5
             names = [clipped(name, 24) for name in class_names]

@@ -1,0 +1,241 @@
+"""Every picture has its title, its units and its words in both languages, and is written whole or not at all."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import font_manager
+from PIL import Image
+
+from torchnin import plots
+from torchnin.plots import style
+
+Draw = Callable[..., None]
+
+NAMES = ["T-shirt/top", "Trouser", "$5 or $10"]
+RANDOM = np.random.default_rng(0)
+PICTURE = RANDOM.integers(256, size=(1, 28, 28), dtype=np.uint8)
+PHOTO = RANDOM.integers(256, size=(3, 30, 50), dtype=np.uint8)
+ROWS = [
+    {"epoch": 1, "train_loss": 2.1, "train_accuracy": 0.3, "validation_accuracy": None, "lr": 0.1},
+    {"epoch": 2, "train_loss": float("nan"), "train_accuracy": 0.5, "validation_accuracy": 0.45, "lr": 0.1},
+]
+
+# Each picture: how it is drawn, and words that a reader must find on it, English and Chinese.
+PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
+    "training curves": (
+        lambda path, **options: plots.training_curves(ROWS, path, test_accuracy=0.4567, **options),
+        ["Training", "epoch", "loss (cross-entropy)", "accuracy", "training", "validation", "test 0.4567"],
+        ["训练过程", "轮次", "损失（交叉熵）", "准确率", "训练", "验证", "测试 0.4567"],
+    ),
+    "class maps": (
+        lambda path, **options: plots.class_maps_over_picture(
+            PHOTO, RANDOM.normal(size=(3, 30, 50)), NAMES, [0.9, 0.08, 0.02], [4.25, 1.5, -0.75], path, **options
+        ),
+        ["Class maps over the picture", "picture, in pixels", *NAMES, "probability 0.900, mean 4.25", "class map (its mean is the logit)"],
+        ["图片上的类别图", "图片（像素）", *NAMES, "概率 0.900，均值 4.25", "类别图（均值即 logit）"],
+    ),
+    "feature maps": (
+        lambda path, **options: plots.feature_maps(
+            [RANDOM.random((40, 7, 7)), RANDOM.normal(size=(3, 4, 4))], path, class_names=NAMES, **options
+        ),
+        ["block 1: 40x7x7, the first 32 channels", "block 2: 3x4x4", "activation", *NAMES],
+        ["块 1：40x7x7，前 32 个通道", "块 2：3x4x4", "激活值", *NAMES],
+    ),
+    "pixel": (
+        lambda path, **options: plots.pixel_mlp(
+            PICTURE,
+            (13, 17),
+            [((9, 7), [("3x3", RANDOM.random(24)), ("1x1", RANDOM.random(32))]), ((4, 3), [("3x3", RANDOM.normal(size=3))])],
+            path,
+            class_names=NAMES,
+            **options,
+        ),
+        [
+            "The MLP at pixel (13, 17): channels before and after each 1x1",
+            "block 1, row 9, column 7",
+            "3x3 (24)",
+            "1x1 (32)",
+            "channel",
+            *NAMES,
+        ],
+        ["像素 (13, 17) 处的 MLP", "块 1，第 9 行，第 7 列", "3x3 (24)", "通道", *NAMES],
+    ),
+    "confusion": (
+        lambda path, **options: plots.confusion_matrix(np.array([[901, 99, 0], [7, 993, 0], [0, 0, 0]]), NAMES, path, **options),
+        ["Confusion matrix", "true class", "predicted class", "share of the true class", "901", "99", "993", *NAMES],
+        ["混淆矩阵", "真实类别", "预测类别", "占真实类别的比例", "901", *NAMES],
+    ),
+    "reliability": (
+        lambda path, **options: plots.reliability_diagram(
+            [None, 0.5, 0.9], [None, 0.25, 1.0], [0, 4, 20], path, calibration_error=0.125, **options
+        ),
+        ["Reliability", "accuracy", "confidence", "pictures", "perfectly calibrated", "observed", "expected calibration error 0.1250"],
+        ["概率的可靠性", "准确率", "置信度", "图片数", "完全校准", "实际", "期望校准误差 0.1250"],
+    ),
+    "sheet": (
+        lambda path, **options: plots.picture_sheet([PICTURE, PHOTO], ["Coat\ntaken for Bag", "外套\n$1"], path, columns=5, **options),
+        ["Most confident mistakes", "Coat", "taken for Bag", "外套", "$1"],
+        ["最有把握的错误", "外套"],
+    ),
+    "histogram": (
+        lambda path, **options: plots.accuracy_histogram({"notebook": [0.1, 0.8, float("nan")], "ours": [0.925, 0.93]}, path, **options),
+        ["Test accuracy over the runs", "notebook (n = 3, 0.000 to 0.800)", "median 0.100", "median 0.927", "runs", "accuracy"],
+        ["多次运行的测试准确率", "notebook（n = 3，0.000 至 0.800）", "中位数 0.100", "运行次数", "准确率"],
+    ),
+}
+
+
+@pytest.fixture
+def chinese_font() -> None:
+    try:
+        style._chinese_family()
+    except FileNotFoundError:
+        pytest.skip("no font with Chinese characters is installed")
+
+
+def texts_of(path: Path) -> str:
+    words = ["".join(element.itertext()) for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+    return re.sub(r"\s+", " ", " | ".join(words))
+
+
+# A character that no font has is a warning of matplotlib's, and a warning is an error here: what is written can be read.
+@pytest.mark.usefixtures("chinese_font")
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("picture", list(PICTURES))
+def test_a_picture_has_its_words(picture: str, language: str, tmp_path: Path) -> None:
+    draw, english, chinese = PICTURES[picture]
+    path = tmp_path / "drawn.svg"
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw(path, language=language)
+    found = texts_of(path)
+    for words in english if language == "en" else chinese:
+        assert words in found
+    assert bool(re.search("[一-鿿]", found)) == (language == "zh" or picture == "sheet")
+
+
+@pytest.mark.parametrize("picture", [name for name in PICTURES if name != "sheet"])
+def test_a_picture_is_a_file_of_the_kind_its_name_says(picture: str, tmp_path: Path) -> None:
+    draw, _, _ = PICTURES[picture]
+    path = tmp_path / "folder to be made" / "drawn.png"
+    draw(path)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert min(image.size) > 300
+        corner = np.asarray(image.convert("RGB"))[[0, -1]]
+    assert (corner[:, [0, -1]] == 255).all()  # nothing is cut off into the corners, and the ground is white
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("suffix", "magic"), [(".pdf", b"%PDF"), (".jpg", b"\xff\xd8"), (".PNG", b"\x89PNG")])
+def test_other_suffixes(suffix: str, magic: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"curves{suffix}"
+    plots.training_curves(ROWS, path)
+    assert path.read_bytes().startswith(magic)
+
+
+def test_an_unknown_suffix_is_refused_with_those_accepted(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ends in '\.gif'; accepted: \.png, \.pdf, \.svg, \.jpg"):
+        plots.training_curves(ROWS, tmp_path / "curves.gif")
+    with pytest.raises(ValueError, match=r"ends in ''; accepted"):
+        plots.training_curves(ROWS, tmp_path / "curves")
+
+
+def test_a_drawing_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+    # A full disk: the file is begun and cannot be finished.
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        plots.training_curves(ROWS, path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def full_disk(figure: object, path: Path, **options: object) -> None:
+    path.write_bytes(b"half")
+    raise OSError(28, os.strerror(28))
+
+
+def test_an_unknown_language_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="language is 'fr'; accepted: 'en', 'zh'"):
+        plots.training_curves(ROWS, tmp_path / "curves.png", language="fr")
+
+
+def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "torchnin\[plot\]"'):
+        plots.training_curves(ROWS, tmp_path / "curves.png")
+
+
+def test_without_a_chinese_font_the_package_is_named_and_english_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    latin = [font for font in font_manager.fontManager.ttflist if font.name.startswith("DejaVu")]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", latin)
+    monkeypatch.setattr(font_manager, "findSystemFonts", list)
+    plots.training_curves(ROWS, tmp_path / "curves.png")
+    with pytest.raises(FileNotFoundError, match="apt-get install fonts-wqy-microhei"):
+        plots.training_curves(ROWS, tmp_path / "zh.png", language="zh")
+    assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+@pytest.mark.usefixtures("chinese_font")
+def test_a_font_installed_after_matplotlib_made_its_list_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = style._chinese_family()
+    others = [font for font in font_manager.fontManager.ttflist if font.name not in style._CHINESE_FAMILIES]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", others)
+    assert style._chinese_family() in style._CHINESE_FAMILIES
+    assert family in style._CHINESE_FAMILIES
+
+
+def test_drawing_leaves_no_global_state_behind() -> None:
+    code = (
+        "import sys, tempfile, torchnin.plots as plots\n"
+        "assert 'matplotlib' not in sys.modules, 'imported before it is needed'\n"
+        "import matplotlib\n"
+        "settings = lambda: [dict.__getitem__(matplotlib.rcParams, key) for key in matplotlib.rcParams]\n"
+        "before = settings()\n"
+        "plots.accuracy_histogram({'runs': [.9]}, tempfile.mkdtemp() + '/a.png')\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+        "assert settings() == before\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_nothing_to_draw_is_said() -> None:
+    with pytest.raises(ValueError, match="no epochs to draw"):
+        plots.training_curves([], "curves.png")
+    with pytest.raises(ValueError, match="0 pictures and 0 captions"):
+        plots.picture_sheet([], [], "sheet.png")
+    with pytest.raises(ValueError, match="2 pictures and 1 captions"):
+        plots.picture_sheet([PICTURE, PICTURE], ["one"], "sheet.png")
+    with pytest.raises(ValueError, match="every series needs at least one accuracy"):
+        plots.accuracy_histogram({"ours": []}, "histogram.png")
+
+
+def test_every_edge_of_the_data_is_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "drawn.pdf"
+    plots.training_curves([{"epoch": 1}], path)  # nothing was measured
+    plots.training_curves([{"epoch": epoch, "train_loss": 1 / epoch} for epoch in range(1, 200)], path)
+    zero = np.zeros((1, 28, 28))
+    plots.class_maps_over_picture(PICTURE, zero, ["dead"], [0.1], [0.0], path)
+    plots.class_maps_over_picture(PICTURE[:, :1, :1], zero[:, :1, :1] + 1, ["one pixel"], [1.0], [1.0], path)
+    plots.class_maps_over_picture(np.zeros((4, 9, 40), np.uint8), np.ones((5, 9, 40)), "abcde", [0.1] * 5, [1.0] * 5, path)
+    plots.feature_maps([np.zeros((1, 1, 1)), np.zeros((17, 1, 90))], path)
+    plots.confusion_matrix(np.ones((3, 3), int), [f"{index} {'long name ' * 9}" for index in range(3)], path)
+    plots.confusion_matrix(np.ones((121, 121), int), [str(index) for index in range(121)], path)
+    plots.reliability_diagram([None], [None], [0], path)
+
+
+def test_a_photo_of_many_pixels_is_drawn_in_the_time_of_a_small_one(tmp_path: Path) -> None:
+    photo = np.zeros((3, 3000, 4000), np.uint8)
+    maps = np.broadcast_to(np.linspace(-1, 1, 4000, dtype=np.float32), (2, 3000, 4000))
+    plots.class_maps_over_picture(photo, maps, ["left", "right"], [0.5, 0.5], [0.0, 0.0], tmp_path / "maps.png")
+    with Image.open(tmp_path / "maps.png") as image:
+        assert max(image.size) < 3000

@@ -213,6 +213,7 @@ def test_no_network_gives_the_sample_and_the_reason(mirror: Mirror, monkeypatch:
     data = load_dataset("fashion-mnist")
     assert data.name == "fashion-mnist-sample"
     assert len(data.notes) == 1
+    assert not list((cache_folder() / "data").glob("*.part"))
     assert "Connection refused" in data.notes[0]
     assert "apt-get install dataset-fashion-mnist" in data.notes[0]
     with pytest.raises(DataError, match=r"mnist: .*the download failed .*Connection refused.*--data-dir"):

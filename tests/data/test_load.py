@@ -9,6 +9,7 @@ import pytest
 from torchnin.data import CATALOG, DataError, cache_folder, find_datasets, load_dataset
 from torchnin.data import locate as locate_module
 from torchnin.data.readers.idx import FILE_STEMS, encode_idx
+from torchnin.data.sample.make_sample import make_sample
 
 STEMS = (*FILE_STEMS["train"], *FILE_STEMS["test"])
 
@@ -47,6 +48,13 @@ def test_the_sample_comes_from_the_full_set(fashion_mnist: Path) -> None:
         known = {image.tobytes(): label for image, label in zip(getattr(full, split).images, getattr(full, split).labels, strict=True)}
         part = getattr(sample, split)
         assert all(known[image.tobytes()] == label for image, label in zip(part.images, part.labels, strict=True))
+
+
+def test_the_sample_can_be_made_again(fashion_mnist: Path, tmp_path: Path) -> None:
+    make_sample(fashion_mnist, tmp_path)
+    for stem in STEMS:
+        made, shipped = (gzip.decompress((folder / f"{stem}.gz").read_bytes()) for folder in (tmp_path, locate_module.SAMPLE_FOLDER))
+        assert made == shipped
 
 
 def test_fashion_mnist_whole(fashion_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,10 @@ def test_luma_is_pillows_to_the_bit(red: int, green: int, blue: int) -> None:
     assert convert_channels(pixel, 1)[0, 0, 0] == np.asarray(Image.fromarray(pixel.transpose(1, 2, 0)).convert("L"))[0, 0]
 
 
-def test_other_channel_counts_are_refused() -> None:
+def test_other_channel_counts_are_taken_as_they_are_or_refused() -> None:
+    five = np.random.default_rng(0).integers(0, 256, (5, 6, 7), dtype=np.uint8)
+    assert (decode_picture(five, 5) == five).all()
+    assert (decode_picture(torch.from_numpy(five.transpose(1, 2, 0).copy()), 5) == five).all()
     with pytest.raises(ValueError, match=r"channels: expected 1 .*or 3 .*found 4"):
         decode_picture(RAMP, 4)
     with pytest.raises(ValueError, match="pictures of 2 channels"):

@@ -286,24 +286,22 @@ def read_checked(dataset: NamedDataset, file: DataFile, path: Path) -> tuple[byt
     """
     data = read_bounded(path, file.max_bytes)
     sha256 = hashlib.sha256(data).hexdigest()
-    if file.digest is not None and not file.digest.matches(data, sha256):
-        known = next(
-            (f"{other.name} of {owner.name}" for owner, other in _all_files() if other.digest and other.digest.value == sha256), None
-        )
+    wrong_size = file.size is not None and len(data) != file.size
+    if wrong_size or (file.digest is not None and not file.digest.matches(data, sha256)):
+        known = next((f"{other.name} of {owner.name}" for owner, other in _all_files() if _is_published_as(other, sha256)), None)
         if known:
             expected, found = f"{file.name} of {dataset.name}", known
-        elif file.size is not None and len(data) != file.size:
+        elif wrong_size or file.digest is None:
             expected, found = f"{file.size:,} bytes", f"{len(data):,}"
         else:
             expected, found = f"{file.digest.algorithm} {file.digest.value}", file.digest.of(data)
-        raise broken_file(
-            path, expected=expected, found=found, next_step=f"Remove the file or put the right one there. {dataset.how_to_get}"
-        )
-    if file.size is not None and len(data) != file.size:
-        raise broken_file(
-            path, expected=f"{file.size:,} bytes", found=f"{len(data):,}", next_step="Remove the file or put the right one there."
-        )
+        next_step = f"Remove the file and run again to have it fetched anew. {dataset.how_to_get}"
+        raise broken_file(path, expected=expected, found=found, next_step=next_step)
     return data, sha256
+
+
+def _is_published_as(file: DataFile, sha256: str) -> bool:
+    return file.digest is not None and file.digest.value == sha256
 
 
 def _all_files() -> Iterator[tuple[NamedDataset, DataFile]]:

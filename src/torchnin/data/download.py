@@ -55,17 +55,27 @@ def fetch(dataset: NamedDataset, progress: Progress | None = None) -> Path:
             if _is_complete(dataset, final):
                 return final
             staging.mkdir(parents=True, exist_ok=True)
-            if dataset.archive:
-                _fetch_archive(dataset, staging, report)
-            else:
-                files = {f"{file.name}.gz": file for file in dataset.layouts[0].files}
-                for part in dataset.downloads:
-                    _fetch_file(_urls(dataset, part), part, staging, report, partial(read_checked, dataset, files[part.file_name]))
+            try:
+                _fetch_parts(dataset, staging, report)
+            except DataError:
+                # What came is kept for the next try; a folder with nothing in it is not.
+                with contextlib.suppress(OSError):
+                    staging.rmdir()
+                raise
             _put_in_place(staging, final)
     except OSError as error:
         next_step = "Make room, or set TORCHNIN_HOME to a folder that can be written."
         raise DataError(f"{final}: the download could not be written ({_reason(error)}). {next_step}") from error
     return final
+
+
+def _fetch_parts(dataset: NamedDataset, staging: Path, report: Progress) -> None:
+    if dataset.archive:
+        _fetch_archive(dataset, staging, report)
+        return
+    files = {f"{file.name}.gz": file for file in dataset.layouts[0].files}
+    for part in dataset.downloads:
+        _fetch_file(_urls(dataset, part), part, staging, report, partial(read_checked, dataset, files[part.file_name]))
 
 
 def _is_complete(dataset: NamedDataset, folder: Path) -> bool:

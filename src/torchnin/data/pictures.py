@@ -39,16 +39,20 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
     Alpha is composited over white, 16-bit grey is scaled by 1/257, EXIF rotation is applied, of an animation the first frame is taken;
     grey becomes colour by repetition, colour becomes grey by ITU-R 601 luma (299 R + 587 G + 114 B over 1000). Arrays and tensors are
     uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; where both readings fit, as in (3, H, 3), (H, W, C) wins.
+    Other values of `channels` are for arrays that have exactly as many.
 
     Raises DataError with the path and the reason where a file does not decode or has more than MAX_PIXELS pixels, ValueError where the
     call is wrong.
     """
+    if isinstance(source, Tensor):
+        source = source.detach().cpu().numpy()
     if channels not in (1, 3):
+        if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and channels in source.shape[::2]:
+            # A network of any other channel count takes arrays that have exactly its own.
+            return np.array(source if source.shape[2] != channels else source.transpose(2, 0, 1), order="C")
         raise ValueError(
             f"channels: expected 1 (grey) or 3 (colour), found {channels!r}. Pictures of other channel counts cannot be decoded from files."
         )
-    if isinstance(source, Tensor):
-        source = source.detach().cpu().numpy()
     if isinstance(source, np.ndarray):
         return _to_channels(_from_array(source), channels)
     with _QUIET:

@@ -1,5 +1,6 @@
 """Files written so that a crash leaves the old one or the new one, never a part."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,8 +21,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(aside, path)
-    except OSError:
-        aside.unlink(missing_ok=True)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        error.filename = str(path)  # the system's error for a write that fails names no file
         raise
 
 

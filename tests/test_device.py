@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from torchnin import choose_device, create_model
+
+
+def test_each_choice_says_why() -> None:
+    choice = choose_device()
+    assert choice.reasons.keys() == {"device", "dtype", "memory_format"}
+    lines = str(choice).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["device", "dtype", "memory_format"]
+    assert all(reason in line for line, reason in zip(lines, choice.reasons.values(), strict=True))
+    document = choice.to_dict()
+    assert document["device"] == str(choice.device)
+    assert document["dtype"] in ("float32", "bfloat16")
+    assert document["threads"] == torch.get_num_threads()
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    choice = choose_device("cpu", "float32")
+    assert (choice.device, choice.dtype) == (torch.device("cpu"), torch.float32)
+    assert choice.reasons["device"] == choice.reasons["dtype"] == "asked for"
+    assert choose_device("cpu", "bfloat16").reasons["dtype"].startswith("asked for")
+
+
+def test_bfloat16_only_where_the_processor_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there, raising=False)
+        choice = choose_device("cpu")
+        assert choice.dtype == (torch.bfloat16 if there else torch.float32)
+        assert ("computes in" in choice.reasons["dtype"]) == there
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert choose_device("cpu").dtype == torch.float32  # a torch that cannot say
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "said"),
+    [
+        ("gpu", "auto", "'gpu' is no device; accepted: auto, cpu, cuda"),
+        ("meta", "auto", "'meta'; present on this machine: cpu"),
+        ("", "auto", "is no device"),
+        ("cpu", "float16", "dtype is 'float16'; accepted: auto, float32, bfloat16"),
+    ],
+)
+def test_what_is_not_there_is_refused(device: str, dtype: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        choose_device(device, dtype)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is present")
+def test_a_gpu_that_is_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match="'cuda'; present on this machine: cpu"):
+        choose_device("cuda")
+
+
+def test_a_network_is_placed_as_chosen() -> None:
+    choice = choose_device("cpu", "float32")
+    network = choice.place(create_model("nin_small"))
+    assert network.body[0][0].weight.is_contiguous(memory_format=choice.memory_format)
+    with choice.autocast():
+        assert network.eval()(torch.rand(2, 1, 28, 28)).dtype == torch.float32
+    with choose_device("cpu", "bfloat16").autocast():
+        assert network(torch.rand(2, 1, 28, 28)).dtype == torch.bfloat16
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}

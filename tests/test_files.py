@@ -1,0 +1,70 @@
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from torchnin.files import write_atomically, write_json
+
+
+def test_what_is_written_is_there_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_json_keeps_what_people_wrote(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"name": "鞋", "tuple": (1, 2)})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert "鞋" in text
+    assert text.endswith("}\n")
+    assert json.loads(text) == {"name": "鞋", "tuple": [1, 2]}
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        write_atomically(tmp_path / "file" / "a", b"x")
+    with pytest.raises(OSError, match="missing"):
+        write_atomically(tmp_path / "missing" / "a", b"x")
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: writing fails in the middle, as it does there."""
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    code = (
+        "import resource, signal, sys, pathlib\n"
+        "from torchnin.files import write_atomically\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "try:\n    write_atomically(pathlib.Path(sys.argv[1]), b'x' * 10000)\n"
+        "except OSError as error:\n    print(error.errno, error.filename)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=True)
+    # The path is in the error, so that the message names it: the system's own error for a failed write names nothing.
+    assert ran.stdout.split() == [str(errno.EFBIG), str(path)]
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    code = (
+        "import os, sys, pathlib, signal\n"
+        "import torchnin.files as files\n"
+        "os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write_atomically(pathlib.Path(sys.argv[1]), b'new')\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=60, check=False)
+    assert ran.returncode == -9
+    assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")  # what was left aside is no obstacle
+    assert path.read_bytes() == b"new"
+    assert os.listdir(tmp_path) == ["a.bin"]

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from torchnin.training import recipe_for as recipe_for
     from torchnin.training import resume as resume
     from torchnin.training import train as train
+    from torchnin.training import train_seeds as train_seeds
 
 _HOME = {
     "torchnin.classifier": ("Classifier", "Prediction", "load"),
@@ -58,7 +59,7 @@ _HOME = {
     ),
     "torchnin.training": (
         *("RECIPES", "CollapseError", "DivergenceError", "Interrupted", "Recipe", "Run", "TrainingError"),
-        *("named_recipe", "recipe_for", "resume", "train"),
+        *("named_recipe", "recipe_for", "resume", "train", "train_seeds"),
     ),
 }
 _ROOMS = ("data", "models", "plots", "training")

@@ -8,7 +8,7 @@ import tyro
 
 import torchnin
 from torchnin.commands.networks import Given, Json, NetworkChoices, Switch
-from torchnin.commands.output import note, result
+from torchnin.commands.output import note, result, table
 from torchnin.commands.progress import download_bar
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def train(
     network_choices: NetworkChoices = _AS_PUBLISHED,
     validation: Given[float] = None,
     seed: Given[int] = None,
+    seeds: Given[int] = None,
     out: Given[Path] = None,
     data_dir: Given[Path] = None,
     skip_broken: Switch = False,
@@ -78,11 +79,12 @@ def train(
     Args:
         data: A dataset's name (see `nin datasets`) or a folder of pictures; fashion-mnist by default.
         model: A named network (see `nin models`); nin_small by default.
-        recipe: fast, steady or d2l; by default the one that suits the network.
+        recipe: fast, steady or d2l; by default the one that suits the network. d2l brings nin_d2l with it.
         recipe_choices: What to change in the recipe.
         network_choices: What to change in the network.
         validation: Share of the train pictures to hold out and report on after every epoch.
         seed: Decides everything that is random; 0 by default.
+        seeds: Train with so many seeds, one after the other, each into its own folder inside --out, and report on all.
         out: The run folder; by default a new one under runs/.
         data_dir: Where to look for the data first.
         skip_broken: Leave out pictures that do not decode, and count them, instead of stopping.
@@ -95,33 +97,34 @@ def train(
     """
     asked = {"data": data, "model": model, "recipe": recipe, "validation": validation, "seed": seed, "dtype": dtype}
     given = [name for name, value in {**asked, **recipe_choices.given(), **network_choices.given()}.items() if value is not None]
-    if resume:
+    if seeds is None and resume:
         if out is None:
             raise ValueError("--resume needs --out: the folder of the run to go on with")
         if given:
             flags = ", ".join("--" + name.replace("_", "-") for name in given).replace("--data,", "the data,")
             raise ValueError(f"with --resume the run goes on as it was begun; leave out {flags}")
-        run = torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse)
+        _show(torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse), as_json)
+        return
+    splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, network_choices.in_channels)
+    name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
+    config = dataclasses.replace(torchnin.model_entry(name).config, **network_choices.given())
+    chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
+    options: dict[str, Any] = {
+        "name": name,
+        "seed": seed or 0,
+        "device": device,
+        "dtype": dtype or "auto",
+        "validation": validation or 0.0,
+        "on_collapse": on_collapse,
+        "overwrite": overwrite,
+    }
+    if seeds is None:
+        _show(torchnin.train(config, splits, chosen, out=out, **options), as_json)
     else:
-        splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, network_choices.in_channels)
-        name = model or "nin_small"
-        config = torchnin.model_entry(name).config
-        config = dataclasses.replace(config, **network_choices.given())
-        chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
-        run = torchnin.train(
-            config,
-            splits,
-            chosen,
-            out=out,
-            name=name,
-            seed=seed or 0,
-            device=device,
-            dtype=dtype or "auto",
-            validation=validation or 0.0,
-            on_collapse=on_collapse,
-            overwrite=overwrite,
-        )
-    _show(run, as_json)
+        if out is None:
+            raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
+        summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, **options)
+        _show_seeds(summary, out, as_json)
 
 
 def _load(data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None) -> "DatasetSplits":
@@ -144,3 +147,17 @@ def _show(run: "Run", as_json: bool) -> None:
     )
     result({**found, "path": str(run.path)}, text, as_json)
     note(f"run: {run.path}; use it with: nin predict {run.path} PICTURE")
+
+
+def _show_seeds(summary: dict[str, Any], out: Path, as_json: bool) -> None:
+    rows = [
+        (str(row["seed"]), f"{row['test_accuracy']:.4f}" if "test_accuracy" in row else "-", row["failure"] or "")
+        for row in summary["seeds"]
+    ]
+    text = table(("seed", "test accuracy", "failure"), rows, right=frozenset({0, 1}))
+    if summary["mean"] is not None:
+        spread = "" if summary["standard_deviation"] is None else f", standard deviation {summary['standard_deviation']:.4f}"
+        text += f"\nmean {summary['mean']:.4f}{spread}, minimum {summary['minimum']:.4f}"
+    text += f"\n{summary['failures']} of {summary['num_done']} seeds failed"
+    result(summary, text, as_json)
+    note(f"runs: {out}")

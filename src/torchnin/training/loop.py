@@ -16,7 +16,7 @@ from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_chec
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Monitor
-from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizer
+from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
@@ -52,7 +52,7 @@ class Training:
         torch.manual_seed(derived_seed(seed, "initialisation"))
         initialise(network, recipe)
         self.network = choice.place(network).train()
-        self.optimizer = make_optimizer(network, recipe)
+        self.optimizers = make_optimizers(network, recipe)
         self.mean = WeightMean(network, recipe.ema_decay) if recipe.ema_decay else None
         self.batches = Batches(learned, batch_size=recipe.batch_size, device=choice.device, seed=seed)
         self.held_out = None if held_out is None else Batches(held_out, batch_size=recipe.batch_size * 2, device=choice.device)
@@ -113,16 +113,19 @@ class Training:
         look = self.step % self.look_every == 0
         if look:
             self._check_finite(loss, "loss")
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.network.parameters():
+            parameter.grad = None
         loss.backward()
         if recipe.clip_norm is not None:
             norm = gradient_norm(self.network.parameters())
             if look:
                 self._check_finite(norm, "gradient")
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), recipe.clip_norm, norm, foreach=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.lr_at(self.step, self.num_steps)
-        self.optimizer.step()
+        share = recipe.lr_share(self.step, self.num_steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = share * group["peak_lr"]
+            optimizer.step()
         if self.mean is not None:
             self.mean.update(self.network, self.step)
         count = len(batch.labels)
@@ -235,8 +238,10 @@ class Training:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         if self.mean is not None:
             tensors |= {f"mean.{name}": value for name, value in self.mean.state.items()}
-        for name, parameter in self.network.named_parameters():
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in self.optimizer.state[parameter].items() if value is not None}
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.network.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter, state in optimizer.state.items():
+                tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items() if value is not None}
         watched, plain = self.monitor.state()
         tensors |= {f"monitor.{name}": value for name, value in watched.items()}
         tensors["sums"] = self.sums
@@ -261,12 +266,14 @@ class Training:
         if self.mean is not None:
             for name, value in _below(tensors, "mean.").items():
                 self.mean.state[name].copy_(value)
-        for name, parameter in self.network.named_parameters():
-            state = _below(tensors, f"optimizer.{name}.")
-            # In the parameter's own layout: the update must run through the values in the same order as before.
-            self.optimizer.state[parameter] = {
-                key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in state.items()
-            }
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        for optimizer in self.optimizers:
+            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
+                state = _below(tensors, f"optimizer.{names[parameter]}.")
+                # In the parameter's own layout: the update must run through the values in the same order as before.
+                optimizer.state[parameter] = {
+                    key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in state.items()
+                }
         self.monitor.restore(_below(tensors, "monitor."), progress["monitor"])
         self.sums.copy_(tensors["sums"])
         self.step, self.rows = progress["step"], progress["rows"]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnin.models import NiN
+from torchnin.training.muon import Muon
 from torchnin.training.recipe import Recipe
 
 
@@ -33,14 +34,32 @@ def initialise(network: NiN, recipe: Recipe) -> None:
             nn.init.constant_(last.bias, 0.5)
 
 
-def make_optimizer(network: NiN, recipe: Recipe) -> torch.optim.SGD:
-    """SGD with Nesterov's momentum; weight decay on convolution and linear weights alone."""
-    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+def make_optimizers(network: NiN, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """SGD with Nesterov's momentum, its weight decay on convolution and linear weights alone; and Muon where the recipe asks.
+
+    Each group remembers its highest learning rate as `peak_lr`.
+    """
+    kernels = [parameter for parameter in network.parameters() if parameter.ndim == 4]
+    turned = kernels[1:-1] if recipe.optimizer == "muon" else []
+    apart = {id(parameter) for parameter in turned}
+    decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1 and id(parameter) not in apart]
     plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]], lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, foreach=True
-    )
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.SGD(
+            [group for group in groups if group["params"]],
+            lr=recipe.lr,
+            momentum=recipe.momentum,
+            nesterov=recipe.momentum > 0,
+            foreach=True,
+        )
+    ]
+    if turned:
+        optimizers.append(Muon(turned, lr=recipe.muon_lr, momentum=recipe.muon_momentum))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return optimizers
 
 
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:

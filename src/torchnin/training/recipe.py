@@ -18,8 +18,14 @@ class Recipe:
     """Passes over the training pictures."""
     batch_size: int = 256
     """Pictures in a step."""
+    optimizer: Literal["sgd", "muon"] = "sgd"
+    """SGD for everything, or Muon for the convolutions between the first and the last and SGD for the rest."""
     lr: float = 0.3
-    """Learning rate at its highest."""
+    """SGD's learning rate at its highest."""
+    muon_lr: float = 0.05
+    """Muon's learning rate at its highest."""
+    muon_momentum: float = 0.6
+    """Muon's momentum, in Nesterov's form."""
     momentum: float = 0.9
     """SGD's momentum; Nesterov's form where it is above 0."""
     weight_decay: float = 5e-4
@@ -56,15 +62,19 @@ class Recipe:
         if self.lr <= 0:
             raise ValueError(f"lr is {self.lr}; it must be above 0")
 
-    def lr_at(self, step: int, num_steps: int) -> float:
-        """The learning rate of a step (from 0) in a training of `num_steps` steps."""
+    def lr_share(self, step: int, num_steps: int) -> float:
+        """The learning rate of a step (from 0) in a training of `num_steps` steps, as a share of its highest."""
         rise = self.warmup * num_steps
         if step + 1 < rise:
-            return self.lr * (step + 1) / rise
+            return (step + 1) / rise
         if self.schedule == "constant":
-            return self.lr
+            return 1.0
         left = 1 - (step + 1 - rise) / max(1.0, num_steps + 1 - rise)
-        return self.lr * (left if self.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left))
+        return left if self.schedule == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+
+    def lr_at(self, step: int, num_steps: int) -> float:
+        """SGD's learning rate in a step."""
+        return self.lr * self.lr_share(step, num_steps)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to a run's `config.json`."""
@@ -87,6 +97,8 @@ _RANGES = (
     ("num_epochs", 1, 10**9, "a number of epochs, at least 1"),
     ("batch_size", 1, 10**9, "a number of pictures, at least 1"),
     ("lr", 0, math.inf, "a learning rate, above 0"),
+    ("muon_lr", 0, math.inf, "a learning rate, above 0"),
+    ("muon_momentum", 0, 1, "at least 0 and below 1"),
     ("momentum", 0, 1, "at least 0 and below 1"),
     ("weight_decay", 0, math.inf, "at least 0"),
     ("warmup", 0, 1, "a share of all steps, at least 0 and below 1"),
@@ -96,6 +108,7 @@ _RANGES = (
     ("image_size", 1, 10**5, "a number of pixels, at least 1"),
 )
 _CHOICES: dict[str, tuple[Any, ...]] = {
+    "optimizer": ("sgd", "muon"),
     "schedule": ("constant", "linear", "cosine"),
     "initialisation": ("as built", "xavier", "alive"),
 }

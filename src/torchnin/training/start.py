@@ -85,6 +85,8 @@ def train(
     config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
     path = new_run_folder(f"{Path(splits.name).name}-{name}") if out is None else Path(out)
     with opened(path, resume=resume, overwrite=overwrite) as run:
+        if resume:
+            _check_same(run.config, config)
         if run.finished:
             return run
         display = make_display(quiet)
@@ -92,8 +94,6 @@ def train(
             for sentence in splits.notes:
                 display.note(sentence)
             display.note(_heading(name, network, splits, len(learned), preprocessing, recipe, choice))
-            if resume:
-                _check_same(run.config, config)
             training = Training(run, network, learned, held_out, preprocessing, recipe, seed, choice, on_collapse, display)
             if resume:
                 training.restore()

@@ -1,0 +1,71 @@
+"""Muon for convolutions: momentum whose matrices are orthogonalised before they move the weights."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+# A quintic iteration whose slope at zero is steep: a few steps bring all singular values near 1, which is all that is wanted.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+class Muon(torch.optim.Optimizer):
+    """Steepest descent in the spectral norm, for convolution weights seen as matrices (out, in * kernel * kernel).
+
+    torch.optim.Muon takes only parameters of two dimensions, and a 1x1 convolution's weight has four; hence this one.
+
+    Args:
+        parameters: convolution weights `(out, in, k, k)`.
+        lr: step in units of the weights: every update has singular values near 1, times `sqrt(max(1, out / (in * k * k)))`.
+        momentum: of the gradient, in Nesterov's form, in [0, 1).
+        iterations: Newton-Schulz steps; 4 are enough at this size.
+
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); KellerJordan/cifar10-airbench.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, iterations: int = 4) -> None:
+        super().__init__(parameters, {"lr": lr, "momentum": momentum, "iterations": iterations})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
+        """One update of every weight that has a gradient."""
+        loss = None if closure is None else closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(parameter.grad)
+                direction = parameter.grad.add(buffer, alpha=group["momentum"])
+                # Channels last is how the weights lie in memory, so this order makes the matrix without a copy.
+                matrix = direction.permute(0, 2, 3, 1).reshape(len(direction), -1)
+                update = orthogonalised(matrix, group["iterations"]) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                out, channels, height, width = parameter.shape
+                parameter.sub_(update.reshape(out, height, width, channels).permute(0, 3, 1, 2), alpha=group["lr"])
+        return loss
+
+
+def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:
+    """A matrix with the singular vectors of the given one `(m, n)` and singular values near 1 (0.7 to 1.2)."""
+    a, b, c = _COEFFICIENTS
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    if x.shape[1] < 2 * x.shape[0]:
+        for _ in range(iterations):
+            gram = x @ x.T
+            x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    else:
+        # The same iteration on the small Gram matrix; the wide matrix is multiplied once, at the end.
+        gram = x @ x.T
+        product = torch.eye(len(gram), device=x.device, dtype=x.dtype)
+        for _ in range(iterations):
+            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            factor.diagonal().add_(a)
+            product = factor @ product
+            gram = factor @ gram @ factor
+        x = product @ x
+    return x.T if tall else x

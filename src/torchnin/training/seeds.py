@@ -1,0 +1,97 @@
+"""The same training with many seeds, to tell the recipe from luck."""
+
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+from torchnin.data import DatasetSplits, load_dataset
+from torchnin.files import write_json
+from torchnin.models import NiNConfig
+from torchnin.training.errors import CollapseError, DivergenceError
+from torchnin.training.recipe import Recipe
+from torchnin.training.run import Run
+from torchnin.training.start import train
+
+
+def train_seeds(
+    network: NiNConfig | str,
+    data: Any,
+    recipe: Recipe | None = None,
+    *,
+    seeds: int,
+    out: str | os.PathLike[str],
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train a network with `seeds` seeds, one after the other, each into `out/seed-N`, and summarise them in `out/summary.json`.
+
+    The summary is written anew after every seed, so that an interrupted study shows what it has.
+
+    Args:
+        network: a network's name or configuration; each seed draws its own first weights.
+        data: `DatasetSplits`, or anything `load_dataset` takes; the same for every seed.
+        recipe: how to train; None takes the network's own.
+        seeds: how many.
+        out: the folder of the study.
+        seed: the first seed; the others count on from it.
+        resume: go on with the study in `out`: finished seeds are kept, an interrupted one goes on from its checkpoint.
+        overwrite: replace the study in `out`.
+        **options: further arguments of `train`.
+
+    Returns:
+        The summary: `mean`, `standard_deviation`, `median`, `minimum`, `maximum` of the test accuracy over the seeds that came to an
+        end (fractions of one, None where there is none), `failures` (how many seeds diverged, were stopped, or ended with dead
+        class maps or at the accuracy of guessing), and `seeds`, a row for each.
+
+    Raises:
+        ValueError: `out` holds a study already and nothing was said of it; otherwise as `train`, but a seed that diverges or is
+            stopped is a row, not an error.
+    """
+    folder = Path(out)
+    if seeds < 1:
+        raise ValueError(f"seeds is {seeds}; it must be at least 1")
+    if not (resume or overwrite) and any(folder.glob("seed-*")):
+        raise ValueError(f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out")
+    splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    rows: list[dict[str, Any]] = []
+    summary: dict[str, Any] = {}
+    for number in range(seed, seed + seeds):
+        path = folder / f"seed-{number}"
+        begun = resume and (path / "config.json").is_file()
+        try:
+            run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **options)
+            rows.append({**run.result, "failure": _failure(run)})
+        except (DivergenceError, CollapseError) as error:
+            rows.append({"seed": number, "failure": str(error)})
+        summary = summarise(rows, seeds)
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+def summarise(rows: list[dict[str, Any]], seeds: int) -> dict[str, Any]:
+    """The figures over the rows of a study, see `train_seeds`."""
+    accuracies = [row["test_accuracy"] for row in rows if "test_accuracy" in row]
+    return {
+        "num_seeds": seeds,
+        "num_done": len(rows),
+        "mean": statistics.fmean(accuracies) if accuracies else None,
+        "standard_deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "median": statistics.median(accuracies) if accuracies else None,
+        "minimum": min(accuracies, default=None),
+        "maximum": max(accuracies, default=None),
+        "failures": sum(row["failure"] is not None for row in rows),
+        "seeds": rows,
+    }
+
+
+def _failure(run: Run) -> str | None:
+    """Why a training that came to its end failed all the same, or None."""
+    if dead := run.result["dead_class_maps"]:
+        return f"{dead} class maps were dead at the end"
+    counts = run.config["data"]["class_names"]
+    if run.result["test_accuracy"] <= 1.5 / len(counts):
+        return "the accuracy is that of guessing"
+    return None

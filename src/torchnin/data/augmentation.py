@@ -58,13 +58,13 @@ class Augmentation:
         def uniform(low: float, high: float) -> Tensor:
             return torch.rand(count, 1, device=pictures.device, generator=generator) * (high - low) + low
 
-        chosen = uniform(0, 1) < self.erase
+        chosen = uniform(0.0, 1.0) < self.erase
         area = uniform(0.02, 0.4) * height * width
         aspect = uniform(-1.2, 1.2).exp()  # about 0.3 to 3.3, the paper's range
         tall = (area * aspect).sqrt().clamp_(1, height)
         wide = (area / aspect).sqrt().clamp_(1, width)
-        top = uniform(0, 1) * (height - tall)
-        left = uniform(0, 1) * (width - wide)
+        top = uniform(0.0, 1.0) * (height - tall)
+        left = uniform(0.0, 1.0) * (width - wide)
         rows = torch.arange(height, device=pictures.device)
         columns = torch.arange(width, device=pictures.device)
         covered_rows = (rows >= top) & (rows < top + tall) & chosen

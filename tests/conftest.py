@@ -1,8 +1,9 @@
 """Shape annotations are checked while testing; real data is used where it is at hand."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pytest
@@ -102,3 +103,30 @@ def trained(few_file: Path, tiny: "NiNConfig", tmp_path_factory: pytest.TempPath
         out=tmp_path_factory.mktemp("runs") / "trained",
         quiet=True,
     )
+
+
+class Answer(NamedTuple):
+    """What a call of the command gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def nin(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Calls `nin` in this process."""
+    from torchnin.commands.main import main
+
+    def call(*arguments: object) -> Answer:
+        capsys.readouterr()
+        try:
+            main([str(argument) for argument in arguments])
+            code = 0
+        except SystemExit as done:
+            code = int(done.code or 0)
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Answer(code, out, err)
+
+    return call

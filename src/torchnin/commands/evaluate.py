@@ -33,17 +33,21 @@ def evaluate(
     """
     loaded = torchnin.load(classifier, device=device)
     seed = loaded.metadata.get("seed", 0)
-    trained_on = loaded.metadata.get("data", {}).get("name")
+    trained_on = loaded.metadata.get("data")
     if data is None and trained_on is None:
         raise ValueError(f"{classifier} does not say what it was trained on; name a dataset or a folder of pictures")
-    size = (loaded.preprocessing.height, loaded.preprocessing.width)
-    splits = torchnin.load_dataset(
-        data or trained_on,
-        data_dir=data_dir,
-        channels=loaded.preprocessing.channels,
-        image_size=size[0] if size[0] == size[1] else None,
-        seed=seed,
-    )
+    if data is None:
+        splits = torchnin.training.load_recorded(trained_on, seed=seed, data_dir=data_dir)
+    else:
+        # A named dataset stays as it is and is resized as the training resized; a folder needs one size for all its pictures.
+        size = (loaded.preprocessing.height, loaded.preprocessing.width)
+        splits = torchnin.load_dataset(
+            data,
+            data_dir=data_dir,
+            channels=loaded.preprocessing.channels,
+            image_size=None if data in torchnin.data.CATALOG else size,
+            seed=seed,
+        )
     for sentence in splits.notes:
         note(sentence)
     chosen = {"test": splits.test, "train": splits.train, "validation": splits.validation}.get(split)

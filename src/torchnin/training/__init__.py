@@ -4,6 +4,7 @@ from torchnin.training.errors import CollapseError as CollapseError
 from torchnin.training.errors import DivergenceError as DivergenceError
 from torchnin.training.errors import Interrupted as Interrupted
 from torchnin.training.errors import TrainingError as TrainingError
+from torchnin.training.provenance import load_recorded as load_recorded
 from torchnin.training.recipe import RECIPES as RECIPES
 from torchnin.training.recipe import Recipe as Recipe
 from torchnin.training.recipe import named_recipe as named_recipe

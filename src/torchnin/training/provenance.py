@@ -1,15 +1,17 @@
 """What made a run: everything that its `config.json` records."""
 
+import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from torchnin.data import DatasetSplits, ImageDataset, Preprocessing
+from torchnin.data import CATALOG, DatasetSplits, ImageDataset, Preprocessing, load_dataset
 from torchnin.device import DeviceChoice
 from torchnin.models import NiN
 from torchnin.training.recipe import Recipe
@@ -36,7 +38,7 @@ def describe_run(
         "preprocessing": preprocessing.to_dict(),
         "data": {
             "name": splits.name,
-            "source": splits.source,
+            "source": str(Path(splits.source).absolute()) if Path(splits.source).exists() else splits.source,
             "shape": list(splits.train.images.shape[1:]),
             "train_pictures": num_learned,
             "validation_pictures": 0 if held_out is None else len(held_out),
@@ -54,6 +56,39 @@ def describe_run(
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def load_recorded(data: Mapping[str, Any], *, seed: int, data_dir: str | os.PathLike[str] | None = None) -> DatasetSplits:
+    """The data that a training used, found again from what `describe_run` recorded of them.
+
+    Args:
+        data: the entry `data` of a run's `config.json` or of a classifier's metadata.
+        seed: the run's; where there was no test split it decided what was held out.
+        data_dir: where to look first; None looks where they were found.
+
+    Raises:
+        ValueError: they were arrays, or are not the same any more; otherwise as `load_dataset`.
+    """
+    name, source = data["name"], data["source"]
+    if source == "arrays":
+        raise ValueError("the training was given arrays, which are not kept; name the data")
+    known = name in CATALOG
+    if known and data_dir is None and Path(source).is_dir():
+        data_dir = source
+    channels, height, width = data["shape"]
+    splits = load_dataset(
+        name if known else source,
+        data_dir=data_dir,
+        image_size=(height, width),
+        channels=channels,
+        seed=seed,
+        skip_broken=bool(data["skipped"]),
+    )
+    if {"train": splits.train.checksum, "test": splits.test.checksum} != data["checksums"]:
+        raise ValueError(
+            f"{splits.source}: its pictures, labels or split are not those of the training any more; restore them, or name other data"
+        )
+    return splits
 
 
 def versions() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What a training starts from: network, data, recipe and run folder brought together and checked."""
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from torchnin.models import NiN, NiNConfig, model_entry
 from torchnin.plots import training_curves
 from torchnin.training.log import Display, make_display
 from torchnin.training.loop import Training, num_parameters
-from torchnin.training.provenance import describe_run
+from torchnin.training.provenance import describe_run, load_recorded
 from torchnin.training.recipe import Recipe, recipe_for
 from torchnin.training.run import Run, new_run_folder, opened
 
@@ -140,19 +141,11 @@ def resume(
         raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
     config = run.config
     try:
-        data, size = config["data"], config["data"]["shape"]
-        if data["name"] == "arrays":
+        if config["data"]["source"] == "arrays":
             raise ValueError(f"{run.path} was trained on arrays; go on with torchnin.train(..., resume=True), which takes them again")
         network = NiN(NiNConfig.from_dict(config["network"]))
         recipe, seed, validation = Recipe.from_dict(config["recipe"]), config["seed"], config["validation"]
-        splits = load_dataset(
-            data["name"],
-            data_dir=data_dir,
-            image_size=size[1] if size[1] == size[2] else None,
-            channels=size[0],
-            seed=seed,
-            skip_broken=bool(data["skipped"]),
-        )
+        splits = load_recorded(config["data"], seed=seed, data_dir=data_dir)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
     return train(
@@ -160,6 +153,7 @@ def resume(
         splits,
         recipe,
         out=out,
+        name=config["name"],
         seed=seed,
         device=device,
         dtype=config["device"]["dtype"],
@@ -207,6 +201,12 @@ def _check_fit(network: NiN, dataset: ImageDataset) -> None:
 
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """A run is resumed with the configuration it began with."""
+    now = json.loads(json.dumps(now))  # as the other was read: tuples are lists there
+    if before["data"]["checksums"] != now["data"]["checksums"]:
+        raise ValueError(
+            f"the run was begun with other data ({before['data']['name']} from {before['data']['source']}); "
+            "its pictures or labels have changed since; restore them, or train anew with --overwrite"
+        )
     for key in ("network", "recipe", "preprocessing", "seed", "validation"):
         if before.get(key) != now[key]:
             was, wanted = before.get(key), now[key]
@@ -216,8 +216,3 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
             raise ValueError(
                 f"the run was begun with {key} = {was!r}, not {wanted!r}; resume it as it was begun, or train anew with --overwrite"
             )
-    if before["data"]["checksums"] != now["data"]["checksums"]:
-        raise ValueError(
-            f"the run was begun with other data ({before['data']['name']} from {before['data']['source']}); "
-            "its pictures or labels have changed since; restore them, or train anew with --overwrite"
-        )

@@ -34,9 +34,9 @@ def evaluate(
     loaded = torchnin.load(classifier, device=device)
     seed = loaded.metadata.get("seed", 0)
     trained_on = loaded.metadata.get("data")
-    if data is None and trained_on is None:
-        raise ValueError(f"{classifier} does not say what it was trained on; name a dataset or a folder of pictures")
     if data is None:
+        if trained_on is None:
+            raise ValueError(f"{classifier} does not say what it was trained on; name a dataset or a folder of pictures")
         splits = torchnin.training.load_recorded(trained_on, seed=seed, data_dir=data_dir)
     else:
         # A named dataset stays as it is and is resized as the training resized; a folder needs one size for all its pictures.

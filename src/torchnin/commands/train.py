@@ -69,7 +69,7 @@ def train(
     skip_broken: Switch = False,
     resume: Switch = False,
     overwrite: Switch = False,
-    on_collapse: Literal["warn", "stop"] = "warn",
+    on_collapse: Literal["warn", "stop", "recover"] = "warn",
     device: str = "auto",
     dtype: Given[Literal["auto", "float32", "bfloat16"]] = None,
     as_json: Json = False,
@@ -90,7 +90,7 @@ def train(
         skip_broken: Leave out pictures that do not decode, and count them, instead of stopping.
         resume: Go on with the run in --out as it was begun.
         overwrite: Replace the run in --out.
-        on_collapse: What to do when the network stops learning: warn or stop.
+        on_collapse: What to do when learning collapses: warn, stop, or recover (go back, halve the learning rate).
         device: auto, cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.
         as_json: Print one JSON document on standard output.

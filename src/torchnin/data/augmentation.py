@@ -1,6 +1,7 @@
 """Random changes to whole batches of training pictures, on the device that holds them."""
 
 import dataclasses
+from typing import Literal
 
 import torch
 from jaxtyping import UInt8
@@ -11,8 +12,8 @@ from torch import Tensor
 class Augmentation:
     """What is changed at random in a training picture before the network sees it."""
 
-    flip: bool = False
-    """Mirror left and right, every other picture on average."""
+    flip: bool | Literal["auto"] = False
+    """Mirror left and right, every other picture on average; `auto` does so where the dataset is known to allow it."""
     shift: int = 0
     """Move by up to so many pixels along each axis; what comes in from outside repeats the border."""
     erase: float = 0.0
@@ -28,10 +29,10 @@ class Augmentation:
         """A changed copy of the batch (the batch itself where nothing is to be changed).
 
         Args:
-            pictures: pixels, 0 to 255.
+            pictures: pixels, 0 to 255; where `flip` is still `auto`, they are not flipped.
             generator: on the pictures' device; the same state gives the same pictures.
         """
-        if self.flip or self.shift:
+        if self.flip is True or self.shift:
             pictures = self._moved(pictures, generator)
         if self.erase:
             pictures = self._erased(pictures, generator)
@@ -41,7 +42,7 @@ class Augmentation:
         count, _, height, width = pictures.shape
         rows = torch.arange(height, device=pictures.device).expand(count, -1)
         columns = torch.arange(width, device=pictures.device).expand(count, -1)
-        if self.flip:
+        if self.flip is True:
             mirrored = torch.rand(count, 1, device=pictures.device, generator=generator) < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         if self.shift:

@@ -84,6 +84,8 @@ class NamedDataset:
     """Whether the one download is a tar archive that holds the files of the first layout."""
     how_to_get: str
     """The next step where it can neither be found nor downloaded."""
+    mirror: bool = False
+    """Whether a mirrored picture still belongs to its class, so that recipes may flip."""
 
 
 def _idx_layout(num_train: int, num_test: int, pixels: int, sha256s: tuple[str, str, str, str], folders: tuple[str, ...]) -> Layout:
@@ -130,6 +132,7 @@ FASHION_MNIST = NamedDataset(
     class_names=_FASHION_CLASSES,
     num_train=60_000,
     num_test=10_000,
+    mirror=True,
     picture_shape=(1, 28, 28),
     layouts=(
         _idx_layout(
@@ -157,6 +160,7 @@ SAMPLE = NamedDataset(
     class_names=_FASHION_CLASSES,
     num_train=6_000,
     num_test=1_000,
+    mirror=True,
     picture_shape=(1, 28, 28),
     layouts=(
         _idx_layout(
@@ -213,6 +217,7 @@ CIFAR_10 = NamedDataset(
     class_names=_CIFAR_10_CLASSES,
     num_train=50_000,
     num_test=10_000,
+    mirror=True,
     picture_shape=(3, 32, 32),
     layouts=(
         Layout(
@@ -252,6 +257,7 @@ CIFAR_100 = NamedDataset(
     class_names=_CIFAR_100_CLASSES,
     num_train=50_000,
     num_test=10_000,
+    mirror=True,
     picture_shape=(3, 32, 32),
     layouts=(
         # MD5 is what is published for these members.

@@ -134,6 +134,7 @@ def _read(location: Location, notes: tuple[str, ...]) -> DatasetSplits:
         source=INSIDE_PACKAGE if dataset is SAMPLE else str(location.folder),
         notes=notes,
         files={name: sha256 for name, (_, sha256) in contents.items()},
+        mirror=dataset.mirror,
     )
 
 

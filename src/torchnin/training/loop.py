@@ -16,7 +16,7 @@ from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_chec
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Monitor
-from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers
+from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers, revive_class_maps
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
@@ -25,6 +25,9 @@ from torchnin.training.signals import StopSignal
 _LOOK_EVERY = 50
 _SHOW_SECONDS = 0.2
 _CHECKPOINT_SECONDS = 60.0
+# With on_collapse="recover": how often a good state is kept to go back to, and how often that may happen in one training.
+_GOOD_EVERY = 100
+_MOST_RECOVERIES = 6
 
 
 class Training:
@@ -70,6 +73,9 @@ class Training:
         self.total_seconds = 0.0
         self.rows: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
+        self.lr_scale = 1.0
+        self.recoveries = 0
+        self.good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._saved_at = time.monotonic()
 
     def go(self) -> None:
@@ -84,12 +90,20 @@ class Training:
         self.display.begin_epoch(epoch + 1, self.recipe.num_epochs, done, per_epoch)
         since, before, shown = time.monotonic(), self.epoch_seconds, 0.0
         for batch in self.batches.epoch(epoch, start=done):
-            self._step(batch)
+            if self.on_collapse == "recover" and self.step % _GOOD_EVERY == 0 and self.monitor.healthy:
+                self.good = self._state(copied=True)
+            try:
+                self._step(batch)
+            except DivergenceError as error:
+                if self.on_collapse != "recover":
+                    raise
+                self._recover(str(error), revive=False)
+                return
             done += 1
             self.epoch_seconds = before + time.monotonic() - since
             last = done == per_epoch
-            if last or self.step % _LOOK_EVERY == 0:
-                self._report(self.monitor.findings(epoch + 1, self.step))
+            if (last or self.step % _LOOK_EVERY == 0) and self._report(self.monitor.findings(epoch + 1, self.step)):
+                return
             if not last and (self.look_every == 1 or self.step % self.look_every == 0) and self.epoch_seconds - shown > _SHOW_SECONDS:
                 shown = self.epoch_seconds
                 loss, right, count = self.sums.tolist()
@@ -97,6 +111,8 @@ class Training:
             if not last and (stop.received or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
                 self.save()
                 self._stop_if(stop)
+        if self._report(self.monitor.after_epoch(epoch + 1, self.step, float(self.sums[1] / self.sums[2]))):
+            return
         self._end_epoch(epoch + 1)
         self._stop_if(stop)
 
@@ -121,7 +137,7 @@ class Training:
             if look:
                 self._check_finite(norm, "gradient")
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), recipe.clip_norm, norm, foreach=True)
-        share = recipe.lr_share(self.step, self.num_steps)
+        share = self.lr_scale * recipe.lr_share(self.step, self.num_steps)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak_lr"]
@@ -141,9 +157,8 @@ class Training:
         row: dict[str, Any] = {"epoch": epoch, "train_loss": loss / count, "train_accuracy": right / count}
         if self.held_out is not None:
             row["validation_accuracy"] = self._validation_accuracy()
-        self._report(self.monitor.after_epoch(epoch, self.step, right / count))
         row |= {
-            "lr": self.recipe.lr_at(self.step - 1, self.num_steps),
+            "lr": self.lr_scale * self.recipe.lr_at(self.step - 1, self.num_steps),
             "images_per_second": count / max(self.epoch_seconds, 1e-9),
             "dead_class_maps": len(self.monitor.dead_class_maps),
             "dead_channels": dict(self.monitor.dead_channels),
@@ -206,13 +221,48 @@ class Training:
             "seed": self.seed,
         }
 
-    def _report(self, findings: list[Finding]) -> None:
+    def _report(self, findings: list[Finding]) -> bool:
+        """Say what was found, and do about it what was asked for; True where the training went back."""
         self.findings += findings
         for finding in findings:
             self.display.note(f"{finding.kind} (epoch {finding.epoch}, step {finding.step}): {finding.message}")
-        if findings and self.on_collapse == "stop":
+        serious = [finding for finding in findings if finding.serious]
+        if serious and self.on_collapse == "stop":
             self.save()
-            raise CollapseError(f"stopped at step {self.step}, as asked: {findings[0].message}")
+            raise CollapseError(f"stopped at step {self.step}, as asked: {serious[0].message}")
+        if serious and self.on_collapse == "recover":
+            self._recover(serious[0].kind, revive=True)
+            return True
+        return False
+
+    def _recover(self, why: str, revive: bool) -> None:
+        """Go back to the last good state, with half the learning rate and, where maps died, a last block that is alive."""
+        assert self.good is not None  # the first state is kept before the first step
+        if self.recoveries == _MOST_RECOVERIES:
+            raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; train anew with --recipe steady or a lower --lr")
+        at, findings, recoveries, scale = self.step, self.findings, self.recoveries + 1, self.lr_scale / 2
+        seconds = self.total_seconds + self.epoch_seconds
+        self._adopt(*self.good)
+        self.findings, self.recoveries, self.lr_scale = findings, recoveries, scale
+        self.epoch_seconds = max(0.0, seconds - self.total_seconds)  # the time spent on what is thrown away was spent all the same
+        if revive:
+            torch.manual_seed(derived_seed(self.seed, "revival", recoveries))
+            revived = revive_class_maps(self.network)
+            for optimizer in self.optimizers:
+                for parameter in revived:
+                    optimizer.state.pop(parameter, None)
+            if self.mean is not None:
+                self.mean.adopt(self.network, revived)
+        self.monitor.forget()
+        epoch = self.step // self.batches.num_batches + 1
+        message = f"went back from step {at} to step {self.step}, with half the learning rate ({scale:g} of the recipe's)"
+        message += " and a last block drawn anew, whose class maps are alive" if revive else ""
+        finding = Finding(kind="recovered", epoch=epoch, step=at, message=message)
+        self.findings.append(finding)
+        self.display.note(f"recovered: {message}")
+        # From the adopted state, not a copy of it: the next collapse before the next good state halves the rate once more.
+        self.good = self._state(copied=True)
+        self.save()
 
     def _check_finite(self, value: Tensor, what: str) -> None:
         if not torch.isfinite(value):
@@ -235,6 +285,25 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint; never one of numbers that are not finite."""
         self._check_finite(self.sums[0], "loss")
+        tensors, progress = self._state()
+        if self.good is not None:
+            tensors |= {f"good.{name}": value for name, value in self.good[0].items()}
+            progress["good"] = self.good[1]
+        write_checkpoint(self.run.path / "checkpoint", Checkpoint(tensors=tensors, progress=progress))
+        self._saved_at = time.monotonic()
+
+    def restore(self) -> None:
+        """Take up the newest whole checkpoint."""
+        checkpoint, broken = read_checkpoint(self.run.path / "checkpoint")
+        for sentence in broken:
+            self.display.note(sentence)
+        self._adopt(checkpoint.tensors, checkpoint.progress)
+        if "good" in checkpoint.progress:
+            self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
+        self.display.note(f"resuming {self.run.path} at step {self.step:,} of {self.num_steps:,}")
+
+    def _state(self, copied: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Everything that the next step depends on, as tensors and plain values; `copied`, it stays as it is now."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         if self.mean is not None:
             tensors |= {f"mean.{name}": value for name, value in self.mean.state.items()}
@@ -249,19 +318,16 @@ class Training:
             "step": self.step,
             "epoch_seconds": self.epoch_seconds,
             "total_seconds": self.total_seconds,
-            "rows": self.rows,
+            "rows": list(self.rows),
             "findings": [finding.to_dict() for finding in self.findings],
             "monitor": plain,
+            "lr_scale": self.lr_scale,
+            "recoveries": self.recoveries,
         }
-        write_checkpoint(self.run.path / "checkpoint", Checkpoint(tensors=tensors, progress=progress))
-        self._saved_at = time.monotonic()
+        return ({name: value.detach().clone() for name, value in tensors.items()} if copied else tensors), progress
 
-    def restore(self) -> None:
-        """Take up the newest whole checkpoint."""
-        checkpoint, broken = read_checkpoint(self.run.path / "checkpoint")
-        for sentence in broken:
-            self.display.note(sentence)
-        tensors, progress = checkpoint.tensors, checkpoint.progress
+    def _adopt(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        """The inverse of `_state`."""
         self.network.load_state_dict(_below(tensors, "network."))
         if self.mean is not None:
             for name, value in _below(tensors, "mean.").items():
@@ -276,10 +342,10 @@ class Training:
                 }
         self.monitor.restore(_below(tensors, "monitor."), progress["monitor"])
         self.sums.copy_(tensors["sums"])
-        self.step, self.rows = progress["step"], progress["rows"]
+        self.step, self.rows = progress["step"], list(progress["rows"])
         self.epoch_seconds, self.total_seconds = progress["epoch_seconds"], progress["total_seconds"]
         self.findings = [Finding(**finding) for finding in progress["findings"]]
-        self.display.note(f"resuming {self.run.path} at step {self.step:,} of {self.num_steps:,}")
+        self.lr_scale, self.recoveries = progress["lr_scale"], progress["recoveries"]
 
 
 def num_parameters(network: NiN) -> int:

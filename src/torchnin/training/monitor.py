@@ -14,6 +14,7 @@ from torchnin.models import NiN, NiNBlock
 _IDLE_STEPS = 50  # a class map without a positive value for so many steps in a row is called dead
 _LOSS_STEPS = 100  # steps over which the loss is averaged before it is called stuck
 _STUCK = 0.01  # nats; how near to ln(num_classes) the averaged loss is called stuck
+_LEARNING_STEPS = 200  # steps after the warm-up within which a network that learns is better than guessing
 _CHANNEL_STEPS = 200  # every so many steps the channels are looked at, which costs a pass over each block's output
 _DEAD_CHANNELS = 0.5  # share of a block's channels from which it is worth a sentence
 
@@ -23,13 +24,18 @@ class Finding:
     """Something that is going wrong, said once when it begins."""
 
     kind: str
-    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`."""
+    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`; `recovered` where the training went back."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
     """Step of the whole training, from 1."""
     message: str
     """One sentence, with what to do about it."""
+
+    @property
+    def serious(self) -> bool:
+        """Whether the training will not come right by itself; dead channels alone leave others to learn with."""
+        return self.kind in ("dead class maps", "loss stuck", "accuracy at chance")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as in a line of `metrics.jsonl`."""
@@ -100,6 +106,18 @@ class Monitor:
         self.recent_steps += 1
 
     @property
+    def healthy(self) -> bool:
+        """Whether every class map has lived in the last few steps; waits for the device."""
+        return not self.can_die or not bool((self.idle >= _IDLE_STEPS // 10).any())
+
+    def forget(self) -> None:
+        """Begin to watch anew, after the training went back."""
+        self.idle.zero_()
+        self.recent_loss.zero_()
+        self.recent_steps = 0
+        self.said = {key for key in self.said if key.startswith("dead channels")}
+
+    @property
     def dead_class_maps(self) -> list[int]:
         """The classes whose maps have been zero over every picture of the last steps; waits for the device."""
         return torch.nonzero(self.idle >= _IDLE_STEPS).flatten().tolist() if self.can_die else []
@@ -136,7 +154,7 @@ class Monitor:
             mean, chance = float(self.recent_loss) / self.recent_steps, math.log(self.network.num_classes)
             self.recent_loss.zero_()
             self.recent_steps = 0
-            if step > self.warmup_steps and abs(mean - chance) < _STUCK:
+            if step > self.warmup_steps + _LEARNING_STEPS and abs(mean - chance) < _STUCK:
                 say(
                     "loss stuck",
                     "loss stuck",
@@ -149,7 +167,8 @@ class Monitor:
         """What a whole epoch tells: whether the train accuracy (a fraction of one) is that of guessing the commonest class."""
         guess, count = max(self.class_counts) / sum(self.class_counts), sum(self.class_counts)
         if (
-            accuracy > guess + 3 * math.sqrt(guess * (1 - guess) / count) + 0.01
+            step < self.warmup_steps + _LEARNING_STEPS
+            or accuracy > guess + 3 * math.sqrt(guess * (1 - guess) / count) + 0.01
             or "accuracy at chance" in self.said
             or len(self.class_counts) < 2
         ):

@@ -1,6 +1,7 @@
 """Weights at the start, the optimiser, and the running mean of the weights."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +16,47 @@ def initialise(network: NiN, recipe: Recipe) -> None:
     """Draw the weights that the recipe starts from, out of torch's global random numbers.
 
     - `as built`: nothing is drawn; the network starts as it was given.
+    - `he`: weights are drawn He-normal for the outputs, the class maps' for their inputs, biases are zero.
     - `xavier`: every convolution and linear weight is drawn Xavier-uniform, biases stay as built (the notebooks' `train_ch6`).
     - `alive`: He-normal weights and zero biases, so that signals keep their size through the ReLUs; the class maps start
       from small weights and a positive bias, so that the last ReLU silences none of them.
     """
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
-    for layer in layers:
-        if recipe.initialisation == "xavier":
-            nn.init.xavier_uniform_(layer.weight)
-        elif recipe.initialisation == "alive":
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            if recipe.initialisation == "xavier":
+                nn.init.xavier_uniform_(layer.weight)
+            elif recipe.initialisation in ("he", "alive"):
+                _he(layer, mode="fan_out" if recipe.initialisation == "he" else "fan_in")
     if recipe.initialisation == "alive":
-        last = [layer for layer in network.class_block.modules() if isinstance(layer, nn.Conv2d)][-1]
-        nn.init.normal_(last.weight, std=0.1)
-        if last.bias is not None and network.config.class_map_relu:
-            nn.init.constant_(last.bias, 0.5)
+        revive_class_maps(network)
+    elif recipe.initialisation == "he":
+        nn.init.kaiming_normal_(_convolutions(network.class_block)[-1].weight, nonlinearity="linear")
+
+
+@torch.no_grad()
+def revive_class_maps(network: NiN) -> list[nn.Parameter]:
+    """Draw the last block anew so that no class map is dead: He-normal weights, then small ones and a bias above zero for the maps.
+
+    Returns:
+        The parameters that were drawn.
+    """
+    layers = _convolutions(network.class_block)
+    for layer in layers:
+        _he(layer)
+    nn.init.normal_(layers[-1].weight, std=0.1)
+    if layers[-1].bias is not None and network.config.class_map_relu:
+        nn.init.constant_(layers[-1].bias, 0.5)
+    return [parameter for layer in layers for parameter in layer.parameters()]
+
+
+def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
+    return [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def _he(layer: nn.Conv2d | nn.Linear, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
+    nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def make_optimizers(network: NiN, recipe: Recipe) -> list[torch.optim.Optimizer]:
@@ -89,3 +114,11 @@ class WeightMean:
             else:
                 self.state[name].copy_(value)  # counters are not averaged
         torch._foreach_lerp_(mean, now, share)
+
+    @torch.no_grad()
+    def adopt(self, network: NiN, parameters: list[nn.Parameter]) -> None:
+        """Take these parameters as they are now into the mean."""
+        wanted = {id(parameter) for parameter in parameters}
+        for name, parameter in network.named_parameters():
+            if id(parameter) in wanted:
+                self.state[name].copy_(parameter)

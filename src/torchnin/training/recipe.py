@@ -44,7 +44,7 @@ class Recipe:
     """Decay per step of the running mean of the weights that becomes the classifier; 0 takes the last weights."""
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     """What is changed at random in the training pictures."""
-    initialisation: Literal["as built", "xavier", "alive"] = "as built"
+    initialisation: Literal["as built", "he", "xavier", "alive"] = "as built"
     """Weights at the start: see `initialise`."""
     image_size: int | None = None
     """Side in pixels to which pictures are resized before the network; None leaves the dataset's size."""
@@ -75,6 +75,12 @@ class Recipe:
     def lr_at(self, step: int, num_steps: int) -> float:
         """SGD's learning rate in a step."""
         return self.lr * self.lr_share(step, num_steps)
+
+    def fitted(self, *, mirror: bool) -> "Recipe":
+        """The recipe with what it leaves to the data decided: whether to flip."""
+        if self.augmentation.flip != "auto":
+            return self
+        return dataclasses.replace(self, augmentation=dataclasses.replace(self.augmentation, flip=mirror))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to a run's `config.json`."""
@@ -110,7 +116,7 @@ _RANGES = (
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "muon"),
     "schedule": ("constant", "linear", "cosine"),
-    "initialisation": ("as built", "xavier", "alive"),
+    "initialisation": ("as built", "he", "xavier", "alive"),
 }
 
 D2L = Recipe(
@@ -139,7 +145,7 @@ STEADY = Recipe(
     schedule="cosine",
     warmup=0.05,
     clip_norm=1.0,
-    augmentation=Augmentation(flip=True),
+    augmentation=Augmentation(flip="auto"),
     initialisation="alive",
 )
 """For the published networks as they are, ReLU on the class maps included: a start that leaves no class map dead.
@@ -147,7 +153,20 @@ STEADY = Recipe(
 `nin train --model nin_d2l`.
 """
 
-FAST = Recipe()
+FAST = Recipe(
+    num_epochs=5,
+    batch_size=256,
+    optimizer="muon",
+    lr=0.1,
+    muon_lr=0.05,
+    muon_momentum=0.6,
+    weight_decay=5e-4,
+    schedule="linear",
+    warmup=0.2,
+    label_smoothing=0.05,
+    augmentation=Augmentation(flip="auto"),
+    initialisation="he",
+)
 """For our own networks, which normalise and whose class maps have no ReLU."""
 
 RECIPES = {"fast": FAST, "steady": STEADY, "d2l": D2L}

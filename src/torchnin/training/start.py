@@ -30,7 +30,7 @@ def train(
     device: str = "auto",
     dtype: DtypeName = "auto",
     validation: float = 0.0,
-    on_collapse: Literal["warn", "stop"] = "warn",
+    on_collapse: Literal["warn", "stop", "recover"] = "warn",
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -49,7 +49,8 @@ def train(
         dtype: `auto`, `float32`, `bfloat16`: what to compute in.
         validation: share of the train pictures to hold out, in [0, 1); the accuracy on them stands in every epoch's row.
             Where the data comes with a validation split, that is used and this stays 0.
-        on_collapse: `warn` says what the monitor finds; `stop` ends the training at its first finding.
+        on_collapse: `warn` says what the monitor finds; `stop` ends the training when learning collapses;
+            `recover` goes back to the last good state, with half the learning rate and, where maps died, a last block drawn anew.
         resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
         overwrite: replace the run in `out`.
         quiet: show nothing.
@@ -71,7 +72,7 @@ def train(
         torch.manual_seed(derived_seed(seed, "weights"))
         network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
     name = name or type(network).__name__
-    recipe = recipe or recipe_for(network.config)
+    recipe = (recipe or recipe_for(network.config)).fitted(mirror=splits.mirror)
     _check_fit(network, splits.train)
     if not 0 <= validation < 1:
         raise ValueError(f"validation is {validation}; it is the share of train pictures to hold out, at least 0 and below 1")
@@ -119,7 +120,7 @@ def resume(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
-    on_collapse: Literal["warn", "stop"] = "warn",
+    on_collapse: Literal["warn", "stop", "recover"] = "warn",
     quiet: bool = False,
 ) -> Run:
     """Go on with a run as it was begun: network, recipe, seed and data are those of its `config.json`.

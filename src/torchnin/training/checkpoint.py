@@ -40,9 +40,11 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     document = {"sha256": hashlib.sha256(data).hexdigest(), "progress": checkpoint.progress}
     write_atomically(folder / f"{name}.safetensors", data)
     write_atomically(folder / f"{name}.json", json.dumps(document).encode())
-    for old in list(_newest_first(folder))[_KEPT:]:
-        old.unlink()
-        old.with_suffix(".safetensors").unlink(missing_ok=True)
+    # Later steps are those of a broken checkpoint that was passed over: the training that goes on is another one.
+    kept = [path.stem for path in _newest_first(folder) if path.stem <= name][:_KEPT]
+    for path in sorted(folder.glob("step-*")):  # a .json goes before its .safetensors, so that what is left is never half of one
+        if path.name.partition(".")[0] not in kept or path.suffix == ".tmp":
+            path.unlink()
 
 
 def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:

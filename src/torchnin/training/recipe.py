@@ -109,7 +109,7 @@ _RANGES = (
     ("weight_decay", 0, math.inf, "at least 0"),
     ("warmup", 0, 1, "a share of all steps, at least 0 and below 1"),
     ("label_smoothing", 0, 1, "a share, at least 0 and below 1"),
-    ("clip_norm", 0, math.inf, "a norm, above 0, or None"),
+    ("clip_norm", math.ulp(0.0), math.inf, "a norm, above 0, or None"),
     ("ema_decay", 0, 1, "at least 0 and below 1"),
     ("image_size", 1, 10**5, "a number of pixels, at least 1"),
 )

@@ -17,6 +17,7 @@ from torchnin.training.checkpoint import has_checkpoint
 
 _FILES = ("config.json", "metrics.jsonl", "result.json", "curves.png")
 _FOLDERS = ("checkpoint", "classifier")
+_CONFIG_HAS = {"network", "recipe", "data", "versions"}
 # What a training leaves that was killed before its configuration stood; nothing of it is needed.
 _BEGUN = {"checkpoint", "metrics.jsonl", "config.json.tmp"}
 
@@ -94,7 +95,7 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; a run needs a folder, choose another --out")
     names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    holds_run = "config.json" in names and "model.safetensors" not in names
+    holds_run = _is_config(path / "config.json")
     if names - _BEGUN and not holds_run:
         raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
     if holds_run and not (resume or overwrite):
@@ -122,6 +123,14 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)  # and with it the lock, also when the process is killed
+
+
+def _is_config(path: Path) -> bool:
+    """Whether this is the configuration of a run: other programs have a `config.json` too, and theirs is never overwritten."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).keys() >= _CONFIG_HAS
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _read_json(path: Path) -> dict[str, Any]:

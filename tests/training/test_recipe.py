@@ -1,0 +1,90 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torchnin import RECIPES, Augmentation, Recipe, model_entry, named_recipe, recipe_for
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_comes_back_from_its_description(name: str) -> None:
+    recipe = named_recipe(name)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_the_d2l_recipe_is_the_notebooks() -> None:
+    recipe = named_recipe("d2l")
+    assert (recipe.num_epochs, recipe.batch_size, recipe.lr, recipe.image_size) == (10, 128, 0.1, 224)
+    assert (recipe.momentum, recipe.weight_decay, recipe.warmup, recipe.label_smoothing, recipe.ema_decay) == (0, 0, 0, 0, 0)
+    assert (recipe.optimizer, recipe.schedule, recipe.clip_norm, recipe.class_weights) == ("sgd", "constant", None, False)
+    assert (recipe.normalise, recipe.augmentation, recipe.initialisation) == (False, Augmentation(), "xavier")
+
+
+def test_networks_that_can_collapse_get_the_steady_recipe() -> None:
+    assert recipe_for(model_entry("nin_d2l").config) == RECIPES["steady"]
+    assert recipe_for(model_entry("nin_small").config) == RECIPES["fast"]
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(ValueError, match="no recipe is named 'stedy'; did you mean steady"):
+        named_recipe("stedy")
+    with pytest.raises(ValueError, match="the recipes: fast, steady, d2l"):
+        named_recipe("adam")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("lr", value) for value in (0.0, -1.0, math.inf, math.nan)],
+        *[("num_epochs", 0), ("batch_size", 0), ("momentum", 1.0), ("momentum", -0.1), ("weight_decay", -1e-4), ("warmup", 1.0)],
+        *[("label_smoothing", 1.0), ("clip_norm", 0.0), ("clip_norm", -1.0), ("ema_decay", 1.0), ("image_size", 0)],
+        *[("schedule", "step"), ("initialisation", "ones"), ("optimizer", "adam"), ("muon_lr", -0.1), ("muon_momentum", 1.0)],
+        *[("muon_lr", math.nan), ("warmup", math.nan)],
+    ],
+)
+def test_a_value_out_of_range_is_refused(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{field} is {value!r}; "):
+        Recipe(**{field: value})
+
+
+def test_an_unknown_field_is_refused() -> None:
+    with pytest.raises(ValueError, match="'learning_rate'"):
+        Recipe.from_dict({"learning_rate": 0.1})
+    with pytest.raises(ValueError, match="'rotate'"):
+        Recipe.from_dict({"augmentation": {"rotate": 3}})
+
+
+@given(
+    num_steps=st.integers(1, 5000),
+    warmup=st.floats(0, 1, exclude_max=True),
+    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    lr=st.floats(1e-6, 10),
+)
+def test_the_learning_rate_rises_then_falls_and_is_never_zero(num_steps: int, warmup: float, schedule: Any, lr: float) -> None:
+    recipe = Recipe(warmup=warmup, schedule=schedule, lr=lr)
+    rates = [recipe.lr_at(step, num_steps) for step in range(num_steps)]
+    # A step with a rate of nothing would be thrown away.
+    assert all(0 < rate <= lr * (1 + 1e-9) for rate in rates)
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    if schedule == "constant":
+        assert rates[top:] == [rates[top]] * (num_steps - top)
+    else:
+        assert rates[top:] == sorted(rates[top:], reverse=True)
+        assert top <= math.ceil(warmup * num_steps)
+
+
+def test_the_schedules_by_hand() -> None:
+    rates = [Recipe(lr=1.0, warmup=0.5, schedule="linear").lr_at(step, 8) for step in range(8)]
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 0.8, 0.6, 0.4, 0.2])
+    cosine = Recipe(lr=2.0, warmup=0.0, schedule="cosine")
+    assert [cosine.lr_at(step, 3) for step in range(3)] == pytest.approx([1 - math.cos(math.pi * left) for left in (3 / 4, 2 / 4, 1 / 4)])
+
+
+def test_a_recipe_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        named_recipe("fast").lr = 1.0  # type: ignore[misc]

@@ -1,0 +1,142 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from torchnin import DataError, DatasetSplits, NiNConfig, Recipe, Run, train
+from torchnin.training.run import new_run_folder, opened
+
+
+def test_the_folder_is_the_stated_one(trained: Run) -> None:
+    """INTERFACE.md's run folder, file by file."""
+    assert {entry.name for entry in trained.path.iterdir()} == {
+        *("config.json", "metrics.jsonl", "result.json", "curves.png", "checkpoint", "classifier"),
+    }
+    assert {entry.name for entry in (trained.path / "classifier").iterdir()} == {"model.safetensors", "config.json"}
+    assert trained.config.keys() >= {"network", "recipe", "data", "versions", "device", "git_commit", "seed"}
+    assert set(trained.config["data"]["checksums"]) == {"train", "test"}
+    row = {"epoch", "train_loss", "train_accuracy", "lr", "images_per_second", "dead_class_maps", "seconds"}
+    assert [metrics["epoch"] for metrics in trained.metrics] == [1, 2]
+    assert all(row <= metrics.keys() for metrics in trained.metrics)
+    result = {"test_accuracy", "test_loss", "num_parameters", "epochs", "seconds", "images_per_second"}
+    assert result <= trained.result.keys()
+    assert 0 <= trained.result["test_accuracy"] <= 1
+    assert trained.finished
+    assert trained.resumable
+    assert (trained.path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_metrics_are_lines_of_strict_json(trained: Run) -> None:
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    lines = (trained.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line, parse_constant=refuse) for line in lines] == trained.metrics
+
+
+def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert (run.metrics, run.finished, run.resumable) == ([], False, False)
+    with pytest.raises(ValueError, match=r"result\.json is missing"):
+        _ = run.result
+    (tmp_path / "config.json").write_text('{"recipe": ')
+    with pytest.raises(DataError, match="not readable as JSON"):
+        _ = run.config
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(DataError, match="no JSON object"):
+        _ = run.config
+
+
+def test_a_new_folder_is_the_first_free_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert new_run_folder("a-b") == Path("runs/a-b")
+    (tmp_path / "runs" / "a-b").mkdir(parents=True)
+    (tmp_path / "runs" / "a-b-2").mkdir()
+    assert new_run_folder("a-b") == Path("runs/a-b-3")
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"thesis.tex": "all of it"},
+        {"checkpoint/weights.pt": "somebody's", "notes.txt": "dear"},
+        {"config.json": '{"model_type": "bert"}', "classifier/weights.bin": "dear", "checkpoint/a": "b"},
+        {"config.json": "no json at all", "checkpoint/a": "dear"},
+        {"config.json": '{"format": "torchnin classifier 1"}', "model.safetensors": "a saved classifier"},
+    ],
+)
+@pytest.mark.parametrize("asked", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_that_is_no_run_is_never_touched(files: dict[str, str], asked: dict[str, bool], tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = snapshot(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no run|not empty"), opened(tmp_path, **{"resume": False, "overwrite": False, **asked}):
+        pass
+    assert snapshot(tmp_path) == before
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="file is a file; a run needs a folder"), opened(tmp_path / "file", resume=False, overwrite=True):
+        pass
+
+
+def test_a_run_is_replaced_only_when_asked(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    once = Recipe(num_epochs=1, batch_size=80)
+    first = train(tiny, few, once, out=tmp_path / "run", quiet=True)
+    before = snapshot(first.path)
+    with pytest.raises(ValueError, match="already holds a run; --resume goes on with it, --overwrite replaces it, or choose another --out"):
+        train(tiny, few, once, out=first.path, quiet=True)
+    assert snapshot(first.path) == before
+    (first.path / "my notes.txt").write_text("kept")
+    second = train(tiny, few, once, out=first.path, seed=1, overwrite=True, quiet=True)
+    assert second.config["seed"] == second.result["seed"] == 1
+    assert len(second.metrics) == 1
+    assert (first.path / "my notes.txt").read_text() == "kept"
+
+
+def test_what_a_killed_start_left_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "step-000000000.safetensors.tmp").write_text("half")
+    with opened(tmp_path, resume=False, overwrite=False) as run:
+        assert list(run.path.iterdir()) == []
+
+
+def test_two_processes_never_share_a_folder(tmp_path: Path, few_file: Path, nin: Callable[..., Any]) -> None:
+    code = (
+        "import sys, pathlib\nfrom torchnin.training.run import opened\n"
+        "with opened(pathlib.Path(sys.argv[1]), resume=False, overwrite=False) as run:\n"
+        "    run.write_config({'network': {}, 'recipe': {}, 'data': {}, 'versions': {}}) if sys.argv[2] == 'begun' else None\n"
+        "    print('open', flush=True)\n    sys.stdin.read()\n"
+    )
+    for state, flags in (("empty", []), ("begun", ["--overwrite"])):
+        out = tmp_path / state
+        with subprocess.Popen([sys.executable, "-c", code, out, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "open\n"
+            before = snapshot(out)
+            answer = nin("train", few_file, "--out", out, *flags)
+            assert answer.code == 2
+            assert f"another process is training into {out}; wait for it, or choose another --out" in answer.err
+            assert snapshot(out) == before
+            other.kill()
+        with opened(out, resume=False, overwrite=True):  # the lock died with its process
+            pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as somebody else a folder without permission shows the same")
+def test_a_folder_that_cannot_be_written_to(nin: Callable[..., Any], few_file: Path) -> None:
+    answer = nin("train", few_file, "--out", "/proc/self/run")
+    assert answer.code in (1, 2)
+    assert "/proc/self/run" in answer.err
+    assert len(answer.err.strip().splitlines()) == 1

@@ -73,6 +73,7 @@ class Training:
         self.total_seconds = 0.0
         self.rows: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
+        self.collapse: Finding | None = None
         self.lr_scale = 1.0
         self.recoveries = 0
         self.good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -90,7 +91,7 @@ class Training:
         self.display.begin_epoch(epoch + 1, self.recipe.num_epochs, done, per_epoch)
         since, before, shown = time.monotonic(), self.epoch_seconds, 0.0
         for batch in self.batches.epoch(epoch, start=done):
-            if self.on_collapse == "recover" and self.step % _GOOD_EVERY == 0 and self.monitor.healthy:
+            if self.on_collapse == "recover" and (self.good is None or (self.step % _GOOD_EVERY == 0 and self.monitor.healthy)):
                 self.good = self._state(copied=True)
             try:
                 self._step(batch)
@@ -108,7 +109,7 @@ class Training:
                 shown = self.epoch_seconds
                 loss, right, count = self.sums.tolist()
                 self.display.step(done, loss / count, right / count, count / max(self.epoch_seconds, 1e-9))
-            if not last and (stop.received or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
+            if not last and (stop.received or self.collapse or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
                 self.save()
                 self._stop_if(stop)
         if self._report(self.monitor.after_epoch(epoch + 1, self.step, float(self.sums[1] / self.sums[2]))):
@@ -142,6 +143,8 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = share * group["peak_lr"]
             optimizer.step()
+        if look:
+            self._check_weights()
         if self.mean is not None:
             self.mean.update(self.network, self.step)
         count = len(batch.labels)
@@ -228,8 +231,7 @@ class Training:
             self.display.note(f"{finding.kind} (epoch {finding.epoch}, step {finding.step}): {finding.message}")
         serious = [finding for finding in findings if finding.serious]
         if serious and self.on_collapse == "stop":
-            self.save()
-            raise CollapseError(f"stopped at step {self.step}, as asked: {serious[0].message}")
+            self.collapse = serious[0]  # the loop stops where it can go on again: an epoch that is over gets its row first
         if serious and self.on_collapse == "recover":
             self._recover(serious[0].kind, revive=True)
             return True
@@ -274,7 +276,14 @@ class Training:
                 f"train anew with a lower --lr (now {recipe.lr:g})"
             )
 
+    def _check_weights(self) -> None:
+        # A step may leave weights of which no loss has told yet.
+        weights = [value for value in self.network.state_dict().values() if value.is_floating_point()]
+        self._check_finite(torch.nn.utils.get_total_norm(weights, foreach=True), "norm of the weights")
+
     def _stop_if(self, stop: StopSignal) -> None:
+        if self.collapse is not None:
+            raise CollapseError(f"stopped at step {self.step}, as asked: {self.collapse.message}")
         if stop.received and self.step < self.num_steps:
             raise Interrupted(
                 f"stopped at step {self.step:,} of {self.num_steps:,}; everything is saved, "
@@ -285,6 +294,7 @@ class Training:
     def save(self) -> None:
         """Write a checkpoint; never one of numbers that are not finite."""
         self._check_finite(self.sums[0], "loss")
+        self._check_weights()
         tensors, progress = self._state()
         if self.good is not None:
             tensors |= {f"good.{name}": value for name, value in self.good[0].items()}

@@ -185,6 +185,17 @@ def _draw_curves(run: Run, display: Display) -> None:
 
 def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | None:
     """The recipe's size; else the dataset's, or the network's own where the dataset's pictures are too small for its layers."""
+    if network.config.head == "fc":  # its weights are for one size
+        if recipe.image_size not in (None, network.config.image_size):
+            raise ValueError(
+                f"image_size is {recipe.image_size}; the network's fully connected head is for {network.config.image_size} pixels alone: "
+                "leave image_size out, or take head='gap'"
+            )
+        return network.config.image_size
+    if recipe.image_size is not None and recipe.image_size < network.min_image_size:
+        raise ValueError(
+            f"image_size is {recipe.image_size}; the smallest that leaves anything for this network is {network.min_image_size}"
+        )
     if recipe.image_size is not None or min(dataset.image_size) >= network.min_image_size:
         return recipe.image_size
     return network.config.image_size

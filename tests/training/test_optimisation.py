@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from torchnin import DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model
+from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers
+
+
+def convolutions(network: NiN) -> list[nn.Conv2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+
+
+def test_as_built_draws_nothing(tiny: NiNConfig) -> None:
+    network = NiN(tiny)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    initialise(network, Recipe(initialisation="as built"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_xavier_leaves_the_biases() -> None:
+    network = create_model("nin_mnist")
+    biases = [layer.bias.clone() for layer in convolutions(network) if layer.bias is not None]
+    initialise(network, Recipe(initialisation="xavier"))
+    assert all(torch.equal(a, layer.bias) for a, layer in zip(biases, convolutions(network), strict=True) if layer.bias is not None)
+    for layer in convolutions(network):
+        fan_in, fan_out = layer.weight[0].numel(), layer.weight[:, 0].numel()
+        bound = math.sqrt(6 / (fan_in + fan_out))
+        assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
+
+
+def test_alive_leaves_no_class_map_dead(few: DatasetSplits) -> None:
+    pictures = Preprocessing.of(few.train)(torch.from_numpy(few.train.images[:64]))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        network = create_model("nin_mnist").eval()
+        initialise(network, Recipe(initialisation="alive"))
+        with torch.no_grad():
+            assert bool((network(pictures) > 0).any(0).all())
+
+
+def test_weight_decay_spares_biases_and_norms(tiny: NiNConfig) -> None:
+    network = NiN(tiny)
+    for kind in ("sgd", "muon"):
+        decayed = {}
+        for optimizer in make_optimizers(network, Recipe(weight_decay=0.1, optimizer=kind)):  # type: ignore[arg-type]
+            for group in optimizer.param_groups:
+                decayed |= {id(parameter): group.get("weight_decay", 0) for parameter in group["params"]}
+        assert decayed.keys() == {id(parameter) for parameter in network.parameters()}  # each is learned, and by one
+        for name, parameter in network.named_parameters():
+            assert parameter.ndim > 1 or decayed[id(parameter)] == 0, name
+        if kind == "sgd":
+            assert all(decayed[id(parameter)] == 0.1 for parameter in network.parameters() if parameter.ndim > 1)
+
+
+def test_the_gradient_norm_is_that_of_all_gradients_together(tiny: NiNConfig) -> None:
+    network = NiN(tiny)
+    network(torch.rand(4, 1, 28, 28)).sum().backward()
+    expected = torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None]).norm()
+    torch.testing.assert_close(gradient_norm(network.parameters()), expected)
+
+
+def test_the_mean_of_the_weights_by_hand(tiny: NiNConfig) -> None:
+    network = NiN(tiny)
+    mean = WeightMean(network, 0.5)
+    name = "body.0.0.weight"
+    expected = network.state_dict()[name].clone()
+    for step in range(20):
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.add_(0.1)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.num_batches_tracked is not None:
+                module.num_batches_tracked += 1
+        mean.update(network, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * network.state_dict()[name]
+    torch.testing.assert_close(mean.state[name], expected)
+    assert all(int(value) == 20 for key, value in mean.state.items() if key.endswith("num_batches_tracked"))
+    network.load_state_dict(mean.state)
+
+
+@pytest.mark.parametrize("name", ["nin_mnist", "nin_small"])
+def test_every_start_learns(name: str) -> None:
+    """A few steps on one batch bring the loss down, whatever the start."""
+    for start in ("xavier", "alive"):
+        torch.manual_seed(0)
+        network = create_model(name)
+        initialise(network, Recipe(initialisation=start))  # type: ignore[arg-type]
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        pictures, labels = torch.rand(10, 1, 28, 28), torch.arange(10)
+        losses = []
+        for _ in range(4):
+            loss = nn.functional.cross_entropy(network.eval()(pictures), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < losses[0]

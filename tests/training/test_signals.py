@@ -1,0 +1,34 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from torchnin.training.signals import StopSignal
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_and_the_second_breaks_in(number: signal.Signals) -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignal() as stop:
+        assert not stop.received
+        os.kill(os.getpid(), number)
+        assert stop.received == number
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_nothing_is_changed_in_another_thread() -> None:
+    seen = []
+
+    def work() -> None:
+        with StopSignal() as stop:
+            seen.append(stop.received)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [0]

@@ -17,7 +17,7 @@ FLOORS = {
     **dict.fromkeys(("evaluation", "explanation", "export"), 1),
     "classifier": 2,
     "training": 3,
-    **dict.fromkeys(("commands", "web", "integrations"), 4),
+    **dict.fromkeys(("commands", "web", "integrations", "__main__"), 4),
 }
 # What every room may use: plain files and the version are no rooms.
 COMMON = {"files", "version"}

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from torchnin.data import Batches, DataError, ImageDataset, Preprocessing
+from torchnin.data.ahead import decode_ahead
 from torchnin.data.pictures import PictureSource
 from torchnin.device import DeviceChoice, choose_device
 from torchnin.evaluation import Report, evaluate_logits
@@ -24,8 +26,12 @@ from torchnin.files import write_atomically, write_json
 from torchnin.models import NiN, NiNConfig
 from torchnin.version import __version__
 
-# Pixels, before or after resizing, that go through the network at once: bounds the memory for many or large pictures.
+# Pixels that go through the network at once: bounds the memory.
 _PIXELS_PER_BATCH = 256 * 224 * 224
+# Pictures of a stream that are decoded ahead and go through the network at once; more would only keep the first answers back.
+_MOST_AHEAD = 256
+# Pixels above which a picture is resized as soon as it is decoded.
+_LARGE = 256 * 256
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,15 +112,33 @@ class Classifier:
             yield prediction
 
     def predict_or_error(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction | DataError]:
-        """Like `predict_each`, but a picture that does not decode gives its error, in its place, and the others go on."""
-        for group in self._grouped(pictures):
-            pixels = [item for item in group if isinstance(item, Tensor)]
-            predictions = iter(self._predictions(torch.stack(pixels)) if pixels else ())
+        """Like `predict_each`, but a picture that does not decode gives its error, in its place, and the others go on.
+
+        The next pictures are decoded on a few threads while the network looks at those before them; up to a batch of them is
+        taken from `pictures` ahead.
+        """
+        size = min(_MOST_AHEAD, self._batch_size())
+        decoded = decode_ahead(pictures, self._decoded, ahead=size)
+        while group := list(islice(decoded, size)):
+            predictions = self._predictions([item for item in group if isinstance(item, Tensor)])
             for item in group:
                 yield item if isinstance(item, DataError) else next(predictions)
 
-    def _predictions(self, pixels: Tensor) -> Iterator[Prediction]:
-        for probabilities in self.logits(pixels).double().softmax(1).tolist():
+    def _decoded(self, picture: PictureSource) -> Tensor:
+        """Pixels at the picture's own size, or at the network's where the picture is large: those of many would fill the memory."""
+        pixels = self.preprocessing.pixels(picture)
+        return pixels if pixels[0].numel() <= _LARGE else self.preprocessing.resize(pixels[None])[0]
+
+    def _predictions(self, pictures: list[Tensor]) -> Iterator[Prediction]:
+        by_shape: dict[torch.Size, list[int]] = {}
+        for place, pixels in enumerate(pictures):
+            by_shape.setdefault(pixels.shape, []).append(place)
+        # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
+        p = self.preprocessing
+        sized = torch.empty(len(pictures), p.channels, p.height, p.width, device=self.choice.device)
+        for places in by_shape.values():
+            sized[places] = p.resize(torch.stack([pictures[place] for place in places]).to(self.choice.device))
+        for probabilities in self.logits(sized).double().softmax(1).tolist() if pictures else ():
             ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda item: -item[1])
             yield Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
 
@@ -163,6 +187,7 @@ class Classifier:
             "metadata": self.metadata,
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
+        json.dumps(config)  # metadata that JSON cannot hold are refused before anything is written
         write_atomically(path / "model.safetensors", weights)
         write_json(path / "config.json", config)
         return path
@@ -206,25 +231,6 @@ class Classifier:
 
     def _batch_size(self) -> int:
         return max(1, min(1024, _PIXELS_PER_BATCH // (self.preprocessing.height * self.preprocessing.width)))
-
-    def _grouped(self, pictures: Iterable[PictureSource]) -> Iterator[list[Tensor | DataError]]:
-        """Decoded pictures in groups of one size, which are resized together; errors stand in their places."""
-        group: list[Tensor | DataError] = []
-        shape, held = None, 0
-        for picture in pictures:
-            try:
-                pixels = self.preprocessing.pixels(picture)
-            except DataError as error:
-                group.append(error)
-                continue
-            area = max(pixels.shape[1] * pixels.shape[2], self.preprocessing.height * self.preprocessing.width)
-            if shape is not None and (pixels.shape != shape or held + area > _PIXELS_PER_BATCH):
-                yield group
-                group, held = [], 0
-            group.append(pixels)
-            shape, held = pixels.shape, held + area
-        if group:
-            yield group
 
 
 def load(source: str | os.PathLike[str], *, device: str = "auto") -> Classifier:

@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from torchnin import NiN, NiNConfig, create_model
+from torchnin import NiN, NiNConfig, Recipe, create_model
 from torchnin.training.monitor import Finding, Monitor
+from torchnin.training.optimisation import initialise
 
 COUNTS = [32] * 10
 
@@ -24,11 +26,9 @@ def watch(network: NiN, pictures: Tensor, labels: Tensor, steps: int, monitor: M
 
 def alive(config: NiNConfig) -> NiN:
     """A network with a bias in its class maps, all of them positive."""
-    from dataclasses import replace
-
+    torch.manual_seed(0)
     network = NiN(replace(config, batch_norm=False)).eval()
-    last = last_layer(network)
-    nn.init.constant_(last.bias, 0.5)  # type: ignore[arg-type]
+    initialise(network, Recipe(initialisation="alive"))
     return network
 
 

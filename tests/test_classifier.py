@@ -1,0 +1,202 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load
+
+
+@pytest.fixture(scope="module")
+def classifier(trained: Run) -> Classifier:
+    return load(trained.path)
+
+
+def test_saved_and_loaded_it_answers_with_the_same_bits(classifier: Classifier, few: DatasetSplits, tmp_path: Path) -> None:
+    assert classifier.save(tmp_path / "deep" / "saved") == tmp_path / "deep" / "saved"
+    again = load(tmp_path / "deep" / "saved")
+    pixels = torch.from_numpy(few.test.images)
+    assert torch.equal(again.logits(pixels), classifier.logits(pixels))
+    assert (again.preprocessing, again.class_names, again.metadata) == (
+        *(classifier.preprocessing, classifier.class_names, classifier.metadata),
+    )
+    assert {path.name for path in (tmp_path / "deep" / "saved").iterdir()} == {"model.safetensors", "config.json"}
+    assert "10 classes, 1x28x28, cpu" in repr(again)
+
+
+def test_every_form_of_a_picture_gives_the_same_answer(classifier: Classifier, few: DatasetSplits, tmp_path: Path) -> None:
+    array = few.test.images[3]
+    path = tmp_path / "3.png"
+    Image.fromarray(array[0]).save(path)
+    expected = classifier.predict(path)
+    forms: list[Any] = [str(path), path.read_bytes(), Image.open(path), array, array[0], array[0][:, :, None], torch.from_numpy(array)]
+    for form in forms:
+        assert classifier.predict(form) == expected
+    assert classifier.predict(forms) == [expected] * len(forms)
+    assert expected.label == next(iter(expected.probabilities))
+    assert expected.probability == max(expected.probabilities.values())
+    assert sum(expected.probabilities.values()) == pytest.approx(1)
+    assert set(expected.probabilities) == set(few.class_names)
+
+
+def test_a_batch_is_many_pictures_in_order(classifier: Classifier, few: DatasetSplits) -> None:
+    for batch in (few.test.images[:7], torch.from_numpy(few.test.images[:7]), list(few.test.images[:7]), iter(few.test.images[:7])):
+        many = classifier.predict(batch)
+        assert [prediction.label for prediction in many] == [classifier.predict(picture).label for picture in few.test.images[:7]]
+    assert classifier.predict([]) == []
+
+
+def test_pictures_of_mixed_sizes_keep_their_order(classifier: Classifier, few: DatasetSplits) -> None:
+    sizes = [(28, 28), (28, 28), (56, 40), (28, 28), (5, 90), (56, 40)]
+    pictures = [Image.fromarray(few.test.images[n, 0]).resize(size) for n, size in enumerate(sizes)]
+    many = classifier.predict(pictures)
+    for picture, prediction in zip(pictures, many, strict=True):
+        alone = classifier.predict(picture)
+        assert prediction.label == alone.label
+        assert prediction.probability == pytest.approx(alone.probability, abs=1e-5)
+
+
+def test_colour_becomes_luma(classifier: Classifier, few: DatasetSplits) -> None:
+    grey = Image.fromarray(few.test.images[0, 0])
+    assert classifier.predict(grey.convert("RGB")) == classifier.predict(grey)
+    colour = Image.merge("RGB", [Image.fromarray(few.test.images[n, 0]) for n in range(3)])
+    assert classifier.predict(colour) == classifier.predict(colour.convert("L"))
+
+
+def test_grey_is_repeated_for_a_network_of_colours(tiny: NiNConfig, few: DatasetSplits) -> None:
+    from dataclasses import replace
+
+    p = Preprocessing(channels=3, height=28, width=28, mean=(0.5,) * 3, std=(0.2,) * 3)
+    colours = Classifier(NiN(replace(tiny, in_channels=3)), p, few.class_names)
+    grey = Image.fromarray(few.test.images[0, 0])
+    assert colours.predict(grey) == colours.predict(np.repeat(few.test.images[0], 3, axis=0))
+
+
+def test_evaluate_is_what_predict_says(classifier: Classifier, few: DatasetSplits) -> None:
+    report = classifier.evaluate(few.test)
+    predictions = classifier.predict(few.test.images)
+    labels = [few.class_names[label] for label in few.test.labels]
+    assert report.accuracy == sum(p.label == label for p, label in zip(predictions, labels, strict=True)) / len(labels)
+    loss = -np.mean([np.log(p.probabilities[label]) for p, label in zip(predictions, labels, strict=True)])
+    assert report.loss == pytest.approx(loss, abs=1e-5)
+    assert report.num_pictures == len(few.test)
+
+
+def test_classes_are_matched_by_name(classifier: Classifier, few: DatasetSplits) -> None:
+    turned = few.test.with_class_names(tuple(reversed(few.class_names)))
+    assert classifier.evaluate(turned).accuracy == classifier.evaluate(few.test).accuracy
+    from torchnin import ImageDataset
+
+    other = ImageDataset(few.test.images, few.test.labels, (*few.class_names[:9], "Hat"))
+    with pytest.raises(DataError, match="'Hat'"):
+        classifier.evaluate(other)
+    with pytest.raises(DataError, match="3 channels, the classifier takes 1; load it with channels=1"):
+        classifier.evaluate(ImageDataset(few.test.images.repeat(3, axis=1), few.test.labels, few.class_names))
+
+
+def test_a_picture_that_does_not_decode_is_named(classifier: Classifier, few: DatasetSplits, tmp_path: Path) -> None:
+    good, empty = tmp_path / "good.png", tmp_path / "empty.png"
+    Image.fromarray(few.test.images[0, 0]).save(good)
+    empty.touch()
+    with pytest.raises(DataError, match=r"empty\.png: expected a picture, found 0 bytes"):
+        classifier.predict([good, empty])
+    answers = list(classifier.predict_or_error([empty, good, tmp_path / "missing.png", good]))
+    assert [isinstance(answer, DataError) for answer in answers] == [True, False, True, False]
+    assert answers[1] == answers[3] == classifier.predict(good)
+    with pytest.raises(ValueError, match="found dtype float32"):
+        classifier.predict(np.zeros((28, 28), dtype=np.float32))
+
+
+def copy(trained: Run, target: Path) -> Path:
+    shutil.copytree(trained.path / "classifier", target)
+    return target
+
+
+def test_weights_that_were_changed_are_refused(trained: Run, tmp_path: Path) -> None:
+    folder = copy(trained, tmp_path / "c")
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-2] ^= 1
+    for changed in (bytes(data), bytes(data[:100]), b""):
+        weights.write_bytes(changed)
+        with pytest.raises(DataError, match=r"model\.safetensors is not the file that config\.json was written for: expected SHA-256 "):
+            load(folder)
+
+
+def test_weights_of_another_network_are_refused(trained: Run, tmp_path: Path) -> None:
+    folder = copy(trained, tmp_path / "c")
+    config = json.loads((folder / "config.json").read_text())
+    config["network"]["blocks"][0]["channels"] = [9, 8]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=r"does not hold the weights of config\.json's network"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: {},
+        lambda config: [],
+        lambda config: {**config, "network": {**config["network"], "blocks": 3}},
+        lambda config: {**config, "network": {**config["network"], "dropout": 3}},
+        lambda config: {**config, "preprocessing": {}},
+        lambda config: {**config, "class_names": config["class_names"][:9]},
+        lambda config: {**config, "class_names": None},
+        lambda config: {**config, "preprocessing": {**config["preprocessing"], "channels": 3}},
+    ],
+)
+def test_a_description_that_fits_nothing_is_refused(change: Callable[[Any], Any], trained: Run, tmp_path: Path) -> None:
+    folder = copy(trained, tmp_path / "c")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(change(config)))
+    with pytest.raises(DataError, match=r"config\.json"):
+        load(folder)
+
+
+def test_a_crash_between_the_two_files_is_noticed(
+    classifier: Classifier, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy(trained, tmp_path / "c")
+    other = load(folder)
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1)
+    monkeypatch.setattr("torchnin.classifier.write_json", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        other.save(folder)
+    with pytest.raises(DataError, match="save the classifier again"):
+        load(folder)
+
+
+def test_what_cannot_be_written_leaves_the_saved_one_whole(trained: Run, tmp_path: Path) -> None:
+    folder = copy(trained, tmp_path / "c")
+    other = load(folder)
+    with torch.no_grad():
+        next(other.network.parameters()).add_(1)
+    other.metadata["trainer"] = object()
+    with pytest.raises(TypeError):
+        other.save(folder)
+    load(folder)
+
+
+def test_what_is_no_classifier_says_the_next_step(trained: Run, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no such folder"):
+        load(tmp_path / "missing")
+    with pytest.raises(ValueError, match=r"expected config\.json and model\.safetensors"):
+        load(tmp_path)
+    unfinished = tmp_path / "run"
+    shutil.copytree(trained.path, unfinished, ignore=shutil.ignore_patterns("classifier", "result.json"))
+    with pytest.raises(ValueError, match=f"a run that has not finished: go on with nin train --resume --out {unfinished}"):
+        load(unfinished)
+
+
+def test_parts_that_contradict_each_other_are_refused(tiny: NiNConfig, classifier: Classifier, few: DatasetSplits) -> None:
+    with pytest.raises(ValueError, match="9 class names for a network of 10 classes"):
+        Classifier(NiN(tiny), classifier.preprocessing, few.class_names[:9])
+    colour = Preprocessing(channels=3, height=28, width=28, mean=(0.0,) * 3, std=(1.0,) * 3)
+    with pytest.raises(ValueError, match="the preprocessing gives 3 channels; the network takes 1"):
+        Classifier(NiN(tiny), colour, few.class_names)

@@ -1,0 +1,83 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import torchnin
+from torchnin import Run
+from torchnin.commands.main import main
+
+
+def test_no_argument_is_a_call_for_help(nin: Callable[..., Any]) -> None:
+    answer = nin()
+    assert answer.code == 0
+    for command in ("models", "summary", "datasets", "train", "evaluate", "predict", "explain", "doctor"):
+        assert command in answer.out
+
+
+def test_the_version(nin: Callable[..., Any]) -> None:
+    assert nin("--version") == (0, f"torchnin {torchnin.__version__}\n", "")
+
+
+def test_an_unknown_command_is_a_wrong_call(nin: Callable[..., Any]) -> None:
+    answer = nin("trian")
+    assert answer.code == 2
+    assert answer.out == ""
+    assert "train" in answer.err
+
+
+def test_the_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHNIN_DEBUG", "1")
+    with pytest.raises(ValueError, match="no network is named 'x'"):
+        main(["summary", "x"])
+
+
+def test_a_reader_that_leaves_is_no_error(trained: Run) -> None:
+    command = f"{sys.executable} -c 'from torchnin.commands.main import main; main()' models | head -1; echo ${{PIPESTATUS[0]}}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.stdout.splitlines()[-1] == "0"
+    assert ran.stderr == ""
+
+
+def test_models(nin: Callable[..., Any]) -> None:
+    rows = json.loads(nin("models", "--json").out)
+    assert {row["name"]: row["num_parameters"] for row in rows}["nin_d2l"] == 1_992_166
+    assert [row["name"] for row in rows] == list(torchnin.list_models())
+    text = nin("models").out
+    assert "1,992,166" in text
+    assert "762,297,352" in text
+
+
+def test_summary(nin: Callable[..., Any], trained: Run) -> None:
+    document = json.loads(nin("summary", "nin_d2l", "--json").out)
+    assert json.dumps(document).count("762297352") >= 1
+    assert nin("summary", trained.path).code == 0
+    for arguments, said in (
+        (("nin_d2",), "did you mean nin_d2l"),
+        (("nin_d2l", "--input", "1x20x20"), "the smallest is"),
+        (("nin_d2l", "--input", "3x224x224"), "3 channels; nin_d2l takes 1"),
+        (("nin_d2l", "--input", "big"), "'big' is no picture shape"),
+        (("nin_d2l", "--dropout", "2"), "dropout is 2.0"),
+        ((trained.path, "--dropout", "0.1"), "is a trained network; leave out --dropout"),
+    ):
+        answer = nin("summary", *arguments)
+        assert (answer.code, answer.out) == (2, ""), arguments
+        assert said in answer.err
+
+
+def test_datasets(nin: Callable[..., Any], tmp_path: Path) -> None:
+    rows = json.loads(nin("datasets", "--json").out)
+    assert {row["name"]: row["found"] for row in rows}["fashion-mnist-sample"] == "inside the package"
+    assert "inside the package" in nin("datasets").out
+
+
+def test_doctor(nin: Callable[..., Any], tmp_path: Path) -> None:
+    document = json.loads(nin("doctor", "--json").out)
+    assert document["device"] == "cpu" or document["device"].startswith("cuda")
+    assert document["reasons"].keys() == {"device", "dtype", "memory_format"}
+    assert document["cache"] == str(tmp_path / "torchnin-home")
+    assert "torch" in nin("doctor").out

@@ -1,0 +1,177 @@
+"""`nin train`: bad input ends in one message and the right exit code."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from torchnin import DatasetSplits, Run
+
+SHORT = ("--model", "nin_small", "--num-epochs", "1", "--batch-size", "80")
+
+
+def test_a_run_in_json(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:
+    answer = nin("train", few_file, "--out", tmp_path / "run", "--json", *SHORT)
+    assert answer.code == 0, answer.err
+    document = json.loads(answer.out)
+    assert document == {**Run(tmp_path / "run").result, "path": str(tmp_path / "run")}
+    assert "epoch 1/1" in answer.err
+    assert "device: cpu" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("fashon-mnist",), "Did you mean 'fashion-mnist'"),
+        (("--model", "nin_smal"), "no network is named 'nin_smal'; did you mean nin_small"),
+        (("--recipe", "stedy"), "no recipe is named 'stedy'; did you mean steady"),
+        (("--lr", "nan"), "lr is nan; it is a learning rate, above 0"),
+        (("--lr", "-1"), "lr is -1.0"),
+        (("--num-epochs", "0"), "num_epochs is 0"),
+        (("--validation", "1"), "validation is 1.0"),
+        (("--shift", "-3"), "shift is -3"),
+        (("--device", "tpu"), "'tpu' is no device; accepted: auto, cpu, cuda"),
+        (("--image-size", "4"), "image_size is 4; the smallest that leaves anything for this network is"),
+        (("--head", "fc", "--image-size", "32"), "leave image_size out, or take head='gap'"),
+        (("--data-dir", "/no/such/folder"), "/no/such/folder"),
+        (("/no/such/folder",), "/no/such/folder"),
+        (("--resume",), "--resume needs --out"),
+        (("--resume", "--out", "/no/such/run"), "holds no run to resume"),
+        (("--resume", "--out", "x", "--lr", "1"), "leave out --lr"),
+        (("--lrr", "1"), "--lr"),
+        (("--lr", "fast"), "--lr"),
+    ],
+)
+def test_a_wrong_call(
+    arguments: tuple[str, ...], said: str, nin: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = () if arguments[0][0] != "-" or "--resume" in arguments else ("fashion-mnist-sample",)
+    answer = nin("train", *data, *arguments)
+    assert answer.code == 2, answer.err
+    assert said in " ".join(answer.err.replace("│", " ").split())
+    assert answer.out == ""
+    assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def folders(root: Path, few: DatasetSplits, splits: dict[str, dict[str, int]]) -> Path:
+    for split, classes in splits.items():
+        for name, count in classes.items():
+            (root / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(few.train.images[number, 0]).save(root / split / name / f"{number}.png")
+    return root
+
+
+def test_a_class_that_train_lacks(nin: Callable[..., Any], few: DatasetSplits, tmp_path: Path) -> None:
+    data = folders(tmp_path / "data", few, {"train": {"cat": 3, "dog": 3}, "val": {"cat": 2, "owl": 2}})
+    answer = nin("train", data, "--out", tmp_path / "run", *SHORT)
+    assert answer.code == 1
+    assert "'owl'" in answer.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_class(nin: Callable[..., Any], few: DatasetSplits, tmp_path: Path) -> None:
+    data = folders(tmp_path / "data", few, {"train": {"cat": 3, "dog": 0}, "test": {"cat": 2}})
+    answer = nin("train", data, "--out", tmp_path / "run", *SHORT)
+    assert answer.code == 1
+    assert "dog" in answer.err
+
+
+def test_a_picture_of_no_bytes_stops_or_is_counted(nin: Callable[..., Any], few: DatasetSplits, tmp_path: Path) -> None:
+    data = folders(tmp_path / "data", few, {"train": {"cat": 12, "dog": 12}, "test": {"cat": 2, "dog": 2}})
+    broken = data / "train" / "cat" / "empty.png"
+    broken.touch()
+    answer = nin("train", data, "--out", tmp_path / "run", *SHORT)
+    assert answer.code == 1
+    assert str(broken) in answer.err
+    assert "0 bytes" in answer.err
+    answer = nin("train", data, "--out", tmp_path / "run", "--skip-broken", *SHORT)
+    assert answer.code == 0, answer.err
+    assert "1 of 29 pictures were skipped" in answer.err
+    assert Run(tmp_path / "run").config["data"]["skipped"][0][0] == str(broken)
+    # The same pictures are left out again where the run's own data are measured.
+    measured = nin("evaluate", tmp_path / "run", "--json")
+    assert measured.code == 0, measured.err
+    assert json.loads(measured.out)["accuracy"] == Run(tmp_path / "run").result["test_accuracy"]
+
+
+def test_labels_out_of_range(nin: Callable[..., Any], few: DatasetSplits, tmp_path: Path) -> None:
+    labels = few.train.labels.copy()
+    labels[5] = 77
+    np.savez(tmp_path / "bad.npz", x_train=few.train.images, y_train=labels, class_names=np.array(few.class_names))
+    answer = nin("train", tmp_path / "bad.npz", "--out", tmp_path / "run", *SHORT)
+    assert answer.code == 1
+    assert "found 77 at index 5" in answer.err
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_a_broken_file_of_a_named_dataset(how: str, nin: Callable[..., Any], tmp_path: Path) -> None:
+    import torchnin
+
+    sample = Path(torchnin.data.__file__).parent / "sample"
+    for file in sample.glob("*.gz"):
+        data = bytearray(file.read_bytes())
+        if file.name.startswith("train-labels"):
+            if how == "truncated":
+                data = data[:1000]
+            else:
+                data[1500] ^= 1
+        (tmp_path / file.name).write_bytes(data)
+    answer = nin("train", "fashion-mnist", "--data-dir", tmp_path, "--out", tmp_path / "run", *SHORT)
+    assert answer.code == 1
+    assert str(tmp_path) in answer.err
+    assert "expected" in answer.err
+    assert "found" in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_rate_that_bursts(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    model = ("--model", "nin_mnist", "--num-epochs", "1", "--batch-size", "40")
+    answer = nin("train", few_file, "--out", out, "--lr", "1e6", "--recipe", "d2l", "--image-size", "28", *model)
+    assert answer.code == 1
+    last = answer.err.strip().splitlines()[-1]
+    assert last.startswith("nin: the ")
+    assert "train anew with a lower --lr" in last
+    assert Run(out).resumable
+
+
+@pytest.mark.parametrize("limit", [40_000, 2_000_000])
+def test_a_full_disk(limit: int, few_file: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for the disk: with the smaller nothing fits, with the larger the first checkpoint does."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        "from torchnin.commands.main import main\nmain(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", code, "train", few_file, "--out", tmp_path / "run", *SHORT, "--ema-decay", "0.9"]
+    ran = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 1, ran.stderr
+    assert "Traceback" not in ran.stderr
+    last = ran.stderr.strip().splitlines()[-1]
+    assert os.strerror(errno.EFBIG) in last
+    assert str(tmp_path / "run" / "checkpoint") in last
+    assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_no_data_and_no_network_falls_back_on_the_sample(nin: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHNIN_DATA_MIRROR", "http://127.0.0.1:9")
+    monkeypatch.setattr("torchnin.data.locate.SYSTEM_FOLDER", tmp_path / "nothing")
+    answer = nin("train", "mnist", "--out", tmp_path / "run", *SHORT)
+    assert answer.code == 1
+    assert "--data-dir" in answer.err
+    assert not (tmp_path / "run").exists()
+    answer = nin("datasets", "--download", "fashion-mnist", "--json")
+    assert answer.code == 1
+    assert json.loads(answer.out)["name"] == "fashion-mnist-sample"
+    assert "This is the sample of 6,000 training pictures" in answer.err

@@ -1,0 +1,83 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, resume, train
+from torchnin.training import load_recorded
+
+ONCE = Recipe(num_epochs=1, batch_size=80)
+
+
+def test_a_name_is_built_for_the_data(few: DatasetSplits, tmp_path: Path) -> None:
+    two = DatasetSplits(
+        name="two",
+        train=few.train.select(np.flatnonzero(few.train.labels < 2)).with_class_names(few.class_names[:2]),
+        test=few.test.select(np.flatnonzero(few.test.labels < 2)).with_class_names(few.class_names[:2]),
+        source="here",
+    )
+    run = train("nin_small", two, ONCE, out=tmp_path / "run", quiet=True)
+    assert run.config["name"] == run.classifier.metadata["name"] == "nin_small"
+    assert run.classifier.class_names == few.class_names[:2]
+    assert run.classifier.network.num_classes == 2
+    assert run.classifier.metadata["test_accuracy"] == run.result["test_accuracy"]
+
+
+def test_a_built_network_goes_on_from_its_weights(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    network = NiN(tiny)
+    given = {name: value.clone() for name, value in network.state_dict().items()}
+    run = train(network, few, replace(ONCE, lr=1e-12, muon_lr=1e-12, optimizer="sgd"), out=tmp_path / "run", quiet=True)
+    learned = run.classifier.network.state_dict()
+    assert all(
+        torch.allclose(learned[name], value, atol=1e-6) for name, value in given.items() if "running" not in name and "num" not in name
+    )
+
+
+def test_a_network_that_does_not_fit_the_data_is_refused(few: DatasetSplits, tmp_path: Path) -> None:
+    for changes, said in (({"in_channels": 3}, "in_channels=3, the data 1"), ({"num_classes": 7}, "num_classes=7, the data 10")):
+        with pytest.raises(ValueError, match=said):
+            train(create_model("nin_small", **changes), few, ONCE, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_small_pictures_are_brought_to_the_networks_size(few: DatasetSplits, tmp_path: Path) -> None:
+    little = DatasetSplits(name="few", train=few.train.select(range(4)), test=few.test.select(range(4)), source="here")
+    network = create_model("nin_d2l")
+    assert min(little.train.image_size) < network.config.min_image_size
+    run = train(network, little, replace(ONCE, batch_size=4), out=tmp_path / "run", quiet=True)
+    assert run.classifier.preprocessing.height == 224
+
+
+def test_a_head_of_one_size_gets_pictures_of_that_size(few: DatasetSplits, tmp_path: Path) -> None:
+    run = train(create_model("nin_cifar10", in_channels=1, head="fc"), few_of(few), ONCE, out=tmp_path / "run", quiet=True)
+    assert run.classifier.preprocessing.width == 32
+
+
+def few_of(few: DatasetSplits) -> DatasetSplits:
+    return DatasetSplits(name="few", train=few.train.select(range(8)), test=few.test.select(range(8)), source="here")
+
+
+def test_what_a_run_recorded_is_found_again(trained: Run, few: DatasetSplits) -> None:
+    config = trained.config
+    splits = load_recorded(config["data"], seed=config["seed"])
+    assert (splits.train.checksum, splits.test.checksum) == (few.train.checksum, few.test.checksum)
+    with pytest.raises(ValueError, match="not those of the training any more"):
+        load_recorded({**config["data"], "checksums": {"train": "", "test": ""}}, seed=0)
+    with pytest.raises(ValueError, match="arrays, which are not kept; name the data"):
+        load_recorded({**config["data"], "source": "arrays"}, seed=0)
+
+
+def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no run to resume; leave out --resume"):
+        resume(tmp_path)
+
+
+def test_validation_pictures_are_not_held_out_twice(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    splits = replace(few, validation=few.test.select(range(30)))
+    with pytest.raises(ValueError, match=r"comes with 30 validation pictures; leave out validation=0\.1"):
+        train(tiny, splits, ONCE, out=tmp_path / "run", validation=0.1, quiet=True)
+    run = train(tiny, splits, ONCE, out=tmp_path / "run", quiet=True)
+    assert 0 <= run.metrics[0]["validation_accuracy"] <= 1

@@ -1,5 +1,6 @@
 """The training loop: one step after the other, able to stop and go on between any two."""
 
+import dataclasses
 import math
 import time
 from typing import Any
@@ -247,9 +248,17 @@ class Training:
         self._adopt(*self.good)
         self.findings, self.recoveries, self.lr_scale = findings, recoveries, scale
         self.epoch_seconds = max(0.0, seconds - self.total_seconds)  # the time spent on what is thrown away was spent all the same
+        drawn = ""
         if revive:
             torch.manual_seed(derived_seed(self.seed, "revival", recoveries))
-            revived = revive_class_maps(self.network)
+            _, right, count = self.sums.tolist()
+            accuracy = right / count if count else self.rows[-1]["train_accuracy"] if self.rows else 0.0
+            if self.monitor.at_chance(accuracy):
+                # Nothing was learned yet that would be lost, and the start itself is what failed.
+                initialise(self.network, dataclasses.replace(self.recipe, initialisation="alive"))
+                revived, drawn = list(self.network.parameters()), ", and weights drawn anew so that every class map is alive"
+            else:
+                revived, drawn = revive_class_maps(self.network), ", and a last block drawn anew, whose class maps are alive"
             for optimizer in self.optimizers:
                 for parameter in revived:
                     optimizer.state.pop(parameter, None)
@@ -257,8 +266,7 @@ class Training:
                 self.mean.adopt(self.network, revived)
         self.monitor.forget()
         epoch = self.step // self.batches.num_batches + 1
-        message = f"went back from step {at} to step {self.step}, with half the learning rate ({scale:g} of the recipe's)"
-        message += " and a last block drawn anew, whose class maps are alive" if revive else ""
+        message = f"went back from step {at} to step {self.step}, with half the learning rate ({scale:g} of the recipe's){drawn}"
         finding = Finding(kind="recovered", epoch=epoch, step=at, message=message)
         self.findings.append(finding)
         self.display.note(f"recovered: {message}")

@@ -163,17 +163,18 @@ class Monitor:
                 )
         return found
 
+    def at_chance(self, accuracy: float) -> bool:
+        """Whether a train accuracy (a fraction of one) is no better than guessing the commonest class."""
+        guess, count = max(self.class_counts) / sum(self.class_counts), sum(self.class_counts)
+        return accuracy <= guess + 3 * math.sqrt(guess * (1 - guess) / count) + 0.01
+
     def after_epoch(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
         """What a whole epoch tells: whether the train accuracy (a fraction of one) is that of guessing the commonest class."""
-        guess, count = max(self.class_counts) / sum(self.class_counts), sum(self.class_counts)
-        if (
-            step < self.warmup_steps + _LEARNING_STEPS
-            or accuracy > guess + 3 * math.sqrt(guess * (1 - guess) / count) + 0.01
-            or "accuracy at chance" in self.said
-            or len(self.class_counts) < 2
-        ):
+        early = step < self.warmup_steps + _LEARNING_STEPS
+        if early or len(self.class_counts) < 2 or "accuracy at chance" in self.said or not self.at_chance(accuracy):
             return []
         self.said.add("accuracy at chance")
+        guess = max(self.class_counts) / sum(self.class_counts)
         return [
             Finding(
                 kind="accuracy at chance",

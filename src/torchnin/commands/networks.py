@@ -21,6 +21,16 @@ Json = Annotated[
     tyro.conf.FlagCreatePairsOff,
     tyro.conf.arg(name="json", help="Print one JSON document on standard output.", help_behavior_hint=""),
 ]
+JsonLines = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(name="json", help="Print a line of JSON per picture.", help_behavior_hint=""),
+]
+Csv = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(name="csv", help="Print comma-separated values under a header line.", help_behavior_hint=""),
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

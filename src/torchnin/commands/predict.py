@@ -1,66 +1,136 @@
 """`nin predict`: what a classifier says of pictures."""
 
+import csv
+import glob
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, tee
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 import torchnin
-from torchnin.commands.networks import Json
+from torchnin.commands.networks import Csv, Given, JsonLines
 from torchnin.commands.output import note
+from torchnin.commands.progress import picture_bar
+
+if TYPE_CHECKING:
+    from torchnin import Prediction
+
+_TOP = 3
 
 
 def predict(
     classifier: Annotated[str, tyro.conf.Positional],
     pictures: Annotated[tuple[Path, ...], tyro.conf.Positional],
     *,
-    top: int = 3,
+    top: Given[int] = None,
     device: str = "auto",
-    as_json: Json = False,
+    as_json: JsonLines = False,
+    as_csv: Csv = False,
 ) -> int:
     """Classify pictures: a line each, the most probable classes first.
 
+    A picture that cannot be read is reported, the others go on, and the exit code is 1.
+
     Args:
         classifier: A run folder or a saved classifier's folder.
-        pictures: Files, or folders whose pictures are taken, those in subfolders too.
-        top: How many classes to show.
+        pictures: Files, folders whose pictures are taken (those in subfolders too), or quoted patterns such as 'photos/**/*.jpg'.
+        top: How many classes to show: 3 by default, with --json all.
         device: auto, cpu, cuda or mps.
         as_json: Print a line of JSON per picture.
+        as_csv: Print comma-separated values, a line per picture.
     """
-    if top < 1:
+    if top is not None and top < 1:
         raise ValueError(f"--top is {top}; it must be at least 1")
+    if as_json and as_csv:
+        raise ValueError("--json and --csv are two forms of the same lines; give one of them")
     loaded = torchnin.load(classifier, device=device)
-    paths = list(_files(pictures))
-    failed = 0
-    for path, prediction in zip(paths, loaded.predict_or_error(paths), strict=True):
-        if isinstance(prediction, torchnin.DataError):
-            failed += 1
-            reason = str(prediction).removeprefix(f"{path}: ")
-            if as_json:
-                print(json.dumps({"path": str(path), "error": reason}, ensure_ascii=False))
+    shown = min(top or (len(loaded.class_names) if as_json else _TOP), len(loaded.class_names))
+    line = _json_line if as_json else _csv_line if as_csv else _plain_line
+    paths, named = tee(_paths(pictures))
+    if as_csv:
+        later = chain.from_iterable((f"label_{place}", f"probability_{place}") for place in range(2, shown + 1))
+        print(_joined(("path", "label", "probability", *later, "error")))
+    total = failed = 0
+    with picture_bar(lambda: sum(1 for _ in _paths(pictures))) as say:
+        for path, found in zip(named, loaded.predict_or_error(paths), strict=True):
+            total += 1
+            if isinstance(found, torchnin.DataError):
+                failed += 1
+                reason = str(found).removeprefix(f"{path}: ")
+                say(line(path, reason, shown))
+                if not (as_json or as_csv):
+                    note(f"{path}: {reason}")
             else:
-                note(f"{path}: {reason}")
-        elif as_json:
-            document = {"path": str(path), "label": prediction.label, "probability": prediction.probability}
-            print(json.dumps({**document, "probabilities": prediction.probabilities}, ensure_ascii=False))
-        else:
-            best = list(prediction.probabilities.items())[:top]
-            print(f"{path}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in best))
+                say(line(path, found, shown))
     if failed:
-        note(f"{failed} of {len(paths)} pictures could not be read")
+        note(f"{failed:,} of {total:,} pictures could not be read")
     return 1 if failed else 0
 
 
-def _files(given: tuple[Path, ...]) -> Iterator[Path]:
+def _plain_line(path: Path, found: "Prediction | str", top: int) -> str | None:
+    if isinstance(found, str):
+        return None
+    return f"{path}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in _best(found, top))
+
+
+def _json_line(path: Path, found: "Prediction | str", top: int) -> str:
+    document: dict[str, Any] = {"path": str(path)}
+    if isinstance(found, str):
+        document["error"] = found
+    else:
+        document |= {"label": found.label, "probability": found.probability, "probabilities": dict(_best(found, top))}
+    return json.dumps(document, ensure_ascii=False)
+
+
+def _csv_line(path: Path, found: "Prediction | str", top: int) -> str:
+    if isinstance(found, str):
+        return _joined((path, *("" for _ in range(2 * top)), found))
+    return _joined((path, *chain.from_iterable(_best(found, top)), ""))
+
+
+def _joined(cells: Iterable[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(cells)
+    return text.getvalue()
+
+
+def _best(found: "Prediction", top: int) -> list[tuple[str, float]]:
+    return list(found.probabilities.items())[:top]
+
+
+def _paths(given: tuple[Path, ...]) -> Iterator[Path]:
+    """The pictures that the arguments stand for, one after the other; whether they stand for any is checked before the first.
+
+    Raises:
+        ValueError: no argument was given, a folder holds no pictures, or nothing has a name of the given pattern.
+    """
     if not given:
-        raise ValueError("no picture was named; give files or folders")
+        raise ValueError("no picture was named; give files, folders or quoted patterns")
     for path in given:
-        if not path.is_dir():
-            yield path
-            continue
-        inside = torchnin.data.pictures_below(path)
-        if not inside:
+        if path.is_dir() and next(torchnin.data.each_picture_below(path), None) is None:
             raise ValueError(f"{path} holds no pictures; their names end in {', '.join(sorted(torchnin.data.SUFFIXES))}")
-        yield from inside
+        if _is_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is None:
+            raise ValueError(f"nothing has a name like {str(path)!r}; give files, folders, or a quoted pattern such as 'photos/**/*.jpg'")
+    return chain.from_iterable(map(_below, given))
+
+
+def _below(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from torchnin.data.each_picture_below(path)
+    elif _is_pattern(path):
+        for found in map(Path, sorted(glob.iglob(str(path), recursive=True), key=torchnin.data.natural_key)):
+            if not found.is_dir():
+                yield found
+            elif "**" not in path.parts:  # which names the files inside by itself
+                yield from torchnin.data.each_picture_below(found)
+    else:
+        yield path
+
+
+def _is_pattern(path: Path) -> bool:
+    """A file whose name has brackets is that file; `photos/*.jpg` is a pattern where no file has that name."""
+    return glob.has_magic(str(path)) and not path.exists()

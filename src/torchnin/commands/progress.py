@@ -1,7 +1,11 @@
-"""A progress bar for downloads, on standard error."""
+"""Progress bars, on standard error."""
 
 import contextlib
+import sys
+import time
 from collections.abc import Callable, Iterator
+
+_SHOW_SECONDS = 0.1
 
 
 @contextlib.contextmanager
@@ -32,3 +36,47 @@ def download_bar() -> Iterator[Callable[[str, int, int | None], None]]:
 
     with bar:
         yield report
+
+
+@contextlib.contextmanager
+def picture_bar(count: Callable[[], int]) -> Iterator[Callable[[str | None], None]]:
+    """Takes the line of each picture, None for one without, and prints it; draws a bar where standard error is a terminal.
+
+    Only there `count` is asked how many pictures there will be.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda line: None if line is None else print(line)
+        return
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    # Where lines and bar share a terminal, lines are written above the bar, some at a time because each time the bar is drawn anew.
+    together, lines = sys.stdout.isatty(), list[str]()
+    begun = shown = time.monotonic()
+    done = 0
+
+    def show() -> None:
+        bar.update(task, completed=done, rate=f"{done / (time.monotonic() - begun):,.0f} pictures/s")
+        if lines:
+            console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+            lines.clear()
+
+    def say(line: str | None) -> None:
+        nonlocal done, shown
+        done += 1
+        if line is not None and together:
+            lines.append(line)
+        elif line is not None:
+            print(line)
+        if line is None or time.monotonic() - shown > _SHOW_SECONDS:
+            show()
+            shown = time.monotonic()
+
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("", total=count(), rate="")
+        try:
+            yield say
+        finally:
+            show()

@@ -17,4 +17,6 @@ from torchnin.data.pictures import convert_channels as convert_channels
 from torchnin.data.pictures import decode_picture as decode_picture
 from torchnin.data.pictures import resize_pixels as resize_pixels
 from torchnin.data.preprocessing import Preprocessing as Preprocessing
+from torchnin.data.readers.folder import each_picture_below as each_picture_below
+from torchnin.data.readers.folder import natural_key as natural_key
 from torchnin.data.readers.folder import pictures_below as pictures_below

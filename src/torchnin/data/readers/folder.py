@@ -106,26 +106,41 @@ def read_folder(
 
 def pictures_below(folder: Path) -> list[Path]:
     """Every picture below a folder, by its name's ending, in natural order; hidden files are left out, loops of links end."""
-    found: list[Path] = []
+    return sorted(each_picture_below(folder), key=lambda path: natural_key(str(path.relative_to(folder).as_posix())))
+
+
+def each_picture_below(folder: Path) -> Iterator[Path]:
+    """Like `pictures_below`, one after the other: held in memory are the names of the folders on the way, not of all pictures."""
     # A link up the tree would bring in the pictures of the other classes, so the folders above count as seen.
     seen = {_identity(above) for above in folder.resolve().parents}
-    pending = [folder]
-    while pending:
-        current = pending.pop()
+
+    def walk(current: Path) -> Iterator[Path]:
         identity = _identity(current)
         if identity in seen:
-            continue
+            return
         seen.add(identity)
-        with os.scandir(current) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    if entry.name not in _NOT_A_CLASS:
-                        pending.append(Path(entry.path))
-                elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                    found.append(Path(entry.path))
-    return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder).as_posix())))
+        # A folder's name ends in "/", so that it stands among its neighbours as the paths of what it holds do.
+        names = sorted(_entries(current), key=natural_key)
+        for name in names:
+            if name.endswith("/"):
+                yield from walk(current / name)
+            else:
+                yield current / name
+
+    return walk(folder)
+
+
+def _entries(folder: Path) -> Iterator[str]:
+    """The names in a folder that count: those of pictures, and of folders with a "/" at their end."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                if entry.name not in _NOT_A_CLASS:
+                    yield entry.name + "/"
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                yield entry.name
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -1,0 +1,60 @@
+"""Pictures decoded ahead of the network that waits for them: on a few threads, in order, a bounded number at a time."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+
+from torch import Tensor
+
+from torchnin.data.errors import DataError
+from torchnin.data.pictures import PictureSource, quiet_pillow
+
+# Pictures that a thread takes at a time: handing over one small picture costs more than decoding it.
+_CHUNK = 8
+
+
+def decode_ahead(
+    pictures: Iterable[PictureSource], decode: Callable[[PictureSource], Tensor], *, ahead: int
+) -> Iterator[Tensor | DataError]:
+    """Decode pictures on a few threads while the caller works on those that came before.
+
+    Args:
+        pictures: any number of them; taken from the iterable in the caller's thread, up to `ahead` before they are wanted.
+        decode: from a picture to its pixels; runs on several threads at once.
+        ahead: pictures that are decoded and not yet wanted, at most (rounded up to whole chunks of 8). Bounds the memory.
+
+    Returns:
+        Of each picture in order its pixels, or the DataError that `decode` raised. Any other error of `decode` or of the
+        iterable is raised in its place.
+    """
+
+    def work(chunk: list[PictureSource]) -> list[Tensor | DataError]:
+        with quiet_pillow():
+            return [_attempt(decode, picture) for picture in chunk]
+
+    source = iter(pictures)
+    chunks = iter(lambda: list(islice(source, _CHUNK)), [])
+    first = next(chunks, [])
+    if len(first) < 2:  # for one picture no threads are started
+        yield from work(first)
+        return
+    chunks = chain([first], chunks)
+    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+    waiting: deque[Future[list[Tensor | DataError]]] = deque()
+    try:
+        while True:
+            waiting.extend(pool.submit(work, chunk) for chunk in islice(chunks, max(1, -(-ahead // _CHUNK)) - len(waiting)))
+            if not waiting:
+                return
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # when the caller goes away early, nothing more is decoded
+
+
+def _attempt(decode: Callable[[PictureSource], Tensor], picture: PictureSource) -> Tensor | DataError:
+    try:
+        return decode(picture)
+    except DataError as error:
+        return error

@@ -9,11 +9,12 @@ from torchnin.training.monitor import Finding, Monitor
 from torchnin.training.optimisation import initialise
 
 COUNTS = [32] * 10
+NAMES = [f"kind {number}" for number in range(10)]
 
 
 def watch(network: NiN, pictures: Tensor, labels: Tensor, steps: int, monitor: Monitor | None = None) -> tuple[Monitor, list[Finding]]:
     """Forward passes as the loop makes them, with a look at the findings every tenth step."""
-    monitor = monitor or Monitor(network, COUNTS, 0, torch.device("cpu"))
+    monitor = monitor or Monitor(network, NAMES, COUNTS, 0, torch.device("cpu"))
     found: list[Finding] = []
     for step in range(steps):
         with torch.no_grad(), monitor.watching(step):
@@ -40,7 +41,7 @@ PICTURES, LABELS = torch.rand(16, 1, 28, 28, generator=torch.Generator().manual_
 
 
 def test_nothing_is_said_of_a_healthy_network(tiny: NiNConfig) -> None:
-    monitor, found = watch(alive(tiny), PICTURES, LABELS, 60)
+    monitor, found = watch(alive(tiny), PICTURES, LABELS, 100)
     assert found == []
     assert monitor.dead_class_maps == []
     assert monitor.dead_channels.keys() == {"block 1", "block 2"}
@@ -56,7 +57,7 @@ def test_a_dead_class_map_is_said_once_with_its_class(tiny: NiNConfig) -> None:
     (finding,) = [finding for finding in found if finding.kind == "dead class maps"]
     assert finding.step == 50
     assert "1 of 10 classes are dead" in finding.message
-    assert "class 3)" in finding.message
+    assert "kind 3)" in finding.message
     assert "use --recipe steady" in finding.message
     assert Finding(**finding.to_dict()) == finding
 
@@ -66,12 +67,12 @@ def test_a_dead_class_map_is_said_once_with_its_class(tiny: NiNConfig) -> None:
         last_layer(network).bias[7] = -1  # type: ignore[index]
     _, later = watch(network, PICTURES, LABELS, 100, monitor)
     (second,) = [finding for finding in later if finding.kind == "dead class maps"]
-    assert "class 3, 7)" in second.message
+    assert "kind 3, kind 7)" in second.message
 
 
 def test_a_map_that_lives_for_one_picture_is_not_dead(tiny: NiNConfig) -> None:
     network = alive(tiny)
-    monitor = Monitor(network, COUNTS, 0, torch.device("cpu"))
+    monitor = Monitor(network, NAMES, COUNTS, 0, torch.device("cpu"))
     logits = torch.zeros(16, 10)
     for step in range(120):
         logits[5, 2] = float(step % 49 == 0)
@@ -96,7 +97,7 @@ def test_dead_channels_of_a_block_are_said_once(tiny: NiNConfig) -> None:
     with torch.no_grad():
         second.weight[:10] = 0
         second.bias[:10] = -1  # type: ignore[index]
-    monitor, found = watch(network, PICTURES, LABELS, 60)
+    monitor, found = watch(network, PICTURES, LABELS, 110)
     assert monitor.dead_channels["block 2"] >= 10 / 16
     (finding,) = [finding for finding in found if finding.kind == "dead channels"]
     assert "of the channels of block 2 are zero for every picture" in finding.message
@@ -104,7 +105,7 @@ def test_dead_channels_of_a_block_are_said_once(tiny: NiNConfig) -> None:
 
 def test_a_loss_of_guessing_is_said_after_the_warm_up(tiny: NiNConfig) -> None:
     for warmup, expected in ((0, ["loss stuck"]), (800, [])):
-        monitor = Monitor(alive(tiny), COUNTS, warmup, torch.device("cpu"))
+        monitor = Monitor(alive(tiny), NAMES, COUNTS, warmup, torch.device("cpu"))
         found: list[Finding] = []
         for step in range(800):
             monitor.after_step(torch.ones(4, 10), torch.tensor(math.log(10) + 0.001 * (-1) ** step))
@@ -113,7 +114,7 @@ def test_a_loss_of_guessing_is_said_after_the_warm_up(tiny: NiNConfig) -> None:
 
 
 def test_an_accuracy_of_guessing_is_said_once(tiny: NiNConfig) -> None:
-    monitor = Monitor(alive(tiny), [5000] * 9 + [15000], 0, torch.device("cpu"))
+    monitor = Monitor(alive(tiny), NAMES, [5000] * 9 + [15000], 0, torch.device("cpu"))
     assert monitor.after_epoch(1, 1000, 0.6) == []
     (finding,) = monitor.after_epoch(2, 2000, 0.25)  # the commonest class is a quarter of the pictures
     assert "train accuracy is 0.250, no better than guessing (0.250)" in finding.message
@@ -128,7 +129,7 @@ def test_what_was_said_is_remembered_in_a_checkpoint(tiny: NiNConfig) -> None:
     monitor, found = watch(network, PICTURES, LABELS, 60)
     assert found
     tensors, plain = monitor.state()
-    again = Monitor(network, COUNTS, 0, torch.device("cpu"))
+    again = Monitor(network, NAMES, COUNTS, 0, torch.device("cpu"))
     again.restore(tensors, plain)
     _, later = watch(network, PICTURES, LABELS, 60, again)
     assert later == []

@@ -105,10 +105,12 @@ def train(
             raise ValueError(f"with --resume the run goes on as it was begun; leave out {flags}")
         _show(torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse), as_json)
         return
-    splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, network_choices.in_channels)
     name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
     config = dataclasses.replace(torchnin.model_entry(name).config, **network_choices.given())
     chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
+    # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
+    size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else chosen.image_size
+    splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, network_choices.in_channels, size)
     options: dict[str, Any] = {
         "name": name,
         "seed": seed or 0,
@@ -127,9 +129,11 @@ def train(
         _show_seeds(summary, out, as_json)
 
 
-def _load(data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None) -> "DatasetSplits":
+def _load(data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None, size: int | None) -> "DatasetSplits":
     with download_bar() as progress:
-        return torchnin.load_dataset(data, data_dir=data_dir, seed=seed, skip_broken=skip_broken, channels=channels, progress=progress)
+        return torchnin.load_dataset(
+            data, data_dir=data_dir, seed=seed, skip_broken=skip_broken, channels=channels, image_size=size, progress=progress
+        )
 
 
 def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Recipe":

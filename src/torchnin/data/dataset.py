@@ -152,6 +152,8 @@ class DatasetSplits:
     """Files that were left out because they do not decode: (path, reason)."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 (hex, of the decompressed bytes) of each file that was read, by name; empty for folders of pictures and arrays."""
+    split_seed: int = 0
+    """The seed that decided which pictures were held out for testing, where the data came without a test split."""
     mirror: bool = False
     """Whether a mirrored picture still belongs to its class; known of named datasets alone, so no digits or signs are flipped unasked."""
 

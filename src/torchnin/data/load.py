@@ -72,9 +72,10 @@ def load_dataset(
         loose = find_loose(path)
         if loose is not None:
             return _brought_to(_read_loose(loose, path.resolve().name), size, channels)
-        return read_folder(
+        splits = read_folder(
             path, image_size=size, channels=channels, seed=seed, skip_broken=skip_broken, test_fraction=test_fraction, progress=progress
         )
+        return replace(splits, split_seed=seed)
     if path.is_file() and path.suffix.lower() == ".npz":
         splits = _splits_of(read_npz(path), name=path.name, source=str(path), seed=seed, test_fraction=test_fraction)
         return _brought_to(splits, size, channels)
@@ -224,7 +225,7 @@ def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, 
         train, test = train.split(test_fraction, seed=seed)
         share = f"{len(test):,} of {total:,} pictures, {test_fraction:.0%} of each class"
         notes = (f"There is no test split: {share}, were held out for testing (seed {seed}).",)
-    return DatasetSplits(name=name, train=train, validation=validation, test=test, source=source, notes=notes)
+    return DatasetSplits(name=name, train=train, validation=validation, test=test, source=source, notes=notes, split_seed=seed)
 
 
 def _brought_to(splits: DatasetSplits, image_size: tuple[int, int] | None, channels: int | None) -> DatasetSplits:

@@ -64,7 +64,7 @@ class Training:
         counts = learned.class_counts
         weights = torch.tensor(len(learned) / (counts.clip(1) * len(counts)), dtype=torch.float32)
         self.class_weights = weights.to(choice.device) if recipe.class_weights else None
-        self.monitor = Monitor(network, counts.tolist(), math.ceil(recipe.warmup * self.num_steps), choice.device)
+        self.monitor = Monitor(network, learned.class_names, counts.tolist(), math.ceil(recipe.warmup * self.num_steps), choice.device)
         self.generator = torch.Generator(choice.device)
         self.look_every = 1 if choice.device.type == "cpu" else _LOOK_EVERY
         # Where the training stands. The sums are over the epoch so far: loss, right answers, pictures.

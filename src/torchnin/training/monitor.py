@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ _IDLE_STEPS = 50  # a class map without a positive value for so many steps in a 
 _LOSS_STEPS = 100  # steps over which the loss is averaged before it is called stuck
 _STUCK = 0.01  # nats; how near to ln(num_classes) the averaged loss is called stuck
 _LEARNING_STEPS = 200  # steps after the warm-up within which a network that learns is better than guessing
-_CHANNEL_STEPS = 200  # every so many steps the channels are looked at, which costs a pass over each block's output
+_CHANNEL_STEPS = 100  # every so many steps the channels are looked at, which costs a pass over each block's output
 _DEAD_CHANNELS = 0.5  # share of a block's channels from which it is worth a sentence
 
 
@@ -50,14 +50,16 @@ class Monitor:
 
     Args:
         network: the network that is trained.
+        class_names: the classes, as findings call them.
         class_counts: how many training pictures each class has, for the accuracy of guessing.
         warmup_steps: steps before which a loss near ln(num_classes) is no finding.
         device: where the counters live, so that watching does not wait for the device.
     """
 
-    def __init__(self, network: NiN, class_counts: list[int], warmup_steps: int, device: torch.device) -> None:
+    def __init__(self, network: NiN, class_names: Sequence[str], class_counts: list[int], warmup_steps: int, device: torch.device) -> None:
         self.network = network
         self.can_die = network.config.class_map_relu and network.config.head == "gap"
+        self.class_names = tuple(class_names)
         self.class_counts = class_counts
         self.warmup_steps = warmup_steps
         self.idle = torch.zeros(network.num_classes, dtype=torch.int32, device=device)
@@ -80,7 +82,7 @@ class Monitor:
     @contextmanager
     def watching(self, step: int) -> Iterator[None]:
         """Around the forward pass of a step (from 0): looks at the blocks' channels every so many steps, else does nothing."""
-        if step % _CHANNEL_STEPS:
+        if (step + 1) % _CHANNEL_STEPS:  # the last of so many steps: an untrained network says nothing
             yield
             return
         blocks = [layer for layer in self.network.body if isinstance(layer, NiNBlock)]
@@ -135,11 +137,11 @@ class Monitor:
         for number in dead:
             if f"dead class map {number}" not in self.said:
                 self.said.update(f"dead class map {each}" for each in dead)
-                names = ", ".join(map(str, dead))
+                names = ", ".join(self.class_names[number] for number in dead)
                 say(
                     "dead class maps",
                     f"dead class maps {names}",
-                    f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: class {names}); "
+                    f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: {names}); "
                     "behind the last ReLU they get no gradient and these classes cannot be learned; use --recipe steady, whose start "
                     "keeps them alive",
                 )

@@ -46,6 +46,7 @@ def describe_run(
             "class_names": list(splits.class_names),
             "checksums": {"train": splits.train.checksum, "test": splits.test.checksum},
             "files": dict(splits.files),
+            "split_seed": splits.split_seed,
             "notes": list(splits.notes),
             "skipped": [list(each) for each in splits.skipped],
         },
@@ -58,12 +59,11 @@ def describe_run(
     }
 
 
-def load_recorded(data: Mapping[str, Any], *, seed: int, data_dir: str | os.PathLike[str] | None = None) -> DatasetSplits:
+def load_recorded(data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] | None = None) -> DatasetSplits:
     """The data that a training used, found again from what `describe_run` recorded of them.
 
     Args:
         data: the entry `data` of a run's `config.json` or of a classifier's metadata.
-        seed: the run's; where there was no test split it decided what was held out.
         data_dir: where to look first; None looks where they were found.
 
     Raises:
@@ -81,7 +81,7 @@ def load_recorded(data: Mapping[str, Any], *, seed: int, data_dir: str | os.Path
         data_dir=data_dir,
         image_size=(height, width),
         channels=channels,
-        seed=seed,
+        seed=data["split_seed"],
         skip_broken=bool(data["skipped"]),
     )
     if {"train": splits.train.checksum, "test": splits.test.checksum} != data["checksums"]:

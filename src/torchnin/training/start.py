@@ -146,7 +146,7 @@ def resume(
             raise ValueError(f"{run.path} was trained on arrays; go on with torchnin.train(..., resume=True), which takes them again")
         network = NiN(NiNConfig.from_dict(config["network"]))
         recipe, seed, validation = Recipe.from_dict(config["recipe"]), config["seed"], config["validation"]
-        splits = load_recorded(config["data"], seed=seed, data_dir=data_dir)
+        splits = load_recorded(config["data"], data_dir=data_dir)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
     return train(

@@ -1,0 +1,56 @@
+"""Recovering saves a training of the notebooks' recipe that collapses."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import torchnin
+from torchnin.models import BlockConfig, ClassBlockConfig, NiNConfig
+
+# A NiN like the notebooks', ReLU on the class maps included, small enough for a test; with this seed its maps die.
+NETWORK = NiNConfig(
+    blocks=(
+        BlockConfig(channels=(24, 24, 24), kernel_size=5, stride=2, padding=2),
+        BlockConfig(channels=(48, 48, 48), kernel_size=3, padding=1),
+    ),
+    class_block=ClassBlockConfig(),
+    in_channels=1,
+    num_classes=10,
+    image_size=28,
+)
+SEED = 2
+
+
+@pytest.fixture(scope="module")
+def recipe() -> torchnin.Recipe:
+    return dataclasses.replace(torchnin.named_recipe("d2l"), image_size=None, num_epochs=6)
+
+
+def kinds(run: torchnin.Run) -> list[str]:
+    return [finding["kind"] for row in run.metrics for finding in row["findings"]]
+
+
+def test_the_notebooks_recipe_collapses_and_recovering_saves_it(recipe: torchnin.Recipe, tmp_path: Path) -> None:
+    warned = torchnin.train(NETWORK, "fashion-mnist-sample", recipe, seed=SEED, out=tmp_path / "warn", quiet=True)
+    assert "dead class maps" in kinds(warned)
+    assert warned.result["test_accuracy"] < 0.25
+    saved = torchnin.train(NETWORK, "fashion-mnist-sample", recipe, seed=SEED, out=tmp_path / "recover", on_collapse="recover", quiet=True)
+    assert "recovered" in kinds(saved)
+    assert saved.result["dead_class_maps"] == 0
+    assert saved.result["test_accuracy"] > warned.result["test_accuracy"] + 0.15
+    assert [row["epoch"] for row in saved.metrics] == [1, 2, 3, 4, 5, 6]
+
+
+def test_stopping_at_the_first_finding_leaves_a_run_that_can_be_resumed(recipe: torchnin.Recipe, tmp_path: Path) -> None:
+    with pytest.raises(torchnin.CollapseError, match="as asked: the maps of"):
+        torchnin.train(NETWORK, "fashion-mnist-sample", recipe, seed=SEED, out=tmp_path / "run", on_collapse="stop", quiet=True)
+    run = torchnin.Run(tmp_path / "run")
+    assert run.resumable
+    assert not run.finished
+
+
+def test_a_rate_that_bursts_recovers_with_smaller_ones(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(torchnin.named_recipe("d2l"), image_size=None, num_epochs=1, lr=1e30)
+    with pytest.raises(torchnin.CollapseError, match="gave up after 6 recoveries"):
+        torchnin.train(NETWORK, "fashion-mnist-sample", recipe, out=tmp_path / "run", on_collapse="recover", quiet=True)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -21,7 +21,7 @@ from torchnin.data.ahead import decode_ahead
 from torchnin.data.pictures import PictureSource
 from torchnin.device import DeviceChoice, choose_device
 from torchnin.evaluation import Report, evaluate_logits
-from torchnin.explanation import Explanation, explain
+from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
 from torchnin.files import write_atomically, write_json
 from torchnin.models import NiN, NiNConfig
 from torchnin.version import __version__
@@ -148,12 +148,20 @@ class Classifier:
         inputs = self.preprocessing(pixels.to(self.choice.device))
         return self.network(inputs.contiguous(memory_format=self.choice.memory_format)).float().cpu()
 
-    def evaluate(self, dataset: ImageDataset) -> Report:
+    def evaluate(self, dataset: ImageDataset, *, tta: Literal["none", "flip"] = "none") -> Report:
         """Accuracy, loss, per-class figures and confusion on a dataset; classes are matched by name.
+
+        Args:
+            dataset: labelled pictures.
+            tta: test-time augmentation; `flip` takes the mean of the logits of each picture and of its mirror image. Its figures
+                are those of another, slower procedure: report them apart.
 
         Raises:
             DataError: the dataset holds pictures of a class that this classifier does not know, or has other channels.
+            ValueError: `tta` is neither.
         """
+        if tta not in ("none", "flip"):
+            raise ValueError(f"tta is {tta!r}; accepted: 'none', 'flip'")
         if dataset.in_channels != self.preprocessing.channels:
             raise DataError(
                 f"the dataset has {dataset.in_channels} channels, the classifier takes {self.preprocessing.channels}; "
@@ -161,12 +169,21 @@ class Classifier:
             )
         dataset = dataset.with_class_names(self.class_names)
         batches = Batches(dataset, batch_size=self._batch_size(), device=self.choice.device)
-        logits = torch.cat([self.logits(batch.pictures) for batch in batches.epoch()])
+        views = (lambda pictures: pictures, lambda pictures: pictures.flip(3))[: 2 if tta == "flip" else 1]
+        logits = torch.cat([torch.stack([self.logits(view(batch.pictures)) for view in views]).mean(0) for batch in batches.epoch()])
         return evaluate_logits(logits, torch.tensor(dataset.labels), self.class_names)
 
     def explain(self, picture: PictureSource, *, resize: bool = True) -> Explanation:
         """Class maps of one picture: what the network saw where. With `resize=False` the picture goes in at its own size."""
         return explain(self.network, self.preprocessing, self.class_names, self.preprocessing.pixels(picture), resize=resize)
+
+    def feature_maps(self, picture: PictureSource, *, resize: bool = True) -> tuple[tuple[str, Tensor], ...]:
+        """What each block makes of one picture: the block's name and its output `(channels, y, x)`; the last are the class maps."""
+        return feature_maps(self.network, self.preprocessing, self.preprocessing.pixels(picture), resize=resize)
+
+    def pixel_vectors(self, picture: PictureSource, x: int, y: int, *, resize: bool = True) -> tuple[PixelVectors, ...]:
+        """The per-pixel MLP at work: of each block the channels at one pixel, before and after each 1 x 1 convolution."""
+        return pixel_vectors(self.network, self.preprocessing, self.preprocessing.pixels(picture), x, y, resize=resize)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write `model.safetensors` and `config.json` into a folder; each is written aside and renamed, and one names the other's checksum.

@@ -318,7 +318,7 @@ def _require_means(network: NiN) -> None:
         raise ValueError(
             f"this network's head is {network.config.head!r}: a fully connected layer makes its logits from all pixels of all class maps, "
             "so they are not the means of the maps and a map does not say what its class got from where; "
-            'explain a network with head="gap"'
+            'explain a network with head="gap", or look at its feature maps and at the channels of a pixel'
         )
 
 

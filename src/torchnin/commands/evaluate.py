@@ -1,13 +1,19 @@
 """`nin evaluate`: how good a classifier is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
 import torchnin
-from torchnin.commands.networks import Given, Json
+from torchnin.commands.networks import Csv, Given, Json
 from torchnin.commands.output import note, result
+from torchnin.commands.progress import download_bar
+
+if TYPE_CHECKING:
+    from torchnin import Classifier, DatasetSplits, ImageDataset, Report
+
+_NUM_MISTAKES = 24
 
 
 def evaluate(
@@ -17,8 +23,13 @@ def evaluate(
     data_dir: Given[Path] = None,
     split: str = "test",
     plot: Given[Path] = None,
+    reliability: Given[Path] = None,
+    mistakes: Given[Path] = None,
+    language: Literal["en", "zh"] = "en",
+    tta: Given[Literal["flip"]] = None,
     device: str = "auto",
     as_json: Json = False,
+    as_csv: Csv = False,
 ) -> None:
     """Measure a classifier on a dataset: accuracy with its interval, per class, confusion, calibration.
 
@@ -27,27 +38,21 @@ def evaluate(
         data: A dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: Where to look for the data first.
         split: Which pictures: test, train or validation.
-        plot: Draw the confusion matrix into this file.
+        plot: Draw the confusion matrix into this file: .png, .pdf or .svg.
+        reliability: Draw into this file how often the answers of each confidence are right.
+        mistakes: Draw the most confident mistakes into this file.
+        language: Language of those pictures: en or zh.
+        tta: Test-time augmentation, reported apart: flip takes the mean of the logits of each picture and its mirror image.
         device: auto, cpu, cuda or mps.
         as_json: Print one JSON document on standard output.
+        as_csv: Print the figures of each class as comma-separated values.
     """
+    if as_csv and (as_json or tta):
+        raise ValueError(f"--csv is a table of the classes; leave out {'--json' if as_json else '--tta, whose figures --json has'}")
+    for file in filter(None, (plot, reliability, mistakes)):
+        torchnin.plots.require_drawable(file)
     loaded = torchnin.load(classifier, device=device)
-    seed = loaded.metadata.get("seed", 0)
-    trained_on = loaded.metadata.get("data")
-    if data is None:
-        if trained_on is None:
-            raise ValueError(f"{classifier} does not say what it was trained on; name a dataset or a folder of pictures")
-        splits = torchnin.training.load_recorded(trained_on, seed=seed, data_dir=data_dir)
-    else:
-        # A named dataset stays as it is and is resized as the training resized; a folder needs one size for all its pictures.
-        size = (loaded.preprocessing.height, loaded.preprocessing.width)
-        splits = torchnin.load_dataset(
-            data,
-            data_dir=data_dir,
-            channels=loaded.preprocessing.channels,
-            image_size=None if data in torchnin.data.CATALOG else size,
-            seed=seed,
-        )
+    splits = _load(loaded, classifier, data, data_dir)
     for sentence in splits.notes:
         note(sentence)
     chosen = {"test": splits.test, "train": splits.train, "validation": splits.validation}.get(split)
@@ -56,7 +61,82 @@ def evaluate(
             f"{splits.name} has no {split!r} pictures; --split takes test, train" + (", validation" if splits.validation else "")
         )
     report = loaded.evaluate(chosen)
+    _draw(report, chosen, plot, reliability, mistakes, language)
+    if as_csv:
+        print(report.to_csv(), end="")
+        return
+    document, text = report.to_dict(), str(report)
+    if tta:
+        if not splits.mirror:
+            note(f"--tta {tta}: nothing says that a mirrored picture of {splits.name} still belongs to its class")
+        figures, line = _augmented(loaded.evaluate(chosen, tta=tta), tta)
+        document, text = {**document, "tta": figures}, f"{text}\n\n{line}"
+    result(document, text, as_json)
+
+
+def _load(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None) -> "DatasetSplits":
+    trained_on = loaded.metadata.get("data")
+    if data is None:
+        if trained_on is None:
+            raise ValueError(f"{name} does not say what it was trained on; name a dataset or a folder of pictures")
+        return torchnin.training.load_recorded(trained_on, data_dir=data_dir)
+    # A named dataset stays as it is and is resized as the training resized; a folder needs one size for all its pictures.
+    size = (loaded.preprocessing.height, loaded.preprocessing.width)
+    with download_bar() as progress:
+        return torchnin.load_dataset(
+            data,
+            data_dir=data_dir,
+            channels=loaded.preprocessing.channels,
+            image_size=None if data in torchnin.data.CATALOG else size,
+            seed=(trained_on or {}).get("split_seed", 0),
+            progress=progress if data in torchnin.data.CATALOG else None,
+        )
+
+
+def _draw(
+    report: "Report",
+    pictures: "ImageDataset",
+    plot: Path | None,
+    reliability: Path | None,
+    mistakes: Path | None,
+    language: Literal["en", "zh"],
+) -> None:
     if plot is not None:
-        torchnin.plots.confusion_matrix(report.confusion.numpy(), report.class_names, plot)
+        torchnin.plots.confusion_matrix(report.confusion.numpy(), report.class_names, plot, language=language)
         note(f"confusion matrix: {plot}")
-    result(report.to_dict(), str(report), as_json)
+    if reliability is not None:
+        torchnin.plots.reliability_diagram(
+            [one.confidence for one in report.reliability],
+            [one.accuracy for one in report.reliability],
+            [one.num_pictures for one in report.reliability],
+            reliability,
+            calibration_error=report.calibration_error,
+            language=language,
+        )
+        note(f"reliability: {reliability}")
+    if mistakes is not None:
+        surest = report.most_confident_mistakes(_NUM_MISTAKES)
+        if not surest:
+            note(f"no mistake was made, so {mistakes} was not drawn")
+            return
+        torchnin.plots.mistakes(
+            [pictures.images[one.index] for one in surest],
+            [one.label for one in surest],
+            [one.predicted for one in surest],
+            [one.confidence for one in surest],
+            mistakes,
+            language=language,
+        )
+        note(f"most confident mistakes: {mistakes}")
+
+
+def _augmented(report: "Report", tta: str) -> tuple[dict[str, Any], str]:
+    """The figures with test-time augmentation, for programs and as a line."""
+    kept = ("accuracy", "accuracy_interval", "loss", "calibration_error")
+    figures = {name: value for name, value in report.to_dict().items() if name in kept}
+    low, high = report.accuracy_interval
+    line = (
+        f"with test-time augmentation ({tta}): accuracy {report.accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}, "
+        f"loss {report.loss:.4f}, calibration error {report.calibration_error:.4f}"
+    )
+    return {"kind": tta, **figures}, line

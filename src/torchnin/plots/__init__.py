@@ -5,9 +5,9 @@ Each function takes arrays and a path and writes one file (.png, .pdf, .svg, .jp
 """
 
 from .maps import class_maps_over_picture, feature_maps, pixel_mlp
-from .quality import confusion_matrix, picture_sheet, reliability_diagram
+from .quality import confusion_matrix, mistakes, picture_sheet, reliability_diagram
 from .runs import accuracy_histogram, training_curves
-from .style import SUFFIXES, Language
+from .style import SUFFIXES, Language, require_drawable
 
 __all__ = [
     "SUFFIXES",
@@ -16,8 +16,10 @@ __all__ = [
     "class_maps_over_picture",
     "confusion_matrix",
     "feature_maps",
+    "mistakes",
     "picture_sheet",
     "pixel_mlp",
     "reliability_diagram",
+    "require_drawable",
     "training_curves",
 ]

@@ -137,3 +137,35 @@ def picture_sheet(
             show_picture(axes, picture)
         for axes in panels[len(pictures) :]:
             axes.set_axis_off()
+
+
+def mistakes(
+    pictures: Sequence[np.ndarray],
+    labels: Sequence[str],
+    predicted: Sequence[str],
+    confidences: Sequence[float],
+    path: str | os.PathLike[str],
+    *,
+    title: str | None = None,
+    language: Language = "en",
+) -> None:
+    """Draw wrongly classified pictures, each under its class, the class it was taken for and the probability given to that.
+
+    Args:
+        pictures: uint8 `(c, h, w)` each, the surest mistake first.
+        labels: the name of each picture's class.
+        predicted: the name of the class it was given.
+        confidences: the probability of that, 0 to 1.
+        path: the file to write.
+        title: what was evaluated; "Most confident mistakes" by default.
+        language: of the words, "en" or "zh".
+
+    Raises:
+        ValueError: there are no pictures.
+    """
+    say = words(language)
+    captions = [
+        say("taken", label=clipped(label, 24), predicted=clipped(given, 14), confidence=confidence)
+        for label, given, confidence in zip(labels, predicted, confidences, strict=True)
+    ]
+    picture_sheet(pictures, captions, path, title=title, language=language)

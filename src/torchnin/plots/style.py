@@ -60,6 +60,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "probability": ("probability {probability:.3f}, mean {logit:.2f}", "概率 {probability:.3f}，均值 {logit:.2f}"),
     "runs": ("{name} (n = {count}, {low:.3f} to {high:.3f})", "{name}（n = {count}，{low:.3f} 至 {high:.3f}）"),
     "share": ("share of the true class", "占真实类别的比例"),
+    "taken": ("{label}\ntaken for {predicted}\n{confidence:.3f}", "{label}\n误认为 {predicted}\n{confidence:.3f}"),
     "test": ("test", "测试"),
     "train": ("training", "训练"),
     "true": ("true class", "真实类别"),
@@ -110,6 +111,22 @@ def words(language: str) -> Callable[..., str]:
     return lambda key, **values: _WORDS[key][column].format(**values)
 
 
+def require_drawable(path: str | os.PathLike[str]) -> None:
+    """Raise now what drawing into this file would raise later, after the work whose result is to be drawn.
+
+    Raises:
+        ValueError: the name ends in none of `SUFFIXES`.
+        ModuleNotFoundError: matplotlib is not installed.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in SUFFIXES:
+        raise ValueError(f"the picture's file {str(path)!r} ends in {suffix!r}; accepted: {', '.join(SUFFIXES)}")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'drawing needs matplotlib ({error}): pip install "torchnin[plot]"', name=error.name) from error
+
+
 @contextmanager
 def drawing(path: str | os.PathLike[str], *, width: float, height: float, title: str) -> Iterator["Figure"]:
     """A figure of `width` by `height` inches to draw on, saved at `path` when the block ends without an error.
@@ -121,13 +138,10 @@ def drawing(path: str | os.PathLike[str], *, width: float, height: float, title:
         ModuleNotFoundError: matplotlib is not installed.
         FileNotFoundError: the words hold Chinese characters and no installed font has them.
     """
+    require_drawable(path)
+    from matplotlib.figure import Figure
+
     target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"the picture's file {str(path)!r} ends in {target.suffix!r}; accepted: {', '.join(SUFFIXES)}")
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f'drawing needs matplotlib ({error}): pip install "torchnin[plot]"', name=error.name) from error
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     figure.suptitle(wrapped(title, int(11 * width)), fontsize=_TITLE_SIZE)
     yield figure

@@ -85,6 +85,11 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
         ["Most confident mistakes", "Coat", "taken for Bag", "外套", "$1"],
         ["最有把握的错误", "外套"],
     ),
+    "mistakes": (
+        lambda path, **options: plots.mistakes([PICTURE], ["Coat"], ["$5 or $10"], [0.9876], path, **options),
+        ["Most confident mistakes", "Coat", "taken for $5 or $10", "probability 0.988"],
+        ["最有把握的错误", "Coat", "误认为 $5 or", "概率 0.988"],
+    ),
     "histogram": (
         lambda path, **options: plots.accuracy_histogram({"notebook": [0.1, 0.8, float("nan")], "ours": [0.925, 0.93]}, path, **options),
         ["Test accuracy over the runs", "notebook (n = 3, 0.000 to 0.800)", "median 0.100", "median 0.927", "runs", "accuracy"],

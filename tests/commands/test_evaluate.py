@@ -1,10 +1,16 @@
+import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torchnin import Run
+import numpy as np
+import pytest
+import torch
+
+from torchnin import DatasetSplits, Run
 
 KEYS = {"accuracy", "accuracy_interval", "loss", "num_pictures", "per_class", "confusion", "calibration_error"}
 
@@ -54,3 +60,47 @@ def test_changed_weights_are_a_failure(nin: Callable[..., Any], trained: Run, tm
     answer = nin("evaluate", copied)
     assert (answer.code, answer.out) == (1, "")
     assert "model.safetensors" in answer.err
+
+
+def test_three_pictures(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
+    names = ("confusion", "reliability", "mistakes")
+    files = [tmp_path / f"{name}.svg" for name in names]
+    answer = nin("evaluate", trained.path, "--plot", files[0], "--reliability", files[1], "--mistakes", files[2])
+    assert answer.code == 0, answer.err
+    assert [line.split(": ")[1] for line in answer.err.splitlines()] == [str(file) for file in files]
+    assert all(file.stat().st_size > 1000 for file in files)
+
+
+def test_a_wrong_file_name_is_refused_before_the_work(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
+    answer = nin("evaluate", trained.path, "--plot", tmp_path / "good.png", "--mistakes", tmp_path / "mistakes.gif")
+    assert (answer.code, answer.out) == (2, "")
+    assert "mistakes.gif' ends in '.gif'; accepted: .png" in answer.err
+    assert list(tmp_path.glob("*.png")) == []
+
+
+def test_comma_separated_values(nin: Callable[..., Any], trained: Run) -> None:
+    rows = list(csv.DictReader(io.StringIO(nin("evaluate", trained.path, "--csv").out)))
+    document = json.loads(nin("evaluate", trained.path, "--json").out)
+    assert [row["class"] for row in rows] == list(document["per_class"])
+    assert sum(int(row["num_pictures"]) for row in rows) == 100
+    for flags, said in ((("--csv", "--json"), "leave out --json"), (("--csv", "--tta", "flip"), "leave out --tta")):
+        answer = nin("evaluate", trained.path, *flags)
+        assert (answer.code, answer.out) == (2, "")
+        assert said in answer.err
+
+
+def test_augmentation_while_testing_stands_apart(nin: Callable[..., Any], trained: Run, few: DatasetSplits) -> None:
+    plain = json.loads(nin("evaluate", trained.path, "--json").out)
+    answer = nin("evaluate", trained.path, "--tta", "flip", "--json")
+    both = json.loads(answer.out)
+    augmented = both.pop("tta")
+    assert both == plain
+    classifier, images = trained.classifier, torch.from_numpy(np.array(few.test.images))
+    logits = (classifier.logits(images) + classifier.logits(images.flip(3))) / 2
+    assert augmented["kind"] == "flip"
+    assert augmented["accuracy"] == pytest.approx(float((logits.argmax(1).numpy() == few.test.labels).mean()))
+    assert augmented["loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, torch.tensor(few.test.labels))), abs=1e-5)
+    assert "nothing says that a mirrored picture" in answer.err
+    text = nin("evaluate", trained.path, "--tta", "flip").out
+    assert text.count("accuracy") > nin("evaluate", trained.path).out.count("accuracy")
+    assert "with test-time augmentation (flip): accuracy" in text.splitlines()[-1]

@@ -8,6 +8,7 @@ from typing import Any
 import tyro
 
 import torchnin
+from torchnin.commands.compare import compare
 from torchnin.commands.datasets import datasets
 from torchnin.commands.doctor import doctor
 from torchnin.commands.evaluate import evaluate
@@ -25,6 +26,7 @@ _COMMANDS: dict[str, Any] = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "compare": compare,
     "doctor": doctor,
 }
 _DESCRIPTION = """Network in Network: train it, use it, look inside it.

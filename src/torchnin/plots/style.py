@@ -60,7 +60,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "probability": ("probability {probability:.3f}, mean {logit:.2f}", "概率 {probability:.3f}，均值 {logit:.2f}"),
     "runs": ("{name} (n = {count}, {low:.3f} to {high:.3f})", "{name}（n = {count}，{low:.3f} 至 {high:.3f}）"),
     "share": ("share of the true class", "占真实类别的比例"),
-    "taken": ("{label}\ntaken for {predicted}\n{confidence:.3f}", "{label}\n误认为 {predicted}\n{confidence:.3f}"),
+    "taken": ("{label}\ntaken for {predicted}\nprobability {confidence:.3f}", "{label}\n误认为 {predicted}\n概率 {confidence:.3f}"),
     "test": ("test", "测试"),
     "train": ("training", "训练"),
     "true": ("true class", "真实类别"),

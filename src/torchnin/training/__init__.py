@@ -11,5 +11,8 @@ from torchnin.training.recipe import named_recipe as named_recipe
 from torchnin.training.recipe import recipe_for as recipe_for
 from torchnin.training.run import Run as Run
 from torchnin.training.seeds import train_seeds as train_seeds
+from torchnin.training.speed import Rate as Rate
+from torchnin.training.speed import Speed as Speed
+from torchnin.training.speed import measure_speed as measure_speed
 from torchnin.training.start import resume as resume
 from torchnin.training.start import train as train

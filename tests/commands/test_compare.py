@@ -1,0 +1,114 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from torchnin import Run
+
+
+def rows_of(answer: Any) -> list[dict[str, Any]]:
+    assert answer.code == 0, answer.err
+    return json.loads(answer.out)["networks"]
+
+
+def test_sizes_and_work_are_those_of_the_reference(nin: Callable[..., Any]) -> None:
+    d2l, plain, cifar = rows_of(nin("compare", "nin_d2l", "nin_d2l:mlp_layers=0", "nin_cifar10", "--seconds", "0", "--json"))
+    assert (d2l["num_parameters"], d2l["num_macs"], d2l["input"]) == (1_992_166, 762_297_352, [1, 224, 224])
+    assert (cifar["num_parameters"], cifar["num_macs"], cifar["input"]) == (966_986, 222_486_528, [3, 32, 32])
+    assert plain["name"] == "nin_d2l:mlp_layers=0"
+    assert plain["num_parameters"] < d2l["num_parameters"]
+    assert d2l["images_per_second"] is None
+    assert d2l["predict_bytes"] < d2l["train_bytes"]
+
+
+def test_memory_grows_with_the_batch_and_work_is_told_for_one_picture(nin: Callable[..., Any]) -> None:
+    (one,) = rows_of(nin("compare", "nin_small", "--seconds", "0", "--json"))
+    answer = nin("compare", "nin_small", "--seconds", "0", "--batch-size", "64", "--json")
+    (many,) = rows_of(answer)
+    assert many["num_macs"] == one["num_macs"]
+    assert many["train_bytes"] > 5 * one["train_bytes"]
+    assert json.loads(answer.out)["memory_batch_size"] == 64
+    assert "batches of 64" in answer.err
+
+
+def test_variants_and_flags_change_the_named_networks(nin: Callable[..., Any]) -> None:
+    answer = nin(
+        *("compare", "nin_cifar10", "nin_cifar10:mlp_layers=1,batch_norm=true,class_map_relu=false,dropout=0.25", "nin_cifar10:head=fc"),
+        *("--input", "1x40x40", "--in-channels", "1", "--seconds", "0", "--json"),
+    )
+    plain, variant, connected = rows_of(answer)
+    assert all(row["input"] == [1, 40, 40] for row in (plain, variant, connected))
+    assert variant["num_parameters"] < plain["num_parameters"]
+    assert connected["num_parameters"] == plain["num_parameters"] + 10 * 10 * 10 * 10 + 10  # 10 maps of 10x10 for 40 pixels, ceil
+
+
+def test_speed_is_measured_and_runs_tell_what_they_reached(nin: Callable[..., Any], trained: Run) -> None:
+    answer = nin("compare", trained.path, "nin_small", trained.path / "classifier", "--seconds", "0.6", "--batch-size", "4", "--json")
+    run, named, saved = rows_of(answer)
+    for row in (run, named, saved):
+        for rate in row["images_per_second"].values():
+            assert 0 < rate["low"] <= rate["median"] <= rate["high"]
+    assert run["test_accuracy"] == saved["test_accuracy"] == trained.result["test_accuracy"]
+    assert (run["seconds"], saved["seconds"]) == (trained.result["seconds"], None)
+    assert named["test_accuracy"] is None
+    assert run["num_parameters"] == trained.result["num_parameters"]
+    document = json.loads(answer.out)
+    assert document["speed_batch_size"] == 4
+    assert document["rounds"] >= 3
+    assert document["device"]["device"] == "cpu"
+
+
+def test_a_table_for_people(nin: Callable[..., Any], trained: Run) -> None:
+    answer = nin("compare", "nin_small", trained.path, "--seconds", "0")
+    header, small, run = answer.out.splitlines()
+    assert header.split("  ")[0] == "network"
+    assert "test accuracy" in header
+    assert "215,274" in small
+    assert f"{trained.result['test_accuracy']:.4f}" in run
+    assert "images/s" not in header
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "no network was named"),
+        (("nin_d2k",), "no network is named 'nin_d2k'; did you mean nin_d2l"),
+        (("nin_d2l:",), "expected FIELD=VALUE after the colon, found ''"),
+        (("nin_d2l:head",), "expected FIELD=VALUE after the colon, found 'head'"),
+        (("nin_d2l:mlp_layers=1,",), "expected FIELD=VALUE after the colon, found ''"),
+        (("nin_d2l:mlp_layer=1",), "a variant has no field 'mlp_layer'; did you mean mlp_layers?"),
+        (("nin_d2l:head=gap,head=fc",), "head is given twice"),
+        (("nin_d2l:head=fcc",), "head is 'fcc'; accepted: gap, fc"),
+        (("nin_d2l:batch_norm=yes",), "batch_norm is 'yes'; accepted: true, false"),
+        (("nin_d2l:mlp_layers=4",), "mlp_layers is '4'; accepted: 0, 1, 2, 3"),
+        (("nin_d2l:num_classes=1.5",), "num_classes is '1.5'; accepted: a whole number"),
+        (("nin_d2l:dropout=much",), "dropout is 'much'; accepted: a number"),
+        (("nin_d2l:dropout=nan",), "dropout is nan"),
+        (("nin_d2l", "--input", "3x64x64"), "nin_d2l takes 1 (write nin_d2l:in_channels=3)"),
+        (("nin_d2l", "--input", "1x28x28"), "nin_d2l takes pictures of at least"),
+        (("nin_d2l:head=fc", "--input", "1x224x240"), "it cannot take 1x224x240"),
+        (("nin_d2l", "--seconds", "-1"), "--seconds is -1"),
+        (("nin_d2l", "--seconds", "nan"), "--seconds is nan"),
+        (("nin_d2l", "--batch-size", "1"), "at least 2 to measure speed"),
+        (("nin_d2l", "--batch-size", "0", "--seconds", "0"), "--batch-size is 0"),
+    ],
+)
+def test_wrong_calls(nin: Callable[..., Any], arguments: tuple[str, ...], said: str) -> None:
+    answer = nin("compare", *arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_trained_networks_have_no_variants(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
+    for arguments, said in (
+        ((f"{trained.path}:head=fc",), "only named networks have variants"),
+        ((trained.path, "--head", "fc"), "nothing is changed in them; leave out --head"),
+        ((trained.path, "--input", "3x28x28"), "takes 1"),
+        ((tmp_path,), "holds no classifier"),
+    ):
+        answer = nin("compare", *arguments)
+        assert (answer.code, answer.out) == (2, ""), arguments
+        assert said in answer.err

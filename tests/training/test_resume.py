@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 
 import torchnin
 
-# Dropout, augmentation, running mean, clipping, held-out pictures: everything that draws or remembers.
+# Dropout, augmentation, running mean, clipping, thinning, held-out pictures: everything that draws or remembers.
 OPTIONS = [
     *("--model", "nin_small", "--dropout", "0.3", "--num-epochs", "2", "--batch-size", "8", "--lr", "0.05", "--ema-decay", "0.9"),
-    *("--flip", "--shift", "2", "--erase", "0.5", "--clip-norm", "1", "--validation", "0.1", "--seed", "4"),
+    *("--flip", "--shift", "2", "--erase", "0.5", "--clip-norm", "1", "--thinning", "0.5", "--validation", "0.1", "--seed", "4"),
 ]
 PER_EPOCH = 9  # 72 pictures by 8
 # The command in a process of its own that signals itself after a step, with a checkpoint after every so many seconds.
@@ -73,7 +73,7 @@ def assert_same(resumed: Path, whole: Path) -> None:
     ours, theirs = state(resumed), state(whole)
     assert ours.keys() == theirs.keys()
     assert {key for key in ours if not torch.equal(ours[key], theirs[key])} == set()
-    assert {key.split(".")[0] for key in ours} == {"network", "mean", "optimizer", "monitor", "sums"}
+    assert {key.split(".")[0] for key in ours} == {"network", "mean", "optimizer", "monitor", "thinning", "sums"}
     a, b = torchnin.training.Run(resumed), torchnin.training.Run(whole)
     assert [without_times(row) for row in a.metrics] == [without_times(row) for row in b.metrics]
     assert without_times(a.result) == without_times(b.result)

@@ -33,6 +33,8 @@ class RecipeChoices:
     """Decay per step of the running mean of the weights."""
     clip_norm: Given[float] = None
     """Largest norm of the gradient."""
+    thinning: Given[float] = None
+    """Probability with which an easy picture is left out of a pass."""
     class_weights: Given[bool] = None
     """Weigh rare classes as much as common ones."""
     flip: Given[bool] = None

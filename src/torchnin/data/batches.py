@@ -23,6 +23,8 @@ class Batch:
     """Pixels, 0 to 255, as they lie in the dataset."""
     labels: Int64[Tensor, " n"]
     """0 to num_classes - 1."""
+    indices: Int64[Tensor, " n"]
+    """Where the pictures stand in the dataset."""
 
 
 class Batches:
@@ -49,10 +51,15 @@ class Batches:
         full, left = divmod(len(dataset), batch_size)
         self.num_batches = full + (1 if left > 1 or (left and not full) else 0)
 
-    def epoch(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch, from the `start`-th on, so that an interrupted epoch goes on where it stopped."""
+    def epoch(self, epoch: int = 0, start: int = 0, order: Tensor | None = None) -> Iterator[Batch]:
+        """The batches of an epoch, from the `start`-th on, so that an interrupted epoch goes on where it stopped.
+
+        `order` (int64, as many as there are pictures, repetitions allowed) takes the place of the order that the seed decides.
+        """
         count = len(self.dataset)
-        if self.seed is None:
+        if order is not None:
+            assert len(order) == count
+        elif self.seed is None:
             order = torch.arange(count)
         else:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch)))
@@ -62,10 +69,11 @@ class Batches:
             end = (index + 1) * self.batch_size if index < self.num_batches - 1 else count
             chosen = order[index * self.batch_size : end]
             if self._images is not None:
-                yield Batch(pictures=self._images[chosen], labels=self._labels[chosen])
+                yield Batch(pictures=self._images[chosen], labels=self._labels[chosen], indices=chosen)
             else:
                 pictures = torch.from_numpy(np.ascontiguousarray(self.dataset.images[chosen.numpy()]))
-                yield Batch(pictures=pictures.to(self.device), labels=self._labels[chosen.to(self.device)])
+                chosen = chosen.to(self.device)
+                yield Batch(pictures=pictures.to(self.device), labels=self._labels[chosen], indices=chosen)
 
 
 def derived_seed(seed: int, purpose: str, index: int = 0) -> int:

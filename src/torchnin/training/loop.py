@@ -21,6 +21,7 @@ from torchnin.training.optimisation import WeightMean, gradient_norm, initialise
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
+from torchnin.training.thinning import Thinning
 
 # On a GPU, looking at a value waits for all the work before it; so the loss is looked at every so many steps there.
 _LOOK_EVERY = 50
@@ -60,6 +61,9 @@ class Training:
         self.mean = WeightMean(network, recipe.ema_decay) if recipe.ema_decay else None
         self.batches = Batches(learned, batch_size=recipe.batch_size, device=choice.device, seed=seed)
         self.held_out = None if held_out is None else Batches(held_out, batch_size=recipe.batch_size * 2, device=choice.device)
+        self.thinning = None
+        if recipe.thinning:
+            self.thinning = Thinning(len(learned), recipe.thinning, recipe.num_epochs, seed, choice.device)
         self.num_steps = recipe.num_epochs * self.batches.num_batches
         counts = learned.class_counts
         weights = torch.tensor(len(learned) / (counts.clip(1) * len(counts)), dtype=torch.float32)
@@ -91,7 +95,10 @@ class Training:
         epoch, done = divmod(self.step, per_epoch)
         self.display.begin_epoch(epoch + 1, self.recipe.num_epochs, done, per_epoch)
         since, before, shown = time.monotonic(), self.epoch_seconds, 0.0
-        for batch in self.batches.epoch(epoch, start=done):
+        if self.thinning is not None and done == 0:
+            self.thinning.begin_epoch(epoch)
+        order = None if self.thinning is None else self.thinning.order(epoch)
+        for batch in self.batches.epoch(epoch, start=done, order=order):
             if self.on_collapse == "recover" and (self.good is None or (self.step % _GOOD_EVERY == 0 and self.monitor.healthy)):
                 self.good = self._state(copied=True)
             try:
@@ -127,7 +134,7 @@ class Training:
         with self.choice.autocast(), self.monitor.watching(self.step):
             logits = self.network(pictures.contiguous(memory_format=self.choice.memory_format))
         logits = logits.float()
-        loss = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=recipe.label_smoothing)
+        loss = self._loss(logits, batch)
         look = self.step % self.look_every == 0
         if look:
             self._check_finite(loss, "loss")
@@ -154,6 +161,16 @@ class Training:
             self.sums += torch.stack([loss.detach() * count, right, torch.full_like(right, count)]).to(self.sums)
         self.monitor.after_step(logits, loss)
         self.step += 1
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of a batch, as the recipe weighs it."""
+        smoothing = self.recipe.label_smoothing
+        if self.thinning is None:
+            return F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=smoothing)
+        losses = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=smoothing, reduction="none")
+        self.thinning.note(batch.indices, losses)
+        whole = len(losses) if self.class_weights is None else self.class_weights[batch.labels].sum()
+        return (losses * self.thinning.weights(batch.indices)).sum() / whole
 
     def _end_epoch(self, epoch: int) -> None:
         loss, right, count = self.sums.tolist()
@@ -331,6 +348,8 @@ class Training:
                 tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items() if value is not None}
         watched, plain = self.monitor.state()
         tensors |= {f"monitor.{name}": value for name, value in watched.items()}
+        if self.thinning is not None:
+            tensors |= {f"thinning.{name}": value for name, value in self.thinning.state().items()}
         tensors["sums"] = self.sums
         progress = {
             "step": self.step,
@@ -358,6 +377,8 @@ class Training:
                 optimizer.state[parameter] = {
                     key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in state.items()
                 }
+        if self.thinning is not None:
+            self.thinning.restore(_below(tensors, "thinning."))
         self.monitor.restore(_below(tensors, "monitor."), progress["monitor"])
         self.sums.copy_(tensors["sums"])
         self.step, self.rows = progress["step"], list(progress["rows"])

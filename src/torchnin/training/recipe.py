@@ -36,6 +36,8 @@ class Recipe:
     """Share of all steps over which the learning rate rises from zero, in [0, 1)."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over all classes, in [0, 1)."""
+    thinning: float = 0.0
+    """Probability with which a picture that is found easy is left out of a pass, in [0, 1); see `Thinning`."""
     class_weights: bool = False
     """Weigh each class by the inverse of its count, so that rare classes count as much as common ones."""
     clip_norm: float | None = None
@@ -109,6 +111,7 @@ _RANGES = (
     ("weight_decay", 0, math.inf, "at least 0"),
     ("warmup", 0, 1, "a share of all steps, at least 0 and below 1"),
     ("label_smoothing", 0, 1, "a share, at least 0 and below 1"),
+    ("thinning", 0, 1, "a probability, at least 0 and below 1"),
     ("clip_norm", math.ulp(0.0), math.inf, "a norm, above 0, or None"),
     ("ema_decay", 0, 1, "at least 0 and below 1"),
     ("image_size", 1, 10**5, "a number of pixels, at least 1"),

@@ -60,7 +60,7 @@ def picture_bar(count: Callable[[], int]) -> Iterator[Callable[[str | None], Non
     def show() -> None:
         bar.update(task, completed=done, rate=f"{done / (time.monotonic() - begun):,.0f} pictures/s")
         if lines:
-            console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+            console.print("\n".join(lines), markup=False, emoji=False, highlight=False, soft_wrap=True)
             lines.clear()
 
     def say(line: str | None) -> None:

@@ -9,6 +9,7 @@ Appends a line per candidate to `results/cifar-10.jsonl`.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import tempfile
@@ -33,6 +34,7 @@ def network(blocks: list[tuple[tuple[int, ...], int, int]], hidden: tuple[int, .
         image_size=32,
         batch_norm=True,
         class_map_relu=False,
+        mlp_layers=len(blocks[0][0]) - 1,
         dropout=0.0,
         pool_rounding="ceil",
     )
@@ -40,7 +42,7 @@ def network(blocks: list[tuple[tuple[int, ...], int, int]], hidden: tuple[int, .
 
 CANDIDATES = {
     # name: (network, epochs)
-    "small": (network([((32, 32, 32), 3, 2), ((96, 96, 96), 3, 1)], (160, 160)), 8),
+    "small": (network([((32, 32), 3, 2), ((96, 96), 3, 1)], (160,)), 10),
     "base-early": (network([((64, 64, 64), 3, 2), ((192, 192, 192), 3, 1)], (320, 320)), 2.5),
     "base-deep": (network([((32, 32, 32), 3, 1), ((96, 96, 96), 3, 1), ((192, 192, 192), 3, 1)], (256, 256)), 1.5),
     "base-wide": (network([((48, 48, 48), 5, 1), ((144, 144, 144), 3, 1)], (384, 384)), 0.8),
@@ -60,10 +62,12 @@ def main() -> None:
         config, epochs = CANDIDATES[name]
         table = torchnin.summarize(torchnin.NiN(config), (1, 3, 32, 32))
         print(f"{name}: {table.num_parameters:,} parameters, {table.num_macs:,} MACs", flush=True)
-        recipe = torchnin.Recipe.from_dict({**torchnin.named_recipe("fast").to_dict(), "num_epochs": max(1, round(epochs))})
+        recipe = dataclasses.replace(torchnin.named_recipe("fast"), num_epochs=max(1, round(epochs)))
         # Half an epoch more or less is made by the share of pictures that is held out from learning, not from judging.
         whole = max(1, round(epochs))
         pictures = data if epochs == whole else shortened(data, epochs / whole)
+        # Too few epochs for thinning, which begins after the first.
+        recipe = dataclasses.replace(recipe, thinning=0.0)
         with tempfile.TemporaryDirectory() as folder:
             before = os.times()
             run = torchnin.train(config, pictures, recipe, out=f"{folder}/run", validation=0.1, name=name)
@@ -87,8 +91,6 @@ def main() -> None:
 
 def shortened(data: torchnin.DatasetSplits, share: float) -> torchnin.DatasetSplits:
     """The dataset with a share of its train pictures, each class alike."""
-    import dataclasses
-
     return dataclasses.replace(data, train=data.train.split(share, seed=0)[1])
 
 

@@ -129,9 +129,10 @@ _OWN = (
     ModelEntry(
         name="nin_small",
         config=_ours(
-            BlockConfig(channels=(32, 32, 32), kernel_size=3, stride=2, padding=1),
-            BlockConfig(channels=(96, 96, 96), kernel_size=3, padding=1),
-            ClassBlockConfig(hidden=(160, 160)),
+            BlockConfig(channels=(32, 32), kernel_size=3, stride=2, padding=1),
+            BlockConfig(channels=(96, 96), kernel_size=3, padding=1),
+            ClassBlockConfig(hidden=(160,)),
+            mlp_layers=1,
         ),
         source=_OURS,
     ),

@@ -157,7 +157,7 @@ STEADY = Recipe(
 """
 
 FAST = Recipe(
-    num_epochs=5,
+    num_epochs=7,
     batch_size=256,
     optimizer="muon",
     lr=0.1,
@@ -167,6 +167,7 @@ FAST = Recipe(
     schedule="linear",
     warmup=0.2,
     label_smoothing=0.05,
+    thinning=0.6,
     augmentation=Augmentation(flip="auto"),
     initialisation="he",
 )

@@ -9,7 +9,7 @@ from torchnin.training import measure_speed
 def test_networks_are_measured_and_left_as_they_were(tiny: NiNConfig) -> None:
     network = NiN(tiny).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    larger = torchnin.create_model("nin_small")
+    larger = torchnin.create_model("nin_cifar10", in_channels=1)
     small, large = measure_speed([network, larger], [(1, 28, 28), (1, 28, 28)], batch_size=4, seconds=0.5)
     for speed in (small, large):
         assert speed.rounds >= 3
@@ -17,7 +17,7 @@ def test_networks_are_measured_and_left_as_they_were(tiny: NiNConfig) -> None:
         for rate in (speed.predict, speed.train):
             assert 0 < rate.low <= rate.median <= rate.high
         assert speed.train.median < speed.predict.median
-    assert large.predict.median < small.predict.median  # 60 times the multiply-adds
+    assert large.predict.median < small.predict.median  # hundreds of times the multiply-adds
     assert not network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -8,7 +8,7 @@ from torchnin.commands.output import result, table
 
 
 def models(*, as_json: Json = False) -> None:
-    """List the named networks: parameters, multiply-adds, input, source."""
+    """List the named networks: parameters, multiply-adds, input, whether weights ship, source."""
     rows: list[dict[str, Any]] = []
     for name in torchnin.list_models():
         entry = torchnin.model_entry(name)
@@ -22,11 +22,12 @@ def models(*, as_json: Json = False) -> None:
                 "input": [config.in_channels, config.image_size, config.image_size],
                 "num_classes": config.num_classes,
                 "min_image_size": config.min_image_size,
+                "weights": None,
                 "source": entry.source,
             }
         )
     text = table(
-        ("network", "parameters", "MACs", "input", "classes", "source"),
+        ("network", "parameters", "MACs", "input", "classes", "weights", "source"),
         [
             (
                 row["name"],
@@ -34,6 +35,7 @@ def models(*, as_json: Json = False) -> None:
                 f"{row['num_macs']:,}",
                 "x".join(map(str, row["input"])),
                 str(row["num_classes"]),
+                row["weights"] or "none",
                 row["source"],
             )
             for row in rows

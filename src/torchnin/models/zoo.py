@@ -159,20 +159,23 @@ def model_entry(name: str) -> ModelEntry:
     return _BY_NAME[name]
 
 
-def create_model(name: str, **changes: Any) -> NiN:
+def create_model(name: str, *, pretrained: bool = False, **changes: Any) -> NiN:
     """Build a named network with fresh weights.
 
     Args:
         name: one of `list_models()`.
+        pretrained: whether to fill in trained weights that ship with the package; none ship with this version.
         **changes: fields of `NiNConfig` to change, such as `in_channels`, `num_classes`, `mlp_layers`, `class_map_relu`.
 
     Returns:
         The network, in training mode, float32, on the default device.
 
     Raises:
-        ValueError: the name or a field is unknown, or a value is out of range.
+        ValueError: the name or a field is unknown, a value is out of range, or weights are asked for that do not ship.
     """
     config = model_entry(name).config
+    if pretrained:
+        raise ValueError(f"no weights of {name} ship with this version; train them with nin train --model {name}, and load the run")
     fields = [field.name for field in dataclasses.fields(config)]
     for field in changes:
         if field not in fields:

@@ -16,8 +16,6 @@ def test_networks_are_measured_and_left_as_they_were(tiny: NiNConfig) -> None:
         assert speed.batch_size == 4
         for rate in (speed.predict, speed.train):
             assert 0 < rate.low <= rate.median <= rate.high
-        assert speed.train.median < speed.predict.median
-    assert large.predict.median < small.predict.median  # hundreds of times the multiply-adds
     assert not network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchnin.data import CATALOG, DatasetSplits, ImageDataset, Preprocessing, load_dataset
+from torchnin.data import CATALOG, DataError, DatasetSplits, ImageDataset, Preprocessing, load_dataset
 from torchnin.device import DeviceChoice
 from torchnin.models import NiN
 from torchnin.training.recipe import Recipe
@@ -68,7 +68,10 @@ def load_recorded(data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] |
 
     Raises:
         ValueError: they were arrays, or are not the same any more; otherwise as `load_dataset`.
+        DataError: the record is incomplete, as that of another version may be.
     """
+    if missing := sorted({"name", "source", "shape", "split_seed", "skipped", "checksums"} - data.keys()):
+        raise DataError(f"the record of the training's data lacks {', '.join(missing)}; name the data")
     name, source = data["name"], data["source"]
     if source == "arrays":
         raise ValueError("the training was given arrays, which are not kept; name the data")

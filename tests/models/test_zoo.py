@@ -149,3 +149,16 @@ def test_reset_classifier_keeps_the_body_and_changes_the_classes() -> None:
 def test_wrong_calls_say_what_is_accepted(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("changes", [{}, {"batch_norm": True}, {"pool": "avg"}, {"dropout_at": "last"}, {"mlp_layers": 0}])
+def test_pooling_before_relu_changes_no_bit_of_output_or_gradient(changes: dict[str, object]) -> None:
+    network = create_model("nin_mnist", dropout=0.0, **changes).train()
+    pictures = torch.rand(4, 1, 28, 28)
+    results = []
+    for body in (network.body, network._trained_body):
+        network.zero_grad()
+        logits = network.forward_head(body(pictures))
+        logits.square().sum().backward()
+        results.append([logits.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))

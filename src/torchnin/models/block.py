@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class NiNBlock(nn.Sequential):
@@ -54,3 +54,15 @@ class NiNBlock(nn.Sequential):
                 layers.append(nn.ReLU(inplace=True))  # safe: neither a convolution nor a norm needs its output for the gradient
             in_channels = out_channels
         super().__init__(*layers)
+
+    def forward(self, pictures: Tensor, pool: nn.MaxPool2d | None = None) -> Tensor:
+        """The block's output; with `pool`, that of the block and the max pooling after it.
+
+        Max pooling and ReLU commute, to the bit and in their gradients; pooled first, the last ReLU sees a quarter of the values.
+        """
+        if pool is None:
+            return super().forward(pictures)
+        *layers, last_relu = self
+        for layer in layers:
+            pictures = layer(pictures)
+        return last_relu(pool(pictures))

@@ -148,8 +148,10 @@ def summarize(network: NiN, input_shape: tuple[int, int, int, int]) -> Summary:
             )
         )
 
-    with _recording(twin, record), _kept_by_autograd() as kept:
-        twin(inputs)
+    with _recording(twin, record):
+        twin.eval()(inputs)  # in training, pooling is done before ReLU; the table shows the network as it is defined
+    with _kept_by_autograd() as kept:
+        twin.train()(inputs)
     parameters = sum(_bytes(parameter) for parameter in twin.parameters())
     state = parameters + sum(_bytes(buffer) for buffer in twin.buffers())
     own = {_identity(tensor) for tensor in (*twin.parameters(), *twin.buffers(), inputs)}

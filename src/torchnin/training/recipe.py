@@ -157,18 +157,18 @@ STEADY = Recipe(
 """
 
 FAST = Recipe(
-    num_epochs=7,
-    batch_size=256,
+    num_epochs=9,
+    batch_size=512,
     optimizer="muon",
-    lr=0.1,
-    muon_lr=0.05,
+    lr=0.15,
+    muon_lr=0.07,
     muon_momentum=0.6,
     weight_decay=5e-4,
     schedule="linear",
     warmup=0.2,
     label_smoothing=0.05,
     thinning=0.6,
-    augmentation=Augmentation(flip="auto"),
+    augmentation=Augmentation(flip="auto", shift=1),
     initialisation="he",
 )
 """For our own networks, which normalise and whose class maps have no ReLU."""

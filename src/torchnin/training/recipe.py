@@ -157,7 +157,7 @@ STEADY = Recipe(
 """
 
 FAST = Recipe(
-    num_epochs=9,
+    num_epochs=8,
     batch_size=512,
     optimizer="muon",
     lr=0.15,

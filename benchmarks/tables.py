@@ -1,0 +1,111 @@
+"""The tables of README.md and README.zh-CN.md, made from the recorded results and from the networks themselves.
+
+python benchmarks/tables.py            write them
+python benchmarks/tables.py --check    fail where they are not what the results say
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import torchnin
+
+HERE = Path(__file__).parent
+PAGES = {"en": HERE.parent / "README.md", "zh": HERE.parent / "README.zh-CN.md"}
+FIRST_TRAINING = HERE / "first_training" / "results"
+
+WORDS: dict[str, dict[str, str]] = {
+    "en": {
+        "results": "| data | command | network | test accuracy | whole process |",
+        "seeds": "mean of {n} seeds, lowest {low:.2%}",
+        "seed": "one seed",
+        "at most": "at most {seconds:.0f} s",
+        "conditions": "Measured {date} on {processor}, {cores} cores, {computes}; torch {torch}. Seconds are those of the whole process, "
+        "from its start to the written result, data and test included; the longest of the seeds.",
+        "networks": "| network | parameters | multiply-adds | input | source |",
+    },
+    "zh": {
+        "results": "| 数据 | 命令 | 网络 | 测试准确率 | 整个进程用时 |",
+        "seeds": "{n} 个随机种子的平均，最低 {low:.2%}",
+        "seed": "一个种子",
+        "at most": "不超过 {seconds:.0f} 秒",
+        "conditions": "测量于 {date}：{processor}，{cores} 核，{computes}；torch {torch}。"
+        "用时从进程启动到写出结果，包括读数据和测试；取各种子中最长的。",
+        "networks": "| 网络 | 参数 | 乘加次数 | 输入 | 来源 |",
+    },
+}
+ORDER = ("fashion-mnist", "mnist", "cifar-10", "photos", "fashion-mnist-d2l-recipe-sample")
+DATA = {
+    "fashion-mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "cifar-10": "CIFAR-10",
+    "photos": "2,062 photos, 10 hand signs",
+    "fashion-mnist-d2l-recipe-sample": "Fashion-MNIST, the sample",
+}
+DATA_ZH = {**DATA, "photos": "2062 张照片，10 种手势", "fashion-mnist-d2l-recipe-sample": "Fashion-MNIST 样本"}
+
+
+def results(language: str) -> str:
+    """The table of what `nin train` reaches, with its conditions."""
+    words = WORDS[language]
+    lines = [words["results"], "|---|---|---|---|---|"]
+    conditions = None
+    for name in ORDER:
+        path = FIRST_TRAINING / f"{name}.json"
+        if not path.is_file():
+            continue
+        case = json.loads(path.read_text(encoding="utf-8"))
+        runs = case["runs"]
+        spread = words["seeds"].format(n=len(runs), low=case["min_test_accuracy"]) if len(runs) > 1 else words["seed"]
+        network = "nin_d2l" if "d2l" in case["command"] else "nin_small"
+        command = re.sub(r"--(data-dir|photos) \S+ ?", "", case["command"]).replace("sign-language-digits", "photos/").strip()
+        lines.append(
+            f"| {(DATA if language == 'en' else DATA_ZH)[name]} | `{command}` | `{network}`, {runs[0]['num_parameters']:,} | "
+            f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {words['at most'].format(seconds=case['max_process_seconds'])} |"
+        )
+        conditions = conditions or words["conditions"].format(date=case["date"], **case["machine"])
+    return "\n".join([*lines, "", conditions or ""])
+
+
+def networks(language: str) -> str:
+    """The table of the named networks."""
+    lines = [WORDS[language]["networks"], "|---|---:|---:|---|---|"]
+    for name in torchnin.list_models():
+        entry = torchnin.model_entry(name)
+        config = entry.config
+        table = torchnin.summarize(torchnin.create_model(name), (1, config.in_channels, config.image_size, config.image_size))
+        shape = f"{config.in_channels}x{config.image_size}x{config.image_size}"
+        lines.append(f"| `{name}` | {table.num_parameters:,} | {table.num_macs:,} | {shape} | {entry.source} |")
+    return "\n".join(lines)
+
+
+def filled(page: str, language: str) -> str:
+    """A page with its tables made anew."""
+    for name, make in (("results", results), ("networks", networks)):
+        table = make(language)
+        pattern = rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end -->)"
+        page, count = re.subn(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", page, flags=re.DOTALL)
+        if count != 1:
+            raise ValueError(f"the page has {count} places marked <!-- {name}: ... -->; it needs one")
+    return page
+
+
+def main() -> None:
+    """Write the tables, or check them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is not up to date")
+    options: Any = parser.parse_args()
+    for language, path in PAGES.items():
+        page = path.read_text(encoding="utf-8")
+        wanted = filled(page, language)
+        if options.check and page != wanted:
+            sys.exit(f"{path.name}: its tables are not what the recorded results say; run python benchmarks/tables.py")
+        if not options.check:
+            path.write_text(wanted, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,13 +29,13 @@ def cases(data_dir: str | None, photos: str | None) -> dict[str, tuple[list[str]
     """Arguments of `nin train` and the number of seeds, by case."""
     known: dict[str, tuple[list[str], int]] = {
         "fashion-mnist": ([], 3),
-        "fashion-mnist-d2l-recipe-sample": (["fashion-mnist-sample", "--recipe", "d2l", "--num-epochs", "2"], 1),
+        "fashion-mnist-d2l-recipe-sample": (["fashion-mnist-sample", "--recipe", "d2l", "--num-epochs", "1"], 1),
     }
     if data_dir:
         known["mnist"] = (["mnist", "--data-dir", data_dir], 1)
-        known["cifar-10"] = (["cifar-10", "--data-dir", data_dir, "--shift", "2", "--num-epochs", "8"], 1)
+        known["cifar-10"] = (["cifar-10", "--data-dir", data_dir], 1)
     if photos:
-        known["photos"] = ([photos, "--image-size", "32", "--num-epochs", "15", "--batch-size", "64", "--shift", "2"], 3)
+        known["photos"] = ([photos, "--image-size", "32"], 3)
     return known
 
 

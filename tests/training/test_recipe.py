@@ -88,3 +88,24 @@ def test_the_schedules_by_hand() -> None:
 def test_a_recipe_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         named_recipe("fast").lr = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("pictures", "batch_size", "num_epochs"),
+    [(60_000, 512, 8), (54_000, 512, 8), (6_000, 64, 9), (1_650, 32, 16), (100, 32, 267), (3, 32, 800)],
+)
+def test_few_pictures_get_smaller_batches_and_more_epochs(pictures: int, batch_size: int, num_epochs: int) -> None:
+    fast = named_recipe("fast")
+    fitted = fast.fitted(num_pictures=pictures, mirror=True)
+    assert (fitted.batch_size, fitted.num_epochs) == (batch_size, num_epochs)
+    assert fitted.muon_lr == pytest.approx(fast.muon_lr * (batch_size / fast.batch_size) ** 0.5)
+    assert fitted.lr == pytest.approx(fast.lr * (batch_size / fast.batch_size) ** 0.5)
+    assert fitted.fitted(num_pictures=pictures, mirror=False) == fitted
+    assert named_recipe("d2l").fitted(num_pictures=pictures, mirror=False) == named_recipe("d2l")
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_flips_follow_the_data_unless_they_are_asked_for(mirror: bool) -> None:
+    assert named_recipe("fast").fitted(num_pictures=60_000, mirror=mirror).augmentation.flip is mirror
+    asked = Recipe(augmentation=Augmentation(flip=True))
+    assert asked.fitted(num_pictures=60_000, mirror=mirror).augmentation.flip is True

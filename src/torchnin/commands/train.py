@@ -140,6 +140,11 @@ def _load(data: str, data_dir: Path | None, seed: int, skip_broken: bool, channe
 
 def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Recipe":
     given = choices.given()
+    # What the user gives holds as it is, however few the pictures are.
+    if "num_epochs" in given:
+        given["min_steps"] = 0
+    if "batch_size" in given:
+        given["min_batches"] = 1
     moved = {name: given.pop(name) for name in _AUGMENTATIONS if name in given}
     return dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation, **moved), **given)
 

@@ -18,6 +18,10 @@ class Recipe:
     """Passes over the training pictures."""
     batch_size: int = 256
     """Pictures in a step."""
+    min_batches: int = 1
+    """Where an epoch would have fewer batches, the batch is halved, down to 32 pictures, and the learning rates with its root."""
+    min_steps: int = 0
+    """Where the training would have fewer steps, it has more epochs."""
     optimizer: Literal["sgd", "muon"] = "sgd"
     """SGD for everything, or Muon for the convolutions between the first and the last and SGD for the rest."""
     lr: float = 0.3
@@ -78,11 +82,26 @@ class Recipe:
         """SGD's learning rate in a step."""
         return self.lr * self.lr_share(step, num_steps)
 
-    def fitted(self, *, mirror: bool) -> "Recipe":
-        """The recipe with what it leaves to the data decided: whether to flip."""
-        if self.augmentation.flip != "auto":
-            return self
-        return dataclasses.replace(self, augmentation=dataclasses.replace(self.augmentation, flip=mirror))
+    def fitted(self, *, num_pictures: int, mirror: bool) -> "Recipe":
+        """The recipe with what it leaves to the data decided: batch size and epochs where pictures are few, and whether to flip.
+
+        Args:
+            num_pictures: to learn from.
+            mirror: whether a mirrored picture still belongs to its class.
+        """
+        recipe = self
+        while num_pictures < recipe.min_batches * recipe.batch_size and recipe.batch_size >= 2 * _SMALLEST_BATCH:
+            # The noise of the gradient grows as the root of the batch shrinks; so does the step that it allows.
+            recipe = dataclasses.replace(
+                recipe, batch_size=recipe.batch_size // 2, lr=recipe.lr * math.sqrt(0.5), muon_lr=recipe.muon_lr * math.sqrt(0.5)
+            )
+        batches = max(1, num_pictures // recipe.batch_size)
+        recipe = dataclasses.replace(
+            recipe, num_epochs=max(recipe.num_epochs, math.ceil(recipe.min_steps / batches)), min_batches=1, min_steps=0
+        )
+        if recipe.augmentation.flip != "auto":
+            return recipe
+        return dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation, flip=mirror))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to a run's `config.json`."""
@@ -101,8 +120,11 @@ class Recipe:
             raise ValueError(f"this is no recipe: {error}; expected the fields of Recipe") from error
 
 
+_SMALLEST_BATCH = 32
 _RANGES = (
     ("num_epochs", 1, 10**9, "a number of epochs, at least 1"),
+    ("min_batches", 1, 10**9, "a number of batches, at least 1"),
+    ("min_steps", 0, 10**9, "a number of steps, at least 0"),
     ("batch_size", 1, 10**9, "a number of pictures, at least 1"),
     ("lr", 0, math.inf, "a learning rate, above 0"),
     ("muon_lr", 0, math.inf, "a learning rate, above 0"),
@@ -159,6 +181,8 @@ STEADY = Recipe(
 FAST = Recipe(
     num_epochs=8,
     batch_size=512,
+    min_batches=50,
+    min_steps=800,
     optimizer="muon",
     lr=0.15,
     muon_lr=0.07,

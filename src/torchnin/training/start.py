@@ -72,7 +72,7 @@ def train(
         torch.manual_seed(derived_seed(seed, "weights"))
         network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
     name = name or type(network).__name__
-    recipe = (recipe or recipe_for(network.config)).fitted(mirror=splits.mirror)
+    asked = recipe or recipe_for(network.config)
     _check_fit(network, splits.train)
     if not 0 <= validation < 1:
         raise ValueError(f"validation is {validation}; it is the share of train pictures to hold out, at least 0 and below 1")
@@ -82,6 +82,7 @@ def train(
     learned = splits.train
     if validation:
         learned, held_out = splits.train.split(validation, seed=derived_seed(seed, "validation"))
+    recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
     choice = choose_device(device, dtype)
     preprocessing = Preprocessing.of(learned, image_size=_image_size(recipe, network, learned), normalise=recipe.normalise)
     config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
@@ -95,6 +96,11 @@ def train(
         try:
             for sentence in splits.notes:
                 display.note(sentence)
+            if (recipe.batch_size, recipe.num_epochs) != (asked.batch_size, asked.num_epochs):
+                display.note(
+                    f"{len(learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
+                    f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
+                )
             display.note(_heading(name, network, splits, len(learned), preprocessing, recipe, choice))
             training = Training(run, network, learned, held_out, preprocessing, recipe, seed, choice, on_collapse, display)
             if resume:

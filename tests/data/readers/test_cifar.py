@@ -82,7 +82,7 @@ def test_nothing_a_file_asks_for_is_run(tmp_path: Path, protocol: int, call: obj
         {"data": PIXELS, "labels": np.array(LABELS)},
         {("a", "tuple"): PIXELS},
     ],
-    ids=str,
+    ids=["float pixels", "objects", "Fortran order", "a set", "another dictionary", "labels in an array", "a tuple as key"],
 )
 def test_what_cifar_does_not_hold_is_refused(content: object) -> None:
     with pytest.raises(DataError, match="batch: expected"):

@@ -170,7 +170,11 @@ def test_files_that_came_before_a_stop_are_kept(served: Mirror) -> None:
     assert [path for path, _ in served.asked] == [last]
 
 
-@pytest.mark.parametrize("wrong", [b"not the data", b"", gzip.compress(b"other data"), gzip.compress(bytes(30_000_000))])
+@pytest.mark.parametrize(
+    "wrong",
+    [b"not the data", b"", gzip.compress(b"other data"), gzip.compress(bytes(30_000_000))],
+    ids=["no gzip", "nothing", "other data", "a bomb"],
+)
 def test_wrong_bytes_are_never_put_in_place(served: Mirror, wrong: bytes) -> None:
     served.files["/small/train-labels-idx1-ubyte.gz"] = wrong
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte\.gz.*expected"):

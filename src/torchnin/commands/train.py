@@ -144,7 +144,7 @@ def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Rec
     if "num_epochs" in given:
         given["min_steps"] = 0
     if "batch_size" in given:
-        given["min_batches"] = 1
+        given["min_batches"] = 0
     moved = {name: given.pop(name) for name in _AUGMENTATIONS if name in given}
     return dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation, **moved), **given)
 

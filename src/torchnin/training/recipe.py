@@ -18,7 +18,7 @@ class Recipe:
     """Passes over the training pictures."""
     batch_size: int = 256
     """Pictures in a step."""
-    min_batches: int = 1
+    min_batches: int = 0
     """Where an epoch would have fewer batches, the batch is halved, down to 32 pictures, and the learning rates with its root."""
     min_steps: int = 0
     """Where the training would have fewer steps, it has more epochs."""
@@ -97,7 +97,7 @@ class Recipe:
             )
         batches = max(1, num_pictures // recipe.batch_size)
         recipe = dataclasses.replace(
-            recipe, num_epochs=max(recipe.num_epochs, math.ceil(recipe.min_steps / batches)), min_batches=1, min_steps=0
+            recipe, num_epochs=max(recipe.num_epochs, math.ceil(recipe.min_steps / batches)), min_batches=0, min_steps=0
         )
         if recipe.augmentation.flip != "auto":
             return recipe
@@ -123,7 +123,7 @@ class Recipe:
 _SMALLEST_BATCH = 32
 _RANGES = (
     ("num_epochs", 1, 10**9, "a number of epochs, at least 1"),
-    ("min_batches", 1, 10**9, "a number of batches, at least 1"),
+    ("min_batches", 0, 10**9, "a number of batches, at least 0"),
     ("min_steps", 0, 10**9, "a number of steps, at least 0"),
     ("batch_size", 1, 10**9, "a number of pictures, at least 1"),
     ("lr", 0, math.inf, "a learning rate, above 0"),

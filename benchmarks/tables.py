@@ -37,15 +37,14 @@ WORDS: dict[str, dict[str, str]] = {
         "networks": "| 网络 | 参数 | 乘加次数 | 输入 | 来源 |",
     },
 }
-ORDER = ("fashion-mnist", "mnist", "cifar-10", "photos", "fashion-mnist-d2l-recipe-sample")
+ORDER = ("fashion-mnist", "mnist", "cifar-10", "photos")
 DATA = {
     "fashion-mnist": "Fashion-MNIST",
     "mnist": "MNIST",
     "cifar-10": "CIFAR-10",
     "photos": "2,062 photos, 10 hand signs",
-    "fashion-mnist-d2l-recipe-sample": "Fashion-MNIST, the sample",
 }
-DATA_ZH = {**DATA, "photos": "2062 张照片，10 种手势", "fashion-mnist-d2l-recipe-sample": "Fashion-MNIST 样本"}
+DATA_ZH = {**DATA, "photos": "2062 张照片，10 种手势"}
 
 
 def results(language: str) -> str:
@@ -60,10 +59,9 @@ def results(language: str) -> str:
         case = json.loads(path.read_text(encoding="utf-8"))
         runs = case["runs"]
         spread = words["seeds"].format(n=len(runs), low=case["min_test_accuracy"]) if len(runs) > 1 else words["seed"]
-        network = "nin_d2l" if "d2l" in case["command"] else "nin_small"
         command = re.sub(r"--(data-dir|photos) \S+ ?", "", case["command"]).replace("sign-language-digits", "photos/").strip()
         lines.append(
-            f"| {(DATA if language == 'en' else DATA_ZH)[name]} | `{command}` | `{network}`, {runs[0]['num_parameters']:,} | "
+            f"| {(DATA if language == 'en' else DATA_ZH)[name]} | `{command}` | `nin_small`, {runs[0]['num_parameters']:,} | "
             f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {words['at most'].format(seconds=case['max_process_seconds'])} |"
         )
         conditions = conditions or words["conditions"].format(date=case["date"], **case["machine"])

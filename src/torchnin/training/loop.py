@@ -116,7 +116,8 @@ class Training:
             if not last and (self.look_every == 1 or self.step % self.look_every == 0) and self.epoch_seconds - shown > _SHOW_SECONDS:
                 shown = self.epoch_seconds
                 loss, right, count = self.sums.tolist()
-                self.display.step(done, loss / count, right / count, count / max(self.epoch_seconds, 1e-9))
+                rate = done * self.batches.batch_size / max(self.epoch_seconds, 1e-9)
+                self.display.step(done, loss / count, right / count, rate)
             if not last and (stop.received or self.collapse or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
                 self.save()
                 self._stop_if(stop)
@@ -155,10 +156,11 @@ class Training:
             self._check_weights()
         if self.mean is not None:
             self.mean.update(self.network, self.step)
-        count = len(batch.labels)
         with torch.no_grad():
-            right = (logits.argmax(1) == batch.labels).sum()
-            self.sums += torch.stack([loss.detach() * count, right, torch.full_like(right, count)]).to(self.sums)
+            # Thinned out, easy pictures count for those that were left out, so that loss and accuracy are those of all pictures.
+            weights = torch.ones_like(logits[:, 0]) if self.thinning is None else self.thinning.weights(batch.indices)
+            right = (logits.argmax(1) == batch.labels) * weights
+            self.sums += torch.stack([loss.detach() * len(weights), right.sum(), weights.sum()]).to(self.sums)
         self.monitor.after_step(logits, loss)
         self.step += 1
 
@@ -180,7 +182,7 @@ class Training:
             row["validation_accuracy"] = self._validation_accuracy()
         row |= {
             "lr": self.lr_scale * self.recipe.lr_at(self.step - 1, self.num_steps),
-            "images_per_second": count / max(self.epoch_seconds, 1e-9),
+            "images_per_second": len(self.batches.dataset) / max(self.epoch_seconds, 1e-9),
             "dead_class_maps": len(self.monitor.dead_class_maps),
             "dead_channels": dict(self.monitor.dead_channels),
             "findings": [finding.to_dict() for finding in self.findings if finding.epoch == epoch],

@@ -123,6 +123,18 @@ class Explanation:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class BlockMaps:
+    """What the layers of one NiN block make of a picture."""
+
+    block: str
+    """The block's name, as in the layer table: `block 1` and so on."""
+    layers: tuple[tuple[str, Float32[Tensor, "_ y x"]], ...]
+    """After each convolution with its normalisation and ReLU: the convolution's name, such as `3x3`, and its maps."""
+    grid: Grid
+    """Where the maps' values lie in the picture; the same for all layers of a block."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PixelVectors:
     """The channels of one NiN block at one place: what goes into each 1 x 1 convolution there, and what comes out."""
 
@@ -184,6 +196,21 @@ def explain(
     )
 
 
+def block_maps(
+    network: NiN, preprocessing: Preprocessing, picture: UInt8[Tensor, "c h w"], *, resize: bool = True
+) -> tuple[BlockMaps, ...]:
+    """What every layer of every block makes of a picture, in the order in which they run; the very last are the class maps.
+
+    Raises:
+        ValueError: the picture is too small for the layers, or has another number of channels.
+    """
+    inputs = _prepare(network, preprocessing, picture[None], resize)
+    return tuple(
+        BlockMaps(block=name, layers=tuple((layer, values[0]) for layer, values in layers), grid=_grid(geometry, layers[-1][1], inputs))
+        for geometry, (name, layers) in zip(_geometry(network), _run(network, inputs), strict=True)
+    )
+
+
 def feature_maps(
     network: NiN, preprocessing: Preprocessing, picture: UInt8[Tensor, "c h w"], *, resize: bool = True
 ) -> tuple[tuple[str, Float32[Tensor, "_ y x"]], ...]:
@@ -192,8 +219,7 @@ def feature_maps(
     Raises:
         ValueError: the picture is too small for the layers, or has another number of channels.
     """
-    inputs = _prepare(network, preprocessing, picture[None], resize)
-    return tuple((name, layers[-1][1][0]) for name, layers in _run(network, inputs))
+    return tuple((part.block, part.layers[-1][1]) for part in block_maps(network, preprocessing, picture, resize=resize))
 
 
 def pixel_vectors(
@@ -221,13 +247,11 @@ def pixel_vectors(
     height, width = picture.shape[1:]
     if not (0 <= x < width and 0 <= y < height):
         raise ValueError(f"pixel {x},{y} lies outside the picture: x goes from 0 to {width - 1}, y from 0 to {height - 1}")
-    inputs = _prepare(network, preprocessing, picture[None], resize)
     found = []
-    for geometry, (name, layers) in zip(_geometry(network), _run(network, inputs), strict=True):
-        grid = _grid(geometry, layers[-1][1], inputs)
-        row, column = grid.nearest(0, height, y), grid.nearest(1, width, x)
-        vectors = tuple((layer, values[0, :, row, column]) for layer, values in layers)
-        found.append(PixelVectors(block=name, row=row, column=column, layers=vectors))
+    for part in block_maps(network, preprocessing, picture, resize=resize):
+        row, column = part.grid.nearest(0, height, y), part.grid.nearest(1, width, x)
+        vectors = tuple((layer, values[:, row, column]) for layer, values in part.layers)
+        found.append(PixelVectors(block=part.block, row=row, column=column, layers=vectors))
     return tuple(found)
 
 
@@ -336,37 +360,27 @@ def _at_rest(network: NiN) -> Iterator[None]:
 
 
 def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor]]]]:
-    """Each block's name, and the outputs of its layers; a layer is a convolution with its normalisation and ReLU."""
-    blocks = [(f"block {number}", _layers(block)) for number, block in enumerate(_blocks(network), start=1)]
-    outputs: dict[nn.Module, Tensor] = {}
+    """Each block's name, and the outputs of its layers; a layer is a convolution with its normalisation and ReLU.
 
-    def keep(module: nn.Module, _: Any, output: Tensor) -> None:
-        outputs[module] = output.float().cpu()
-
-    # Only ends of layers are kept: what stands before a ReLU is overwritten by it.
-    handles = [end.register_forward_hook(keep) for _, layers in blocks for _, end in layers]
-    try:
-        with _at_rest(network):
-            network.class_maps(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [(name, [(layer, outputs[end]) for layer, end in layers]) for name, layers in blocks]
-
-
-def _blocks(network: NiN) -> list[NiNBlock]:
-    return [module for module in (*network.body, network.class_block) if isinstance(module, NiNBlock)]
-
-
-def _layers(block: NiNBlock) -> list[tuple[str, nn.Module]]:
-    """Each convolution as `3x3`, with the module that ends its layer."""
-    layers: list[tuple[str, nn.Module]] = []
-    for module in block:
-        if isinstance(module, nn.Conv2d):
-            layers.append(("x".join(map(str, module.kernel_size)), module))
-        else:
-            layers[-1] = (layers[-1][0], module)
-    return layers
+    Module by module, not by hooks, so that other threads may use the same network meanwhile.
+    """
+    network.check_pictures(inputs)
+    found: list[tuple[str, list[tuple[str, Tensor]]]] = []
+    with _at_rest(network):
+        for part in (*network.body, network.class_block):
+            if not isinstance(part, NiNBlock):
+                inputs = part(inputs)
+                continue
+            layers: list[tuple[str, Tensor]] = []
+            for module in part:
+                inputs = module(inputs)
+                # Only ends of layers are kept: what stands before a ReLU is overwritten by it.
+                if isinstance(module, nn.Conv2d):
+                    layers.append(("x".join(map(str, module.kernel_size)), inputs))
+                else:
+                    layers[-1] = (layers[-1][0], inputs)
+            found.append((f"block {len(found) + 1}", [(layer, values.float().cpu()) for layer, values in layers]))
+    return found
 
 
 def _geometry(network: NiN) -> list[tuple[float, int]]:

@@ -82,12 +82,20 @@ class NiN(nn.Module):
         Raises:
             ValueError: the pictures have another number of channels than the network, or are too small for its layers.
         """
+        self.check_pictures(pictures)
+        return self._trained_body(pictures) if self.training else self.body(pictures)
+
+    def check_pictures(self, pictures: Float[Tensor, "n c h w"]) -> None:
+        """Whether the network admits such pictures.
+
+        Raises:
+            ValueError: the pictures have another number of channels than the network, or are too small for its layers.
+        """
         channels, height, width = pictures.shape[1:]
         if channels != self.config.in_channels:
             raise ValueError(f"the pictures have {channels} channels; this network takes {self.config.in_channels}")
         if min(height, width) < self.min_image_size:
             raise ValueError(_too_small(height, width, self.min_image_size))
-        return self._trained_body(pictures) if self.training else self.body(pictures)
 
     def _trained_body(self, features: Tensor) -> Tensor:
         """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept."""

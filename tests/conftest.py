@@ -12,7 +12,7 @@ from jaxtyping import install_import_hook
 
 # Before the first import of the package. The modules that take tensors; the others answer wrong calls in their own words.
 install_import_hook(
-    ["torchnin.models.nin", "torchnin.data.preprocessing", "torchnin.data.augmentation", "torchnin.data.pictures"],
+    ["torchnin.models.nin", "torchnin.data.preprocessing", "torchnin.data.augmentation", "torchnin.data.pictures", "torchnin.data.resize"],
     "beartype.beartype",
 )
 

@@ -13,14 +13,14 @@ import torchnin
 
 PACKAGE = Path(torchnin.__file__).parent
 FLOORS = {
-    **dict.fromkeys(("models", "data", "device", "plots", "files", "version"), 0),
+    **dict.fromkeys(("models", "data", "device", "plots", "files", "names", "version"), 0),
     **dict.fromkeys(("evaluation", "explanation", "export"), 1),
     "classifier": 2,
     "training": 3,
     **dict.fromkeys(("commands", "web", "integrations", "__main__"), 4),
 }
-# What every room may use: plain files and the version are no rooms.
-COMMON = {"files", "version"}
+# What every room may use: plain files, names resolved on first use and the version are no rooms.
+COMMON = {"files", "names", "version"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -98,8 +98,8 @@ def test_nothing_of_ours_is_imported_late() -> None:
     wrong += [
         f"{path.relative_to(PACKAGE)}: importlib.import_module"
         for path in FILES
-        # The package resolves its names on first use, and the entry point imports the one command that is called.
-        if path not in (PACKAGE / "__init__.py", PACKAGE / "commands" / "main.py") and "import_module" in path.read_text(encoding="utf-8")
+        # Packages resolve their names on first use, and the entry point imports the one command that is called.
+        if path not in (PACKAGE / "names.py", PACKAGE / "commands" / "main.py") and "import_module" in path.read_text(encoding="utf-8")
     ]
     assert not wrong, "\n".join(wrong)
 

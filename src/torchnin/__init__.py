@@ -3,9 +3,9 @@
 Names are resolved on first use, so that `import torchnin` costs nothing and `nin --help` imports no torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from torchnin.names import on_first_use
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -63,20 +63,8 @@ _HOME = {
     ),
 }
 _ROOMS = ("data", "models", "plots", "training")
-_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = ["__version__", *sorted(_MODULE_OF)]
-
-
-def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
-        return importlib.import_module(f"torchnin.{name}")
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'torchnin' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+__all__ = ["__version__", *sorted(name for names in _HOME.values() for name in names)]
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULE_OF, *_ROOMS})
+__getattr__, __dir__ = on_first_use(__name__, _HOME, _ROOMS)

@@ -5,32 +5,32 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-
-from torch import Tensor
+from typing import TypeVar
 
 from torchnin.data.errors import DataError
 from torchnin.data.pictures import PictureSource, quiet_pillow
 
 # Pictures that a thread takes at a time: handing over one small picture costs more than decoding it.
 _CHUNK = 8
+_Decoded = TypeVar("_Decoded")
 
 
 def decode_ahead(
-    pictures: Iterable[PictureSource], decode: Callable[[PictureSource], Tensor], *, ahead: int
-) -> Iterator[Tensor | DataError]:
+    pictures: Iterable[PictureSource], decode: Callable[[PictureSource], _Decoded], *, ahead: int
+) -> Iterator[_Decoded | DataError]:
     """Decode pictures on a few threads while the caller works on those that came before.
 
     Args:
         pictures: any number of them; taken from the iterable in the caller's thread, up to `ahead` before they are wanted.
-        decode: from a picture to its pixels; runs on several threads at once.
+        decode: from a picture to its pixels, or to what else is made of it; runs on several threads at once.
         ahead: pictures that are decoded and not yet wanted, at most (rounded up to whole chunks of 8). Bounds the memory.
 
     Returns:
-        Of each picture in order its pixels, or the DataError that `decode` raised. Any other error of `decode` or of the
+        Of each picture in order what `decode` made of it, or the DataError that `decode` raised. Any other error of `decode` or of the
         iterable is raised in its place.
     """
 
-    def work(chunk: list[PictureSource]) -> list[Tensor | DataError]:
+    def work(chunk: list[PictureSource]) -> list[_Decoded | DataError]:
         with quiet_pillow():
             return [_attempt(decode, picture) for picture in chunk]
 
@@ -42,7 +42,7 @@ def decode_ahead(
         return
     chunks = chain([first], chunks)
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-    waiting: deque[Future[list[Tensor | DataError]]] = deque()
+    waiting: deque[Future[list[_Decoded | DataError]]] = deque()
     try:
         while True:
             waiting.extend(pool.submit(work, chunk) for chunk in islice(chunks, max(1, -(-ahead // _CHUNK)) - len(waiting)))
@@ -53,7 +53,7 @@ def decode_ahead(
         pool.shutdown(cancel_futures=True)  # when the caller goes away early, nothing more is decoded
 
 
-def _attempt(decode: Callable[[PictureSource], Tensor], picture: PictureSource) -> Tensor | DataError:
+def _attempt(decode: Callable[[PictureSource], _Decoded], picture: PictureSource) -> _Decoded | DataError:
     try:
         return decode(picture)
     except DataError as error:

@@ -17,11 +17,12 @@ from torchnin.data.download import fetch
 from torchnin.data.errors import DataError
 from torchnin.data.integrity import read_bounded
 from torchnin.data.locate import INSIDE_PACKAGE, Location, find_loose, locate
-from torchnin.data.pictures import convert_channels, resize_bytes
+from torchnin.data.pictures import convert_channels
 from torchnin.data.readers.arrays import datasets_of_pairs, read_npz
 from torchnin.data.readers.cifar import parse_batch, parse_class_lines, parse_class_names, parse_records
 from torchnin.data.readers.folder import read_folder
 from torchnin.data.readers.idx import parse_idx, read_idx_bytes
+from torchnin.data.resize import resize_bytes
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total (None where that is not known)."""

@@ -1,19 +1,21 @@
-"""From one picture, in whatever form it comes, to unsigned bytes; and the one resize rule."""
+"""From one picture, in whatever form it comes, to unsigned bytes. Imports no torch, as an exported classifier needs none."""
 
 import io
 import os
+import sys
 import threading
 import warnings
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING, Union, cast
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from torchnin.data.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"))
 """The file names that count as pictures in a folder, in lower case."""
@@ -29,7 +31,7 @@ _ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4
 
 PictureFile = str | os.PathLike[str] | bytes | bytearray | Image.Image
 """A picture that Pillow decodes: a path, the bytes of a file, a PIL image."""
-PictureSource = PictureFile | np.ndarray | Tensor
+PictureSource = Union[PictureFile, np.ndarray, "torch.Tensor"]
 """What counts as a picture: a path, the bytes of a file, a PIL image, an array or a tensor."""
 
 
@@ -44,7 +46,8 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
     Raises DataError with the path and the reason where a file does not decode or has more than MAX_PIXELS pixels, ValueError where the
     call is wrong.
     """
-    if isinstance(source, Tensor):
+    imported = sys.modules.get("torch")  # where it was not imported, nothing is a tensor
+    if imported is not None and isinstance(source, imported.Tensor):
         source = source.detach().cpu().numpy()
     if channels not in (1, 3):
         if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and channels in source.shape[::2]:
@@ -56,7 +59,7 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return _to_channels(_from_array(source), channels)
     with _QUIET:
-        return decode_quietly(source, channels)
+        return decode_quietly(cast(PictureFile, source), channels)
 
 
 def decode_quietly(source: PictureFile, channels: int) -> np.ndarray:
@@ -85,32 +88,6 @@ def measure_quietly(source: str | os.PathLike[str]) -> tuple[int, int, bool]:
         raise DataError(f"{_named(source)}: {error}") from error
     except Exception as error:
         raise DataError(f"{_named(source)}: {_reason(error)}") from error
-
-
-def resize_pixels(batch: Tensor, height: int, width: int) -> Tensor:
-    """Stretch a batch to exactly (height, width): bilinear, antialiased where it shrinks, as Pillow's BILINEAR does.
-
-    `batch` is uint8 or float of shape (N, C, h, w), 0 to 255; the result is float32 of shape (N, C, height, width), 0 to 255, not rounded.
-    The aspect ratio is not kept, so nothing is cut off. A batch of that size already comes back as float32, otherwise untouched.
-    """
-    pixels = batch.to(torch.float32)
-    if tuple(pixels.shape[-2:]) == (height, width):
-        return pixels
-    return F.interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
-
-
-def resize_bytes(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    """resize_pixels for uint8 arrays of shape (N, C, h, w), rounded to uint8; in pieces, so that floats never fill the memory."""
-    if images.shape[2:] == (height, width):
-        return images
-    # Channels are resized independently, so planes are the finest pieces.
-    planes = images.reshape(-1, 1, *images.shape[2:])
-    result = np.empty((len(planes), 1, height, width), dtype=np.uint8)
-    rows = max(1, (1 << 24) // max(images.shape[2] * images.shape[3], height * width))
-    for start in range(0, len(planes), rows):
-        piece = torch.from_numpy(np.array(planes[start : start + rows]))
-        result[start : start + rows] = resize_pixels(piece, height, width).round_().clamp_(0, 255).to(torch.uint8).numpy()
-    return result.reshape(*images.shape[:2], height, width)
 
 
 def convert_channels(images: np.ndarray, channels: int) -> np.ndarray:

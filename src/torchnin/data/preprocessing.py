@@ -10,7 +10,8 @@ from jaxtyping import Float32, Num, UInt8
 from torch import Tensor
 
 from torchnin.data.dataset import ImageDataset
-from torchnin.data.pictures import PictureSource, decode_picture, resize_pixels
+from torchnin.data.pictures import PictureSource, decode_picture
+from torchnin.data.resize import resize_pixels
 
 # Pictures at a time when their mean is taken: bounds the memory, not the result.
 _CHUNK = 4096

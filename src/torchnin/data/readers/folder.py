@@ -1,7 +1,6 @@
 """A folder of pictures: one folder a class, below train/ with val/, validation/ or test/, or alone."""
 
 import os
-import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,9 @@ import numpy as np
 
 from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask
 from torchnin.data.errors import DataError
-from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow, resize_bytes
+from torchnin.data.paths import NO_PICTURES, natural_key, pictures_below
+from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow
+from torchnin.data.resize import resize_bytes
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total (None where that is not known)."""
@@ -29,7 +30,6 @@ _SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 _LAYOUTS = "train/CLASS/PICTURE with val/, validation/ or test/ beside it, or CLASS/PICTURE alone, with two classes or more"
-_NOT_A_CLASS = frozenset(("__MACOSX", "@eaDir", "lost+found"))
 _CHUNK = 512
 _SMALL_PIXELS = 256 * 256
 _T = TypeVar("_T")
@@ -102,57 +102,6 @@ def read_folder(
         notes=tuple(notes),
         skipped=skipped,
     )
-
-
-def pictures_below(folder: Path) -> list[Path]:
-    """Every picture below a folder, by its name's ending, in natural order; hidden files are left out, loops of links end."""
-    return sorted(each_picture_below(folder), key=lambda path: natural_key(str(path.relative_to(folder).as_posix())))
-
-
-def each_picture_below(folder: Path) -> Iterator[Path]:
-    """Like `pictures_below`, one after the other: held in memory are the names of the folders on the way, not of all pictures."""
-    # A link up the tree would bring in the pictures of the other classes, so the folders above count as seen.
-    seen = {_identity(above) for above in folder.resolve().parents}
-
-    def walk(current: Path) -> Iterator[Path]:
-        identity = _identity(current)
-        if identity in seen:
-            return
-        seen.add(identity)
-        # A folder's name ends in "/", so that it stands among its neighbours as the paths of what it holds do.
-        names = sorted(_entries(current), key=natural_key)
-        for name in names:
-            if name.endswith("/"):
-                yield from walk(current / name)
-            else:
-                yield current / name
-
-    return walk(folder)
-
-
-def _entries(folder: Path) -> Iterator[str]:
-    """The names in a folder that count: those of pictures, and of folders with a "/" at their end."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                if entry.name not in _NOT_A_CLASS:
-                    yield entry.name + "/"
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                yield entry.name
-
-
-def _identity(folder: Path) -> tuple[int, int]:
-    status = folder.stat()
-    return status.st_dev, status.st_ino
-
-
-def natural_key(name: str) -> tuple[object, ...]:
-    """A sort key under which 2 comes before 10, and which is the same on every platform."""
-    pieces = re.split(r"([0-9]+)", unicodedata.normalize("NFC", name))
-    # Text stands at the even places and numbers at the odd ones, so that like is compared with like.
-    return tuple(int(piece) if index % 2 else piece for index, piece in enumerate(pieces)), name
 
 
 def _find_pictures(root: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[str, _Files]]:
@@ -339,7 +288,7 @@ def _check_memory(count: int, channels: int, image_size: tuple[int, int]) -> Non
 
 
 def _visible_folders(root: Path) -> list[Path]:
-    folders = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _NOT_A_CLASS]
+    folders = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in NO_PICTURES]
     return sorted(folders, key=lambda folder: natural_key(folder.name))
 
 

@@ -1,5 +1,9 @@
+import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,18 +162,115 @@ def test_a_description_that_fits_nothing_is_refused(change: Callable[[Any], Any]
         load(folder)
 
 
-def test_a_crash_between_the_two_files_is_noticed(
-    classifier: Classifier, trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+class CutOff(BaseException):
+    """Stands for a crash: nothing of the package may catch it."""
+
+
+@pytest.fixture
+def cut_off(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets the system's n-th rename from now on fail before it happens, as if the process had died there."""
+    left, replace = [0], os.replace
+
+    def counted(*names: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise CutOff
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", counted)
+    return lambda number: left.__setitem__(0, number)
+
+
+def versions(trained: Run, count: int) -> list[Classifier]:
+    """Classifiers that tell themselves apart by their metadata and their first weight."""
+    made = [load(trained.path) for _ in range(count)]
+    for number, classifier in enumerate(made):
+        classifier.metadata["version"] = number
+        with torch.no_grad():
+            next(classifier.network.parameters()).view(-1)[0] = number
+    return made
+
+
+def loaded_version(folder: Path) -> int:
+    found = load(folder)
+    assert next(found.network.parameters()).view(-1)[0] == found.metadata["version"]
+    return int(found.metadata["version"])
+
+
+def test_a_crash_while_saving_leaves_the_old_classifier_or_the_new_one(
+    trained: Run, tmp_path: Path, cut_off: Callable[[int], None]
 ) -> None:
-    folder = copy(trained, tmp_path / "c")
-    other = load(folder)
-    with torch.no_grad():
-        next(other.network.parameters()).add_(1)
-    monkeypatch.setattr("torchnin.classifier.write_json", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
-        other.save(folder)
-    with pytest.raises(DataError, match="save the classifier again"):
-        load(folder)
+    """Saved over an old one, cut off before each of the three renames, then saved over that, cut off again, and at last in peace."""
+    zero, one, two, three = versions(trained, 4)
+    seen = set()
+    for first, second in itertools.product((1, 2, 3), (1, 2, 3)):
+        folder = zero.save(tmp_path / f"{first}-{second}")
+        cut_off(first)
+        with pytest.raises(CutOff):
+            one.save(folder)
+        after_first = loaded_version(folder)
+        assert after_first == (1 if first == 3 else 0)
+        cut_off(second)
+        with pytest.raises(CutOff):
+            two.save(folder)
+        after_second = loaded_version(folder)
+        assert after_second in (after_first, 2)
+        seen.add((after_first, after_second))
+        three.save(folder)
+        assert loaded_version(folder) == 3
+        assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert seen == {(0, 0), (0, 2), (1, 1)}  # where the first was cut off last, the second has one rename more: to settle it
+
+
+def test_a_first_save_that_is_cut_off_leaves_no_classifier_or_a_whole_one(
+    trained: Run, tmp_path: Path, cut_off: Callable[[int], None]
+) -> None:
+    (zero,) = versions(trained, 1)
+    for number in (1, 2, 3):
+        cut_off(number)
+        with pytest.raises(CutOff):
+            zero.save(tmp_path / str(number))
+        if number == 3:
+            assert loaded_version(tmp_path / str(number)) == 0
+        else:
+            with pytest.raises(ValueError, match="holds no classifier"):
+                load(tmp_path / str(number))
+
+
+def test_loaded_while_it_is_saved_anew(trained: Run, tmp_path: Path) -> None:
+    """One process saves again and again; what another loads meanwhile is always one classifier, never half of two."""
+    code = (
+        "import sys, torch, torchnin\n"
+        "classifier, folder = torchnin.load(sys.argv[1]), sys.argv[1]\n"
+        "for number in range(1, 10**6):\n"
+        "    classifier.metadata['version'] = number\n"
+        "    with torch.no_grad():\n"
+        "        next(classifier.network.parameters()).view(-1)[0] = number\n"
+        "    classifier.save(folder)\n"
+        "    print(number, flush=True) if number == 1 else None\n"
+    )
+    folder = versions(trained, 1)[0].save(tmp_path / "c")
+    with subprocess.Popen([sys.executable, "-c", code, folder], stdout=subprocess.PIPE, text=True) as saving:
+        assert saving.stdout is not None
+        try:
+            assert saving.stdout.readline() == "1\n"
+            seen: set[int] = set()
+            while len(seen) < 5:
+                seen.add(loaded_version(folder))
+        finally:
+            saving.kill()
+
+
+def test_a_disk_that_fails_between_the_two_files_leaves_the_old_classifier(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zero, one = versions(trained, 2)
+    folder = zero.save(tmp_path / "c")
+    (tmp_path / "c" / "config.json.tmp").mkdir()  # so config.json cannot be written aside
+    with pytest.raises(OSError, match=r"config\.json"):
+        one.save(folder)
+    assert loaded_version(folder) == 0
+    assert not (folder / "model.safetensors.new").exists()
 
 
 def test_what_cannot_be_written_leaves_the_saved_one_whole(trained: Run, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchnin.files import write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, read_json, write_atomically, write_json
 
 
 def test_what_is_written_is_there_whole(tmp_path: Path) -> None:
@@ -68,3 +68,21 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     write_atomically(path, b"new")  # what was left aside is no obstacle
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b'{"a": 1', "delimiter", id="cut off"),
+        pytest.param(b"[1]", "a list", id="no object"),
+        pytest.param(b"", "Expecting value", id="empty"),
+        pytest.param(b'{"a": "\xff"}', "utf-8", id="no text"),
+        pytest.param(b'{"a":' * 200_000, "nested too deeply", id="nested without end"),
+        pytest.param(b'{"a": ' + b"9" * 10_000 + b"}", "digits", id="a number without end"),
+        pytest.param(b" " * (MAX_JSON_BYTES + 1) + b"{}", "longer than", id="too long"),
+    ],
+)
+def test_what_is_no_json_object_of_ours_is_a_value_error(data: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(data)
+    with pytest.raises(ValueError, match=message):
+        read_json(tmp_path / "a.json")

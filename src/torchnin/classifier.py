@@ -1,5 +1,6 @@
 """A trained network that never travels without its preprocessing and its class names."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,7 +23,7 @@ from torchnin.data.pictures import PictureSource
 from torchnin.device import DeviceChoice, choose_device
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
-from torchnin.files import write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
 from torchnin.models import NiN, NiNConfig
 from torchnin.version import __version__
 
@@ -30,6 +31,8 @@ from torchnin.version import __version__
 _PIXELS_PER_BATCH = 256 * 224 * 224
 # Pictures of a stream that are decoded ahead and go through the network at once; more would only keep the first answers back.
 _MOST_AHEAD = 256
+_WEIGHTS = "model.safetensors"
+_WAITING = "model.safetensors.new"  # between the moment when config.json names new weights and the one when they get their name
 # Pixels above which a picture is resized as soon as it is decoded.
 _LARGE = 256 * 256
 
@@ -186,10 +189,17 @@ class Classifier:
         return pixel_vectors(self.network, self.preprocessing, self.preprocessing.pixels(picture), x, y, resize=resize)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write `model.safetensors` and `config.json` into a folder; each is written aside and renamed, and one names the other's checksum.
+        """Write `model.safetensors` and `config.json` into a folder.
+
+        A crash at any moment leaves a folder that loads: as the classifier that was there before, or as this one. `config.json` names
+        the checksum of its weights, so the moment when it is renamed decides; until the weights have their own name, `load` finds
+        them aside as `model.safetensors.new`.
 
         Returns:
             The folder.
+
+        Raises:
+            OSError: the disk is full or the folder cannot be written to; the classifier that was there before is untouched.
         """
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
@@ -205,8 +215,15 @@ class Classifier:
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         json.dumps(config)  # metadata that JSON cannot hold are refused before anything is written
-        write_atomically(path / "model.safetensors", weights)
-        write_json(path / "config.json", config)
+        _settle(path)
+        waiting = path / _WAITING
+        write_atomically(waiting, weights)
+        try:
+            write_json(path / "config.json", config)
+        except OSError:
+            waiting.unlink(missing_ok=True)
+            raise
+        os.replace(waiting, path / _WEIGHTS)
         return path
 
     @classmethod
@@ -220,27 +237,24 @@ class Classifier:
         path = Path(folder)
         if (path / "classifier" / "config.json").is_file():
             path = path / "classifier"
-        if not (path / "config.json").is_file() or not (path / "model.safetensors").is_file():
+        if not (path / "config.json").is_file() or not any((path / name).is_file() for name in (_WEIGHTS, _WAITING)):
             raise ValueError(_no_classifier(Path(folder)))
+        config, weights = _read(path)
         try:
-            config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            network = NiN(NiNConfig.from_dict(config["network"]))
+            with torch.device("meta"):  # without memory: how large the network is, config.json says alone
+                network = NiN(NiNConfig.from_dict(config["network"]))
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             names = [str(name) for name in config["class_names"]]
-            metadata, expected = dict(config["metadata"]), str(config["weights_sha256"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(f"{path / 'config.json'} describes no classifier: {error}. Save the classifier again.") from error
-        weights = (path / "model.safetensors").read_bytes()
-        if (found := hashlib.sha256(weights).hexdigest()) != expected:
-            raise DataError(
-                f"{path / 'model.safetensors'} is not the file that config.json was written for: expected SHA-256 {expected[:12]}..., "
-                f"found {found[:12]}.... Copy both files again, or save the classifier again."
-            )
+            metadata = dict(config["metadata"])
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
+            raise _no_description(path, error) from error
         try:
-            network.load_state_dict(load_weights(weights))
+            if (needed := sum(tensor.numel() for tensor in network.state_dict().values())) > len(weights):
+                raise RuntimeError(f"they are {needed:,} numbers, the file has {len(weights):,} bytes")
+            network.to_empty(device="cpu").load_state_dict(load_weights(weights))
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise DataError(f"{path / 'model.safetensors'} does not hold the weights of config.json's network: {reason}") from error
+            raise DataError(f"{path / _WEIGHTS} does not hold the weights of config.json's network: {reason}") from error
         try:
             return cls(network, preprocessing, names, metadata=metadata, device=device)
         except ValueError as error:
@@ -258,6 +272,46 @@ def load(source: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
         DataError: its files are broken.
     """
     return Classifier.load(source, device=device)
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """`config.json`, and the weights whose checksum it names: under their name, or aside where `save` was cut off before that."""
+    text, before = _read_config(folder), None
+    while text != before:  # another process may save at this moment: then the weights fit the next config.json
+        try:
+            config = parse_json(text)
+            expected = str(config["weights_sha256"])
+        except (ValueError, KeyError) as error:
+            raise _no_description(folder, error) from error
+        found = "none"
+        for name in (_WAITING, _WEIGHTS):
+            with contextlib.suppress(FileNotFoundError):
+                weights = (folder / name).read_bytes()
+                found = hashlib.sha256(weights).hexdigest()
+                if found == expected:
+                    return config, weights
+        text, before = _read_config(folder), text
+    raise DataError(
+        f"{folder / _WEIGHTS} is not the file that config.json was written for: expected SHA-256 {expected[:12]}..., "
+        f"found {found[:12]}. Copy both files again, or save the classifier again."
+    )
+
+
+def _read_config(folder: Path) -> bytes:
+    with (folder / "config.json").open("rb") as file:
+        return file.read(MAX_JSON_BYTES + 1)
+
+
+def _settle(folder: Path) -> None:
+    """Give weights that a `save` left aside when it was cut off their name, so that the next `save` can use the place."""
+    with contextlib.suppress(FileNotFoundError, DataError):
+        _, weights = _read(folder)
+        if (folder / _WAITING).read_bytes() == weights:
+            os.replace(folder / _WAITING, folder / _WEIGHTS)
+
+
+def _no_description(folder: Path, error: Exception) -> DataError:
+    return DataError(f"{folder / 'config.json'} describes no classifier: {error}. Save the classifier again.")
 
 
 def _is_one(pictures: Any) -> bool:

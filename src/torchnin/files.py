@@ -1,4 +1,4 @@
-"""Files written so that a crash leaves the old one or the new one, never a part."""
+"""Files written so that a crash leaves the old one or the new one, never a part; and JSON documents read without trusting them."""
 
 import contextlib
 import json
@@ -6,6 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+# Far above what a training of a hundred thousand epochs records; parsed, a document takes some twenty times its size.
+MAX_JSON_BYTES = 64 << 20
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -31,3 +34,30 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """`write_atomically` for a JSON document that people read."""
     write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON document that `write_json` may have written.
+
+    Raises:
+        ValueError: it is longer than `MAX_JSON_BYTES`, no JSON, nested without end, or no object.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return parse_json(file.read(MAX_JSON_BYTES + 1))
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """`read_json` for the bytes of a document."""
+    if len(data) > MAX_JSON_BYTES:
+        raise ValueError(f"it is longer than {MAX_JSON_BYTES:,} bytes")
+    try:
+        document = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError(f"it holds no JSON object but {_KINDS[type(document)]}")
+    return document
+
+
+_KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import subprocess
@@ -132,6 +133,21 @@ def test_two_processes_never_share_a_folder(tmp_path: Path, few_file: Path, nin:
             other.kill()
         with opened(out, resume=False, overwrite=True):  # the lock died with its process
             pass
+
+
+def test_a_run_that_another_process_ended_a_moment_ago_is_not_wiped_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the moment when the folder was free to begin in and the lock, another training came and went."""
+    lock = fcntl.flock
+
+    def flock(file: int, how: int) -> None:
+        Run(tmp_path).write_config({"network": {}, "recipe": {}, "data": {}, "versions": {}})
+        Run(tmp_path).write_result({"test_accuracy": 0.9})
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(ValueError, match="already holds a run"), opened(tmp_path, resume=False, overwrite=False):
+        pass
+    assert Run(tmp_path).result == {"test_accuracy": 0.9}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="as somebody else a folder without permission shows the same")

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from torchnin.files import write_atomically
+from torchnin.files import read_json, write_atomically
 from torchnin.training.errors import TrainingError
 
 _KEPT = 2  # the newest, and the one before it in case the newest turns out broken
@@ -57,7 +57,7 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     for path in _newest_first(folder):
         tensors = path.with_suffix(".safetensors")
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
+            document = read_json(path)
             data = tensors.read_bytes()
             expected = document["sha256"]
             if (found := hashlib.sha256(data).hexdigest()) != expected:

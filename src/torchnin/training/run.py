@@ -12,7 +12,7 @@ from typing import Any
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError
-from torchnin.files import write_atomically, write_json
+from torchnin.files import read_json, write_atomically, write_json
 from torchnin.training.checkpoint import has_checkpoint
 
 _FILES = ("config.json", "metrics.jsonl", "result.json", "curves.png")
@@ -20,6 +20,7 @@ _FOLDERS = ("checkpoint", "classifier")
 _CONFIG_HAS = {"network", "recipe", "data", "versions"}
 # What a training leaves that was killed before its configuration stood; nothing of it is needed.
 _BEGUN = {"checkpoint", "metrics.jsonl", "config.json.tmp"}
+_NO_RUN = "{} holds no run to resume; leave out --resume to begin one there"
 
 
 class Run:
@@ -94,16 +95,19 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
     run = Run(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; a run needs a folder, choose another --out")
-    names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-    holds_run = _is_config(path / "config.json")
-    if names - _BEGUN and not holds_run:
-        raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
-    if holds_run and not (resume or overwrite):
-        raise ValueError(f"{path} already holds a run; --resume goes on with it, --overwrite replaces it, or choose another --out")
-    if resume and not holds_run:
-        raise ValueError(f"{path} holds no run to resume; leave out --resume to begin one there")
+    if resume and not path.exists():
+        raise ValueError(_NO_RUN.format(path))
     path.mkdir(parents=True, exist_ok=True)
-    with _locked(path):
+    # What lies there is looked at under the lock: until then another process may still be writing it.
+    with locked(path):
+        names = {entry.name for entry in path.iterdir()}
+        holds_run = _is_config(path / "config.json")
+        if names - _BEGUN and not holds_run:
+            raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
+        if holds_run and not (resume or overwrite):
+            raise ValueError(f"{path} already holds a run; --resume goes on with it, --overwrite replaces it, or choose another --out")
+        if resume and not holds_run:
+            raise ValueError(_NO_RUN.format(path))
         if not resume:
             for name in _FILES:
                 (path / name).unlink(missing_ok=True)
@@ -113,7 +117,12 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """A folder for one process alone.
+
+    Raises:
+        ValueError: another process trains into it.
+    """
     folder = os.open(path, os.O_RDONLY)
     try:
         try:
@@ -128,8 +137,8 @@ def _locked(path: Path) -> Iterator[None]:
 def _is_config(path: Path) -> bool:
     """Whether this is the configuration of a run: other programs have a `config.json` too, and theirs is never overwritten."""
     try:
-        return json.loads(path.read_text(encoding="utf-8")).keys() >= _CONFIG_HAS
-    except (OSError, ValueError, AttributeError):
+        return read_json(path).keys() >= _CONFIG_HAS
+    except (OSError, ValueError):
         return False
 
 
@@ -137,9 +146,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} is missing: {path.parent} is no run, or its training has not come so far")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         raise DataError(f"{path} is not readable as JSON: {error}") from error
-    if not isinstance(document, dict):
-        raise DataError(f"{path} holds no JSON object")
-    return document

@@ -10,7 +10,7 @@ from torchnin.files import write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError
 from torchnin.training.recipe import Recipe
-from torchnin.training.run import Run
+from torchnin.training.run import Run, locked
 from torchnin.training.start import train
 
 
@@ -53,21 +53,23 @@ def train_seeds(
     folder = Path(out)
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")
-    if not (resume or overwrite) and any(folder.glob("seed-*")):
-        raise ValueError(f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out")
     splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+    folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     summary: dict[str, Any] = {}
-    for number in range(seed, seed + seeds):
-        path = folder / f"seed-{number}"
-        begun = resume and (path / "config.json").is_file()
-        try:
-            run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **options)
-            rows.append({**run.result, "failure": _failure(run)})
-        except (DivergenceError, CollapseError) as error:
-            rows.append({"seed": number, "failure": str(error)})
-        summary = summarise(rows, seeds)
-        write_json(folder / "summary.json", summary)
+    with locked(folder):
+        if not (resume or overwrite) and any(folder.glob("seed-*")):
+            raise ValueError(f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out")
+        for number in range(seed, seed + seeds):
+            path = folder / f"seed-{number}"
+            begun = resume and (path / "config.json").is_file()
+            try:
+                run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **options)
+                rows.append({**run.result, "failure": _failure(run)})
+            except (DivergenceError, CollapseError) as error:
+                rows.append({"seed": number, "failure": str(error)})
+            summary = summarise(rows, seeds)
+            write_json(folder / "summary.json", summary)
     return summary
 
 

@@ -1,0 +1,159 @@
+// The answer: of each class its map over the picture, the map's mean, and the softmax.
+
+import { legend, scaleOf } from "./colours.js";
+import { Grid, unpacked } from "./maps.js";
+import { drawOver } from "./stage.js";
+import { figure, percent, say } from "./words.js";
+
+const FEW = 5;
+const THUMB = 96; // pixels of a row's map
+
+export class Answer {
+  /** `chosen(index)` is called when a class map is to lie over the large picture, null for none. */
+  constructor({ chosen }) {
+    this.chosen = chosen;
+    this.told = null;
+    this.order = [];
+    this.all = false;
+    this.selected = null;
+    this.root = document.getElementById("classes");
+    this.more = document.getElementById("more-classes");
+    this.more.addEventListener("click", () => {
+      this.all = !this.all;
+      this.show();
+    });
+  }
+
+  /** Take an answer; `settled` lets the classes change places. */
+  take(told, pixels, settled) {
+    this.told = told;
+    this.pixels = pixels;
+    this.maps = told.class_maps && unpacked(told.class_maps);
+    this.grid = told.grid && new Grid(told.grid);
+    if (settled || this.order.length !== told.logits.length) {
+      this.order = told.logits.map((_, index) => index).sort((a, b) => told.logits[b] - told.logits[a] || a - b);
+    }
+    if (this.maps) {
+      let [low, high] = [0, 0];
+      for (const value of this.maps.values) [low, high] = [Math.min(low, value), Math.max(high, value)];
+      this.scale = scaleOf(low, high);
+    }
+    this.show();
+  }
+
+  /** The values of a class's map at its own resolution. */
+  map(index) {
+    const size = this.maps.shape[1] * this.maps.shape[2];
+    return this.maps.values.subarray(index * size, (index + 1) * size);
+  }
+
+  /** A class's map over the picture: `{ values, scale }` at the picture's resolution. */
+  overlay(index) {
+    const { width, height } = this.pixels;
+    return { values: this.grid.upsample(this.map(index), width, height), scale: this.scale };
+  }
+
+  /** What the map of the chosen or best class holds at a pixel. */
+  at(index, { x, y }) {
+    return this.map(index)[this.grid.nearest(0, y) * this.maps.shape[2] + this.grid.nearest(1, x)];
+  }
+
+  show() {
+    const { told } = this;
+    if (!told) return;
+    const best = told.class_names.indexOf(told.label);
+    document.getElementById("verdict").textContent = say("verdict", { name: told.label, percent: percent(told.probability) });
+    document.getElementById("answer-help").textContent = say(this.maps ? "answer_help" : "answer_help_fc");
+    const shown = this.all ? this.order : this.order.slice(0, FEW);
+    if (!shown.includes(best)) shown[shown.length - 1] = best;
+    this.more.hidden = this.order.length <= FEW;
+    this.more.textContent = this.all ? say("classes_few") : say("classes_all", { count: this.order.length });
+    const element = document.getElementById("legend");
+    element.hidden = !this.maps;
+    if (this.maps) legend(element, this.scale, figure);
+
+    const [low, high] = [Math.min(0, ...told.logits), Math.max(0, ...told.logits)];
+    const place = (value) => (value - low) / (high - low || 1);
+    this.#rows(shown.length);
+    this.root.classList.toggle("without-maps", !this.maps);
+    shown.forEach((index, row) => {
+      const parts = this.rows[row];
+      const name = told.class_names[index];
+      parts.row.classList.toggle("best", index === best);
+      parts.row.dataset.class = name;
+      parts.name.textContent = name;
+      parts.meanKey.textContent = say(this.maps ? "key_mean" : "column_logit");
+      parts.softmaxKey.textContent = say("column_softmax");
+      parts.mean.textContent = figure(told.logits[index]);
+      parts.softmax.textContent = percent(told.probabilities[index]);
+      const [zero, end] = [place(0), place(told.logits[index])];
+      parts.meanBar.style.insetInlineStart = `${100 * Math.min(zero, end)}%`;
+      parts.meanBar.style.width = `${100 * Math.abs(end - zero)}%`;
+      parts.meanBar.classList.toggle("negative", end < zero);
+      parts.zero.style.insetInlineStart = `${100 * zero}%`;
+      parts.softmaxBar.style.width = `${100 * told.probabilities[index]}%`;
+      parts.map.hidden = !this.maps;
+      if (this.maps) {
+        const { width, height } = this.pixels;
+        const shrink = THUMB / Math.max(width, height);
+        const [across, down] = [Math.max(1, Math.round(width * shrink)), Math.max(1, Math.round(height * shrink))];
+        drawOver(parts.canvas, this.pixels, this.grid.upsample(this.map(index), across, down), this.scale, across, down);
+        parts.map.setAttribute("aria-label", say("on_picture", { name }));
+        parts.map.setAttribute("aria-pressed", String(this.selected === index));
+        parts.map.onclick = () => {
+          this.selected = this.selected === index ? null : index;
+          this.chosen(this.selected);
+          this.show();
+        };
+      }
+    });
+    for (const [key, column] of [["column_map", 0], [this.maps ? "column_mean" : "column_logit", 2], ["column_softmax", 3]]) {
+      this.head.children[column].textContent = say(key);
+    }
+  }
+
+  /** As many rows as are shown; those that stand are kept, so that a focused one stays focused. */
+  #rows(count) {
+    if (!this.head) {
+      this.head = element("div", "class-row head");
+      for (const part of ["map", "name", "mean", "softmax"]) this.head.append(element("span", part));
+      this.root.append(this.head);
+      this.rows = [];
+    }
+    while (this.rows.length > count) this.rows.pop().row.remove();
+    while (this.rows.length < count) {
+      const row = element("div", "class-row");
+      const map = element("button", "map");
+      map.type = "button";
+      const canvas = element("canvas");
+      map.append(canvas);
+      const name = element("span", "name");
+      const meanCell = element("span", "mean");
+      const meanKey = element("span", "key");
+      const softmaxKey = element("span", "key");
+      const mean = element("b");
+      const meanTrack = element("span", "track");
+      const meanBar = element("span", "bar");
+      const zero = element("span", "zero");
+      meanTrack.append(meanBar, zero);
+      meanCell.append(meanKey, mean, meanTrack);
+      const softmaxCell = element("span", "softmax");
+      const softmax = element("b");
+      const softmaxTrack = element("span", "track");
+      const softmaxBar = element("span", "bar");
+      softmaxTrack.append(softmaxBar);
+      softmaxCell.append(softmaxKey, softmax, softmaxTrack);
+      row.append(map, name, meanCell, softmaxCell);
+      this.root.append(row);
+      this.rows.push({ row, map, canvas, name, meanKey, softmaxKey, mean, meanBar, zero, softmax, softmaxBar });
+    }
+  }
+}
+
+/** An element with a class. */
+export function element(tag, name = "", text = "") {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  if (text) made.textContent = text;
+  return made;
+}

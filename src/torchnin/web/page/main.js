@@ -1,0 +1,239 @@
+// The page: a picture goes in, and everything that the network makes of it is shown.
+
+import { Answer, element } from "./answer.js";
+import { switches } from "./chrome.js";
+import { Layer } from "./layer.js";
+import { Grid, Maps, unpacked } from "./maps.js";
+import { Network } from "./network.js";
+import { Pixel } from "./pixel.js";
+import { Explainer, Refused, Unknown, keepToken, network as askNetwork, samples as askSamples } from "./service.js";
+import { Stage, inkOn } from "./stage.js";
+import { count, onLanguage, percent, say } from "./words.js";
+
+const get = (id) => document.getElementById(id);
+let network = null;
+let blocks = null;
+let overlaid = null;
+let opened = null;
+
+const stage = new Stage(get("stage"), { moved: look, painted });
+const answer = new Answer({ chosen: overlay });
+const layers = new Network({ opened: open });
+const pixel = new Pixel({ changed: () => look(stage.pixel) });
+const layer = new Layer({ pointed: (at) => stage.point(at.x, at.y) });
+const explainer = new Explainer({ answered, failed });
+
+function answered(told, { fresh, settled }) {
+  trouble("");
+  if (fresh) stage.load(unpacked(told.picture));
+  answer.take(told, stage.pixels, settled);
+  if (told.blocks) {
+    blocks = told.blocks.map((block) => ({ grid: new Grid(block.grid), layers: block.layers.map((each) => new Maps(each)) }));
+    for (const block of blocks) Object.assign(block, { centre: block.grid.centre });
+    layers.take(blocks);
+    pixel.take(blocks);
+    if (fresh && !stage.visited) {
+      stage.visited = true;
+      stage.pixel = { x: stage.pixels.width >> 1, y: stage.pixels.height >> 1 };
+    }
+  }
+  overlay(overlaid);
+  if (blocks) look(stage.pixel);
+  get("restore").disabled = !stage.changed;
+  document.body.classList.add("ready");
+}
+
+function failed(error) {
+  if (error instanceof Unknown) {
+    get("token-part").hidden = false;
+    get("token").focus();
+    return;
+  }
+  trouble(error instanceof Refused ? say("trouble", { reason: error.message }) : say("trouble_server"));
+}
+
+function trouble(text) {
+  get("trouble").textContent = text;
+}
+
+/** A new picture: its file goes to the server as it is. */
+function take(file) {
+  explainer.ask(async () => file, { layers: true, about: { fresh: true, settled: true } });
+}
+
+/** The picture was changed here. */
+function painted(settled) {
+  get("restore").disabled = !stage.changed;
+  explainer.ask(() => stage.file(), { layers: settled, about: { fresh: false, settled } });
+}
+
+function look(at) {
+  if (!blocks) return;
+  stage.patch = pixel.move(at);
+  if (opened) {
+    const { block, index } = opened;
+    layer.take(blocks[block].layers[index], blocks[block].grid, at);
+    if (document.activeElement !== get("channel")) layer.show();
+  }
+  stage.draw();
+}
+
+function overlay(index) {
+  overlaid = index;
+  stage.overlay = index === null || !answer.maps ? null : answer.overlay(index);
+  stage.draw();
+}
+
+function open(block, index) {
+  opened = { block, index };
+  const parts = network.parts.filter((part) => part.kind === "block");
+  const last = block === parts.length - 1 && index === parts[block].layers.length - 1;
+  const names = last ? network.class_names : null;
+  layer.open(parts[block], parts[block].layers[index], blocks[block].layers[index], blocks[block].grid, names, stage.pixel);
+}
+
+function blank() {
+  const { height, width, mean } = network.input;
+  const ground = mean.map((level) => (level < 0.5 ? 0 : 1));
+  stage.clear(width, height, ground);
+  stage.colour = inkOn(ground);
+  get("ink").value = stage.colour;
+  document.querySelector("input[name=tool][value=draw]").click();
+  painted(true);
+}
+
+function describe() {
+  if (!network) return;
+  const facts = [network.name, say("parameters", { count: count(network.num_parameters) }), network.data];
+  if (network.test_accuracy !== null) facts.push(say("test_accuracy", { percent: percent(network.test_accuracy) }));
+  get("who").textContent = facts.filter(Boolean).join(" · ");
+  const { channels, height, width } = network.input;
+  get("seen").textContent = say("seen", { width, height, colours: say(channels === 1 ? "seen_grey" : "seen_colour") });
+  get("stage").setAttribute("aria-label", say("stage_label", { width, height }));
+  get("stage-help").textContent = say(`stage_${stage.tool}`);
+}
+
+function wire() {
+  for (const radio of document.querySelectorAll("input[name=tool]")) {
+    radio.addEventListener("change", () => {
+      stage.tool = radio.value;
+      get("stage").dataset.tool = radio.value;
+      get("brush").hidden = radio.value === "look";
+      get("ink-label").hidden = radio.value !== "draw";
+      get("stage-help").textContent = say(`stage_${stage.tool}`);
+      stage.draw();
+    });
+  }
+  get("size").addEventListener("input", () => {
+    stage.brush = Number(get("size").value) / 100;
+    stage.draw();
+  });
+  get("ink").addEventListener("input", () => {
+    stage.colour = get("ink").value;
+  });
+  get("restore").addEventListener("click", () => {
+    stage.restore();
+    painted(true);
+    get("stage").focus();
+  });
+  get("blank").addEventListener("click", blank);
+  get("file").addEventListener("change", () => {
+    if (get("file").files.length) take(get("file").files[0]);
+    get("file").value = "";
+  });
+  document.addEventListener("paste", (event) => {
+    const file = [...(event.clipboardData?.files ?? [])][0];
+    if (file) take(file);
+  });
+  let inside = 0;
+  document.addEventListener("dragenter", (event) => {
+    event.preventDefault();
+    inside += 1;
+    get("drop-here").hidden = false;
+  });
+  document.addEventListener("dragleave", () => {
+    inside -= 1;
+    get("drop-here").hidden = inside > 0 ? false : true;
+  });
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    inside = 0;
+    get("drop-here").hidden = true;
+    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  });
+  get("token-part").addEventListener("submit", (event) => {
+    event.preventDefault();
+    keepToken(get("token").value);
+    enter();
+  });
+  get("layer").addEventListener("close", () => {
+    opened = null;
+  });
+}
+
+function offer(samples) {
+  get("samples-part").hidden = !samples.length;
+  const files = samples.map(({ picture }) => {
+    const bytes = Uint8Array.from(atob(picture.split(",")[1]), (letter) => letter.charCodeAt(0));
+    return new Blob([bytes], { type: "image/png" });
+  });
+  get("samples").replaceChildren(
+    ...samples.map(({ label, picture }, index) => {
+      const button = element("button");
+      button.type = "button";
+      button.dataset.sample = label;
+      const image = element("img");
+      image.src = picture;
+      image.alt = "";
+      button.append(image);
+      button.setAttribute("aria-label", say("sample", { name: label }));
+      button.title = label;
+      button.addEventListener("click", () => take(files[index]));
+      const item = element("li");
+      item.append(button);
+      return item;
+    }),
+  );
+  return files;
+}
+
+function relanguage() {
+  describe();
+  answer.show();
+  layers.build();
+  pixel.build();
+  layer.show();
+  for (const button of document.querySelectorAll("[data-sample]")) {
+    button.setAttribute("aria-label", say("sample", { name: button.dataset.sample }));
+  }
+}
+
+async function enter() {
+  try {
+    network = await askNetwork();
+    describe();
+    layers.describe(network);
+    pixel.describe(network);
+    const ground = network.input.mean.map((level) => (level < 0.5 ? 0 : 1));
+    stage.colour = inkOn(ground);
+    get("ink").value = stage.colour;
+    const { samples } = await askSamples();
+    const files = offer(samples);
+    if (files.length) take(files.at(-1));
+    else blank();
+    get("token-part").hidden = true;
+  } catch (error) {
+    failed(error);
+  }
+}
+
+// `nin serve` prints an address that ends in the token; it is taken out of sight and of the history.
+if (location.hash.startsWith("#token=")) {
+  keepToken(decodeURIComponent(location.hash.slice("#token=".length)));
+  history.replaceState(null, "", location.pathname);
+}
+onLanguage(relanguage);
+switches({ recoloured: () => pixel.show() });
+wire();
+enter();

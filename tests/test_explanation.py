@@ -260,7 +260,8 @@ def test_covering_what_the_map_points_to_takes_the_class_away_and_covering_elsew
     for picture in pictures:
         top, left = torch.randint(24, (2,), generator=generator).tolist()
         picture[0, top : top + 6, left : left + 6] = 255
-    drops = occlusion_drop(network, preprocessing, pictures, torch.ones(200, dtype=torch.long), generator=generator)
+    ones = torch.ones(200, dtype=torch.long)
+    drops = occlusion_drop(network, preprocessing, pictures, ones, filling="mean", generator=generator)
     assert drops.share == pytest.approx(0.09)  # 9x9 of 30x30 pixels: whole pixels nearest to a tenth
     # The cover holds the whole bright patch: 36 bright pixels become 81 of the mean's grey.
     grey = 36 / 900
@@ -269,6 +270,31 @@ def test_covering_what_the_map_points_to_takes_the_class_away_and_covering_elsew
     # Elsewhere never touches the patch: black becomes grey, which can only raise the class.
     assert float(drops.elsewhere.max()) <= 0
     assert len(drops.elsewhere.unique()) == 1
+    assert torch.equal(drops.lowest, drops.elsewhere)  # away from the patch the map is zero everywhere
+
+
+def test_the_lowest_place_is_the_one_that_speaks_most_against_the_class() -> None:
+    network, preprocessing = brightness_network()
+    pictures = torch.full((20, 1, 30, 30), 8, dtype=torch.uint8)
+    pictures[:, :, 3:12, 3:12], pictures[:, :, 18:27, 12:21] = 20, 0
+    drops = {
+        filling: occlusion_drop(
+            network,
+            preprocessing,
+            pictures,
+            torch.ones(20, dtype=torch.long),
+            filling=filling,
+            generator=torch.Generator().manual_seed(0),
+        )
+        for filling in ("mean", "black", "blur")
+    }
+    for filling in ("mean", "blur"):
+        assert float(drops[filling].pointed.min()) > 0
+        # The black patch becomes grey, which raises a class that is brightness; no other place raises it as much.
+        assert float(drops[filling].lowest.max()) < 0
+        assert float(drops[filling].lowest.max()) <= float(drops[filling].elsewhere.min())
+    assert float(drops["black"].lowest.abs().max()) == 0  # black is covered with black
+    assert float(drops["black"].pointed.min()) > float(drops["mean"].pointed.max())
 
 
 def test_the_same_generator_covers_the_same_places() -> None:
@@ -284,6 +310,8 @@ def test_the_same_generator_covers_the_same_places() -> None:
     assert not torch.equal(first.elsewhere, first.pointed)
     with pytest.raises(ValueError, match=r"share is 0\.5; it must be above 0 and at most 1/9"):
         occlusion_drop(network, preprocessing_of(network), pictures, torch.arange(70) % 5, share=0.5)
+    with pytest.raises(ValueError, match="filling is 'red'; accepted: 'black', 'mean', 'blur'"):
+        occlusion_drop(network, preprocessing_of(network), pictures, torch.arange(70) % 5, filling="red")
 
 
 @pytest.mark.parametrize("relu", [True, False])

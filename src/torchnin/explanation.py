@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Float32, Int, UInt8
@@ -159,6 +159,8 @@ class OcclusionDrops:
     """Where the class map is largest."""
     elsewhere: Float32[Tensor, "n"]
     """At a random place that does not touch the first."""
+    lowest: Float32[Tensor, "n"]
+    """Where the class map is smallest, of the places that do not touch the first."""
     share: float
     """The part of the picture that is covered, 0 to 1: what whole pixels make of the share asked for."""
 
@@ -262,13 +264,14 @@ def occlusion_drop(
     classes: Int[Tensor, "n"],
     *,
     share: float = 0.1,
+    filling: Literal["black", "mean", "blur"] = "black",
     generator: torch.Generator | None = None,
 ) -> OcclusionDrops:
     """Does a class map point at what the network uses? Cover the place and see the probability fall; cover another to compare.
 
-    Both covers have the picture's proportions and the same size. The first lies where the class map, brought to the network's
-    resolution, has the largest mean; the second at a place drawn evenly from all that do not overlap it. The colour of the
-    cover is the mean of the given pictures.
+    All covers have the picture's proportions and the same size. The first lies where the class map, brought to the network's
+    resolution, has the largest mean, its middle among the places that the map's values stand for; the second at a place drawn
+    evenly from all that do not overlap it, the third at that of them where the map has the smallest mean.
 
     Args:
         network: a trained NiN with `head="gap"`.
@@ -276,36 +279,46 @@ def occlusion_drop(
         pictures: uint8 `(n, c, h, w)`.
         classes: `(n,)`, of each picture the class to look at.
         share: of the picture to cover, above 0 and at most 1/9 (a larger cover in the middle leaves no room for another).
+        filling: what covers: `black` is pixel value 0, `mean` the mean colour of the given pictures, `blur` the picture
+            itself, blurred beyond recognition. A cover that is not the picture's own background adds something as well.
         generator: of the random places; on the CPU.
 
     Raises:
-        ValueError: `share` is out of range, or the network's head is fully connected.
+        ValueError: `share` is out of range, `filling` is unknown, or the network's head is fully connected.
+
+    Source: Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks" (arXiv 1311.2901), section 4.2.
     """
     _require_means(network)
+    if filling not in ("black", "mean", "blur"):
+        raise ValueError(f"filling is {filling!r}; accepted: 'black', 'mean', 'blur'")
     if not 0 < share <= 1 / 9:
         raise ValueError(f"share is {share}; it must be above 0 and at most 1/9, so that a second cover finds room beside the first")
     inputs = _prepare(network, preprocessing, pictures, resize=True)
     height, width = inputs.shape[2:]
     cover = tuple(max(1, min(round(side * math.sqrt(share)), side // 3)) for side in (height, width))
-    colour = inputs.mean((0, 2, 3), keepdim=True)
+    covered = _filled(inputs, filling, preprocessing)
     classes = classes.to(inputs.device)
-    pointed: list[Tensor] = []
-    elsewhere: list[Tensor] = []
-    for chunk, chosen in zip(inputs.split(_CHUNK), classes.split(_CHUNK), strict=True):
+    drops: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
+    for chunk, colour, chosen in zip(inputs.split(_CHUNK), covered.split(_CHUNK), classes.split(_CHUNK), strict=True):
         with _at_rest(network):
             maps = network.class_maps(chunk)
             before = _probability(network.head(maps), chosen)
             own = maps[torch.arange(len(chunk), device=maps.device), chosen]
             grid = _grid(_geometry(network)[-1], maps, inputs)
             weight = nn.functional.avg_pool2d(grid.upsample(own.cpu(), height, width)[:, None], cover, stride=1)[:, 0]
-            first = weight.flatten(1).argmax(1)
-            second = _apart(first, (weight.shape[1], weight.shape[2]), cover, generator)
-            for drops, corners in ((pointed, first), (elsewhere, second)):
+            middles = _middles(grid, cover, (weight.shape[1], weight.shape[2]))
+            first = weight.flatten(1).masked_fill(~middles, -math.inf).argmax(1)
+            apart = _apart(first, (weight.shape[1], weight.shape[2]), cover)
+            second = torch.multinomial(apart.float(), 1, generator=generator)[:, 0]
+            third = weight.flatten(1).masked_fill(~(apart & middles), math.inf).argmin(1)
+            for found, corners in zip(drops, (first, second, third), strict=True):
                 hidden = _cover(corners, weight.shape[2], cover, (height, width)).to(chunk.device)
-                drops.append(before - _probability(network(torch.where(hidden, colour, chunk)), chosen))
+                found.append(before - _probability(network(torch.where(hidden, colour, chunk)), chosen))
+    pointed, elsewhere, lowest = (torch.cat(found).cpu() for found in drops)
     return OcclusionDrops(
-        pointed=torch.cat(pointed).cpu(),
-        elsewhere=torch.cat(elsewhere).cpu(),
+        pointed=pointed,
+        elsewhere=elsewhere,
+        lowest=lowest,
         share=math.prod(cover) / (height * width),
     )
 
@@ -314,13 +327,37 @@ def _probability(logits: Tensor, classes: Tensor) -> Tensor:
     return logits.float().softmax(1).gather(1, classes[:, None])[:, 0]
 
 
-def _apart(corners: Tensor, places: tuple[int, int], cover: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    """For each cover another, drawn evenly from the `places` that do not overlap it; corners are numbered row by row."""
+def _filled(inputs: Tensor, filling: str, preprocessing: Preprocessing) -> Tensor:
+    """What each picture shows where it is covered; `(n, c, h, w)`."""
+    if filling == "mean":
+        return inputs.mean((0, 2, 3), keepdim=True).expand_as(inputs)
+    if filling == "black":
+        return preprocessing.normalise(torch.zeros_like(inputs))
+    width = min(inputs.shape[2:]) // 6 * 2 + 1
+    for _ in range(3):  # three box filters are nearly a Gaussian
+        inputs = nn.functional.avg_pool2d(inputs, width, stride=1, padding=width // 2, count_include_pad=False)
+    return inputs
+
+
+def _middles(grid: Grid, cover: tuple[int, ...], places: tuple[int, int]) -> Tensor:
+    """Which covers have their middle between those of the map's first and last values, `(places,)`, numbered row by row.
+
+    Beyond them the map is only continued, so nothing there tells one place from the next.
+    """
+    allowed = []
+    for axis in (0, 1):
+        first = grid.centre - (cover[axis] - 1) / 2
+        ends = [min(max(round(end), 0), places[axis] - 1) for end in (first, first + grid.stride * (grid.size[axis] - 1))]
+        allowed.append((torch.arange(places[axis]) >= ends[0]) & (torch.arange(places[axis]) <= ends[1]))
+    return (allowed[0][:, None] & allowed[1]).flatten()
+
+
+def _apart(corners: Tensor, places: tuple[int, int], cover: tuple[int, ...]) -> Tensor:
+    """Of each cover the places that do not overlap it, `(n, places)`; corners and places are numbered row by row."""
     rows, columns = torch.arange(places[0]), torch.arange(places[1])
     clear_above = (rows - corners[:, None] // places[1]).abs() >= cover[0]
     clear_beside = (columns - corners[:, None] % places[1]).abs() >= cover[1]
-    allowed = clear_above[:, :, None] | clear_beside[:, None, :]
-    return torch.multinomial(allowed.flatten(1).float(), 1, generator=generator)[:, 0]
+    return (clear_above[:, :, None] | clear_beside[:, None, :]).flatten(1)
 
 
 def _cover(corners: Tensor, columns: int, cover: tuple[int, ...], size: tuple[int, int]) -> Tensor:

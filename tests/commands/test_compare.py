@@ -1,3 +1,4 @@
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,26 @@ def test_variants_and_flags_change_the_named_networks(nin: Callable[..., Any]) -
     assert connected["num_parameters"] == plain["num_parameters"] + 10 * 10 * 10 * 10 + 10  # 10 maps of 10x10 for 40 pixels, ceil
 
 
+def test_384_channels_to_10_at_once_or_step_by_step(nin: Callable[..., Any]) -> None:
+    variants = ("class_hidden=10-10", "class_hidden=384-384", "class_hidden=192-48", "mlp_layers=1,class_hidden=384")
+    answer = nin("compare", "nin_d2l", *(f"nin_d2l:{variant}" for variant in variants), "--seconds", "0", "--json")
+    d2l, once, wide, steps, one = (row["num_parameters"] for row in rows_of(answer))
+    assert once == d2l == 1_992_166  # the chapter's network is the one that goes to ten channels at once
+
+    def counted(*widths: int) -> int:  # a 3x3 convolution, then 1x1s
+        return 9 * 384 * widths[0] + widths[0] + sum(a * b + b for a, b in itertools.pairwise(widths))
+
+    body = d2l - counted(10, 10, 10)
+    assert (wide, steps) == (body + counted(384, 384, 10), body + counted(192, 48, 10))
+    assert one < wide
+    summary = json.loads(nin("summary", "nin_d2l:class_hidden=384-384", "--json").out)
+    assert (
+        summary["num_parameters"]
+        == wide
+        == json.loads(nin("summary", "nin_d2l", "--class-hidden", "384-384", "--json").out)["num_parameters"]
+    )
+
+
 def test_speed_is_measured_and_runs_tell_what_they_reached(nin: Callable[..., Any], trained: Run) -> None:
     answer = nin("compare", trained.path, "nin_small", trained.path / "classifier", "--seconds", "0.6", "--batch-size", "4", "--json")
     run, named, saved = rows_of(answer)
@@ -86,6 +107,8 @@ def test_a_table_for_people(nin: Callable[..., Any], trained: Run) -> None:
         (("nin_d2l:num_classes=1.5",), "num_classes is '1.5'; accepted: a whole number"),
         (("nin_d2l:dropout=much",), "dropout is 'much'; accepted: a number"),
         (("nin_d2l:dropout=nan",), "dropout is nan"),
+        (("nin_d2l:class_hidden=384x192",), "class_hidden is '384x192'; give widths with a dash between them, such as 384-192"),
+        (("nin_d2l:mlp_layers=1,class_hidden=384-192",), "class_hidden 384-192 has 2 widths; with mlp_layers 1 the last block has 1"),
         (("nin_d2l", "--input", "3x64x64"), "nin_d2l takes 1 (write nin_d2l:in_channels=3)"),
         (("nin_d2l", "--input", "1x28x28"), "nin_d2l takes pictures of at least"),
         (("nin_d2l:head=fc", "--input", "1x224x240"), "it cannot take 1x224x240"),

@@ -1,14 +1,12 @@
 """`nin compare`: networks side by side: size, work, memory, speed, and what their runs reached."""
 
 import dataclasses
-import difflib
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 import torchnin
-from torchnin.commands.networks import Given, Json, NetworkChoices, picture_shape
+from torchnin.commands.networks import Given, Json, NetworkChoices, is_trained, named_config, picture_shape
 from torchnin.commands.output import note, result, table
 
 if TYPE_CHECKING:
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
 _NO_CHOICES = NetworkChoices()
 _MIB = 1024 * 1024
 _SPEED_BATCH = 32
-_WORDS = {"true": True, "false": False}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -148,20 +145,19 @@ def _entrant(text: str, choices: NetworkChoices, shape: tuple[int, int, int] | N
     Raises:
         ValueError: it names none, a field or value of its variant is wrong, or it does not admit the pictures.
     """
-    name, colon, changes = text.partition(":")
-    if name not in torchnin.list_models() and Path(text).exists():
+    if is_trained(text):
         return _trained(text, shape)
-    if colon and name not in torchnin.list_models() and Path(name).exists():
+    name, colon, _ = text.partition(":")
+    if colon and is_trained(name):
         raise ValueError(f"{text!r}: {name} is a trained network; only named networks have variants")
-    config = torchnin.model_entry(name).config
-    fields = {**choices.given(), **(_variant(text, changes) if colon else {})}
-    channels = fields.get("in_channels", config.in_channels)
+    config = named_config(text, choices)
+    channels = config.in_channels
     if shape and shape[0] != channels:
         raise ValueError(f"--input {_said(shape)} has {shape[0]} channels; {text} takes {channels} (write {name}:in_channels={shape[0]})")
     if shape:
-        fields["image_size"] = max(shape[1:])  # a fully connected head is made for one size
-    network = torchnin.create_model(name, **fields)
-    picture = shape or (channels, network.config.image_size, network.config.image_size)
+        config = dataclasses.replace(config, image_size=max(shape[1:]))  # a fully connected head is made for one size
+    network = torchnin.NiN(config)
+    picture = shape or (channels, config.image_size, config.image_size)
     _check_size(text, network, picture)
     return _Entrant(name=text, network=network, shape=picture, named=True)
 
@@ -193,38 +189,3 @@ def _check_size(text: str, network: "NiN", shape: tuple[int, int, int]) -> None:
 
 def _said(shape: tuple[int, int, int]) -> str:
     return "x".join(map(str, shape))
-
-
-def _variant(text: str, changes: str) -> dict[str, Any]:
-    """`mlp_layers=1,head=fc` as fields of a network's configuration.
-
-    Raises:
-        ValueError: a field is unknown or given twice, or a value is not of its kind.
-    """
-    fields = {field.name: field for field in dataclasses.fields(NetworkChoices)}
-    found: dict[str, Any] = {}
-    for change in changes.split(","):
-        name, equals, value = change.partition("=")
-        if not equals or not name or not value:
-            raise ValueError(f"{text!r}: expected FIELD=VALUE after the colon, found {change!r}; such as nin_d2l:mlp_layers=1,head=fc")
-        if name not in fields:
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise ValueError(f"{text!r}: a variant has no field {name!r}; {hint}the fields: {', '.join(fields)}")
-        if name in found:
-            raise ValueError(f"{text!r}: {name} is given twice")
-        found[name] = _value(text, name, value, get_args(get_args(fields[name].type)[0])[0])
-    return found
-
-
-def _value(text: str, name: str, value: str, kind: Any) -> Any:
-    """A value of a field whose type is int, float, bool, or a Literal of numbers or words."""
-    accepted = tuple(_WORDS) if kind is bool else tuple(map(str, get_args(kind)))
-    if accepted and value in accepted:
-        return _WORDS[value] if kind is bool else get_args(kind)[accepted.index(value)]
-    if not accepted:
-        try:
-            return kind(value)
-        except ValueError:
-            accepted = ("a whole number" if kind is int else "a number",)
-    raise ValueError(f"{text!r}: {name} is {value!r}; accepted: {', '.join(accepted)}")

@@ -1,18 +1,22 @@
 """A network by name or out of a run, with the choices of its configuration as flags."""
 
 import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
 import torchnin
 
 if TYPE_CHECKING:
-    from torchnin import NiN
+    from torchnin import NiN, NiNConfig
 
 
 _T = TypeVar("_T")
+_WORDS = {"true": True, "false": False}
 # A flag that changes nothing unless it is given; its help says what holds then, so no default is printed.
 Given = Annotated[_T | None, tyro.conf.arg(help_behavior_hint="")]
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(help_behavior_hint="")]
@@ -49,6 +53,8 @@ class NetworkChoices:
     """Batch normalisation after every convolution but the class maps'."""
     class_map_relu: Given[bool] = None
     """ReLU on the class maps."""
+    class_hidden: Annotated[Given[str], tyro.conf.arg(metavar="WIDTHS")] = None
+    """Widths of the last block before the class maps: 384-192 steps down, 10-10 is ten channels at once."""
     head: Given[Literal["gap", "fc"]] = None
     """Global average pooling, or a fully connected layer."""
     dropout: Given[float] = None
@@ -66,16 +72,86 @@ class NetworkChoices:
 
 
 def make_network(name: str, choices: NetworkChoices) -> "NiN":
-    """A named network with the choices made, or the network of a run or saved classifier.
+    """A named network or a variant of one, with the choices made; or the network of a run or saved classifier.
 
     Raises:
-        ValueError: it is neither, or choices were given for a trained network.
+        ValueError: it is none of these, or choices were given for a trained network.
     """
-    if name not in torchnin.list_models() and Path(name).exists():
+    if is_trained(name):
         if choices.given():
             raise ValueError(f"{name} is a trained network; leave out {', '.join('--' + key.replace('_', '-') for key in choices.given())}")
         return torchnin.load(name, device="cpu").network
-    return torchnin.create_model(name, **choices.given())
+    return torchnin.NiN(named_config(name, choices))
+
+
+def is_trained(name: str) -> bool:
+    """Whether this is a path to a run or saved classifier, and no network's name."""
+    return name not in torchnin.list_models() and Path(name).exists()
+
+
+def named_config(text: str, choices: NetworkChoices) -> "NiNConfig":
+    """The configuration of `nin_d2l`, or of its variant `nin_d2l:mlp_layers=1,head=fc`; what the variant says goes before the choices.
+
+    Raises:
+        ValueError: no network has the name, or a field or value is wrong.
+    """
+    name, colon, changes = text.partition(":")
+    config = torchnin.model_entry(name).config
+    return _changed(config, {**choices.given(), **(_variant(text, changes) if colon else {})})
+
+
+def _changed(config: "NiNConfig", fields: Mapping[str, Any]) -> "NiNConfig":
+    given = dict(fields)
+    widths = given.pop("class_hidden", None)
+    if widths is not None:
+        hidden, most = _widths(widths), given.get("mlp_layers", config.mlp_layers)
+        if len(hidden) > most:
+            raise ValueError(
+                f"class_hidden {widths} has {len(hidden)} widths; with mlp_layers {most} the last block has {most} before the class maps"
+            )
+        given["class_block"] = dataclasses.replace(config.class_block, hidden=hidden)
+    return dataclasses.replace(config, **given)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    if not re.fullmatch(r"[1-9][0-9]*(-[1-9][0-9]*)*", text):
+        raise ValueError(f"class_hidden is {text!r}; give widths with a dash between them, such as 384-192")
+    return tuple(map(int, text.split("-")))
+
+
+def _variant(text: str, changes: str) -> dict[str, Any]:
+    """`mlp_layers=1,head=fc` as fields of a network's configuration.
+
+    Raises:
+        ValueError: a field is unknown or given twice, or a value is not of its kind.
+    """
+    fields = {field.name: field for field in dataclasses.fields(NetworkChoices)}
+    found: dict[str, Any] = {}
+    for change in changes.split(","):
+        name, equals, value = change.partition("=")
+        if not equals or not name or not value:
+            raise ValueError(f"{text!r}: expected FIELD=VALUE after the colon, found {change!r}; such as nin_d2l:mlp_layers=1,head=fc")
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"{text!r}: a variant has no field {name!r}; {hint}the fields: {', '.join(fields)}")
+        if name in found:
+            raise ValueError(f"{text!r}: {name} is given twice")
+        found[name] = _value(text, name, value, get_args(get_args(fields[name].type)[0])[0])
+    return found
+
+
+def _value(text: str, name: str, value: str, kind: Any) -> Any:
+    """A value of a field whose type is int, float, str, bool, or a Literal of numbers or words."""
+    accepted = tuple(_WORDS) if kind is bool else tuple(map(str, get_args(kind)))
+    if accepted and value in accepted:
+        return _WORDS[value] if kind is bool else get_args(kind)[accepted.index(value)]
+    if not accepted:
+        try:
+            return kind(value)
+        except ValueError:
+            accepted = ("a whole number" if kind is int else "a number",)
+    raise ValueError(f"{text!r}: {name} is {value!r}; accepted: {', '.join(accepted)}")
 
 
 def picture_shape(text: str) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 import torchnin
-from torchnin.commands.networks import Given, Json, NetworkChoices, Switch
+from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, named_config
 from torchnin.commands.output import note, result, table
 from torchnin.commands.progress import download_bar
 
@@ -80,7 +80,7 @@ def train(
 
     Args:
         data: A dataset's name (see `nin datasets`) or a folder of pictures; fashion-mnist by default.
-        model: A named network (see `nin models`); nin_small by default.
+        model: A named network (see `nin models`) or a variant such as nin_small:mlp_layers=2; nin_small by default.
         recipe: fast, steady or d2l; by default the one that suits the network. d2l brings nin_d2l with it.
         recipe_choices: What to change in the recipe.
         network_choices: What to change in the network.
@@ -108,13 +108,13 @@ def train(
         _show(torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse), as_json)
         return
     name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
-    config = dataclasses.replace(torchnin.model_entry(name).config, **network_choices.given())
+    config = named_config(name, network_choices)
     chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
     # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
     size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else chosen.image_size
     splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, network_choices.in_channels, size)
     options: dict[str, Any] = {
-        "name": name,
+        "name": name.partition(":")[0],
         "seed": seed or 0,
         "device": device,
         "dtype": dtype or "auto",

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -12,14 +13,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 class Display(Protocol):
     """Where a training reports to."""
 
+    def begin(self, path: Path) -> None:
+        """The training is about to begin, or to go on, in this run folder; its configuration and metrics are written."""
+
     def note(self, text: str) -> None:
         """One sentence the user should see."""
 
     def begin_epoch(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:
         """An epoch (from 1) begins at its `step`-th of `num_steps` steps."""
 
-    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
-        """Where the epoch stands: mean loss and accuracy (a fraction of one) so far."""
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float, dead_class_maps: Sequence[str] = ()) -> None:
+        """Where the epoch stands: mean loss and accuracy (a fraction of one) so far, and the classes whose maps are dead."""
 
     def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
         """An epoch is done; `row` is its line of `metrics.jsonl`."""
@@ -31,13 +35,18 @@ class Display(Protocol):
 class Silent:
     """Shows nothing."""
 
+    def begin(self, path: Path) -> None:  # noqa: D102
+        return
+
     def note(self, text: str) -> None:  # noqa: D102
         return
 
     def begin_epoch(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:  # noqa: D102
         return
 
-    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:  # noqa: D102
+    def step(  # noqa: D102
+        self, step: int, loss: float, accuracy: float, images_per_second: float, dead_class_maps: Sequence[str] = ()
+    ) -> None:
         return
 
     def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:  # noqa: D102
@@ -59,7 +68,7 @@ class Lines(Silent):
         print(_line(row, num_epochs), file=sys.stderr, flush=True)
 
 
-class Live:
+class Live(Silent):
     """A progress bar for the running epoch, with the finished epochs above it."""
 
     def __init__(self, console: Console) -> None:
@@ -83,7 +92,7 @@ class Live:
         """Start the bar anew."""
         self._bar.reset(self._task, description=f"epoch {epoch}/{num_epochs}", total=num_steps, completed=step, figures="", visible=True)
 
-    def step(self, step: int, loss: float, accuracy: float, images_per_second: float) -> None:
+    def step(self, step: int, loss: float, accuracy: float, images_per_second: float, dead_class_maps: Sequence[str] = ()) -> None:
         """Move the bar."""
         figures = f"{images_per_second:,.0f} images/s  loss {loss:.3f}  accuracy {accuracy:.3f}"
         self._bar.update(self._task, completed=step, figures=figures)
@@ -98,12 +107,44 @@ class Live:
         self._bar.stop()
 
 
-def make_display(quiet: bool = False) -> Display:
-    """A live bar where standard error is a terminal, plain lines elsewhere, nothing when quiet."""
-    if quiet:
-        return Silent()
+class Both:
+    """Two displays that are told the same."""
+
+    def __init__(self, first: Display, second: Display) -> None:
+        self._displays = (first, second)
+
+    def begin(self, path: Path) -> None:  # noqa: D102
+        for display in self._displays:
+            display.begin(path)
+
+    def note(self, text: str) -> None:  # noqa: D102
+        for display in self._displays:
+            display.note(text)
+
+    def begin_epoch(self, epoch: int, num_epochs: int, step: int, num_steps: int) -> None:  # noqa: D102
+        for display in self._displays:
+            display.begin_epoch(epoch, num_epochs, step, num_steps)
+
+    def step(  # noqa: D102
+        self, step: int, loss: float, accuracy: float, images_per_second: float, dead_class_maps: Sequence[str] = ()
+    ) -> None:
+        for display in self._displays:
+            display.step(step, loss, accuracy, images_per_second, dead_class_maps)
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:  # noqa: D102
+        for display in self._displays:
+            display.end_epoch(row, num_epochs)
+
+    def close(self) -> None:  # noqa: D102
+        for display in self._displays:
+            display.close()
+
+
+def make_display(quiet: bool = False, watcher: Display | None = None) -> Display:
+    """A live bar where standard error is a terminal, plain lines elsewhere, nothing when quiet; beside it, `watcher` is told all."""
     console = Console(stderr=True)
-    return Live(console) if console.is_terminal else Lines()
+    display: Display = Silent() if quiet else Live(console) if console.is_terminal else Lines()
+    return display if watcher is None else Both(display, watcher)
 
 
 class Stopwatch:

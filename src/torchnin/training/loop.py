@@ -117,7 +117,7 @@ class Training:
                 shown = self.epoch_seconds
                 loss, right, count = self.sums.tolist()
                 rate = done * self.batches.batch_size / max(self.epoch_seconds, 1e-9)
-                self.display.step(done, loss / count, right / count, rate)
+                self.display.step(done, loss / count, right / count, rate, self.monitor.dead_class_names)
             if not last and (stop.received or self.collapse or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
                 self.save()
                 self._stop_if(stop)

@@ -124,6 +124,11 @@ class Monitor:
         """The classes whose maps have been zero over every picture of the last steps; waits for the device."""
         return torch.nonzero(self.idle >= _IDLE_STEPS).flatten().tolist() if self.can_die else []
 
+    @property
+    def dead_class_names(self) -> list[str]:
+        """The names of those classes."""
+        return [self.class_names[number] for number in self.dead_class_maps]
+
     def findings(self, epoch: int, step: int) -> list[Finding]:
         """What began since the last call; to be called every so many steps (from 1), waits for the device."""
         found = []

@@ -34,6 +34,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
+    watcher: Display | None = None,
 ) -> Run:
     """Train a network and write a run folder.
 
@@ -54,6 +55,7 @@ def train(
         resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
         overwrite: replace the run in `out`.
         quiet: show nothing.
+        watcher: what else is told how the training goes, such as a page.
 
     Returns:
         The finished run: `.classifier`, `.result`, `.metrics`, `.path`.
@@ -92,7 +94,7 @@ def train(
             _check_same(run.config, config)
         if run.finished:
             return run
-        display = make_display(quiet)
+        display = make_display(quiet, watcher)
         try:
             for sentence in splits.notes:
                 display.note(sentence)
@@ -109,6 +111,7 @@ def train(
                 training.save()
                 run.write_config(config)  # after the first checkpoint, so that a run with a configuration can always be resumed
             run.write_metrics(training.rows)
+            display.begin(run.path)
             training.go()
             classifier = training.classifier(splits.test.class_names, config)
             report = classifier.evaluate(splits.test)
@@ -128,6 +131,7 @@ def resume(
     device: str = "auto",
     on_collapse: Literal["warn", "stop", "recover"] = "warn",
     quiet: bool = False,
+    watcher: Display | None = None,
 ) -> Run:
     """Go on with a run as it was begun: network, recipe, seed and data are those of its `config.json`.
 
@@ -137,6 +141,7 @@ def resume(
         device: `auto`, or where to compute. Bits agree with the uninterrupted run on the same device and thread count.
         on_collapse: as for `train`.
         quiet: show nothing.
+        watcher: as for `train`.
 
     Raises:
         ValueError: the folder holds no run, or the data has changed; otherwise as `train`.
@@ -168,6 +173,7 @@ def resume(
         on_collapse=on_collapse,
         resume=True,
         quiet=quiet,
+        watcher=watcher,
     )
 
 

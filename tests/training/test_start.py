@@ -25,6 +25,15 @@ def test_a_name_is_built_for_the_data(few: DatasetSplits, tmp_path: Path) -> Non
     assert run.classifier.metadata["test_accuracy"] == run.result["test_accuracy"]
 
 
+def test_curves_can_be_drawn_while_it_learns(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    seen: list[int] = []
+    run = train(
+        tiny, few, replace(ONCE, num_epochs=3), out=tmp_path / "run", quiet=True, on_epoch=lambda run: seen.append(len(run.metrics))
+    )
+    assert seen == [1, 2, 3]
+    assert len(run.metrics) == 3
+
+
 def test_a_built_network_goes_on_from_its_weights(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     torch.manual_seed(5)
     network = NiN(tiny)

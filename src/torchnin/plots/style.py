@@ -1,9 +1,11 @@
 """What all pictures share: words in two languages, fonts, colours, a plain look, and saving whole or not at all."""
 
+import logging
 import os
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,12 +104,18 @@ _CHINESE_FILES = (
 def words(language: str) -> Callable[..., str]:
     """The words of a language: `say("epoch")`, `say("median", median=0.9)`.
 
+    Where no installed font has Chinese characters, the words are English, and a note says so once.
+
     Raises:
         ValueError: the language is neither "en" nor "zh".
+        ModuleNotFoundError: matplotlib is not installed.
     """
     if language not in ("en", "zh"):
         raise ValueError(f"language is {language!r}; accepted: 'en', 'zh'")
-    column = 1 if language == "zh" else 0
+    _require_matplotlib()
+    column = 1 if language == "zh" and _chinese_family() is not None else 0
+    if language == "zh" and column == 0:
+        _say_once(f"pictures are drawn in English: {_NO_FONT}")
     return lambda key, **values: _WORDS[key][column].format(**values)
 
 
@@ -121,6 +129,10 @@ def require_drawable(path: str | os.PathLike[str]) -> None:
     suffix = Path(path).suffix
     if suffix.lower() not in SUFFIXES:
         raise ValueError(f"the picture's file {str(path)!r} ends in {suffix!r}; accepted: {', '.join(SUFFIXES)}")
+    _require_matplotlib()
+
+
+def _require_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
@@ -136,7 +148,6 @@ def drawing(path: str | os.PathLike[str], *, width: float, height: float, title:
     Raises:
         ValueError: the name ends in none of `SUFFIXES`.
         ModuleNotFoundError: matplotlib is not installed.
-        FileNotFoundError: the words hold Chinese characters and no installed font has them.
     """
     require_drawable(path)
     from matplotlib.figure import Figure
@@ -205,7 +216,10 @@ def clipped(text: str, columns: int) -> str:
 
 
 def _set_texts(figure: "Figure") -> None:
-    """Take every text as it stands, and Chinese characters from a font that has them; Latin letters keep matplotlib's own."""
+    """Take every text as it stands, and Chinese characters from a font that has them; Latin letters keep matplotlib's own.
+
+    Names in Chinese, where no font has them, are shown as squares, one for each character, and a note says so once.
+    """
     from matplotlib import rcParams
     from matplotlib.text import Text
 
@@ -213,29 +227,47 @@ def _set_texts(figure: "Figure") -> None:
     for text in texts:
         text.set_parse_math(False)  # a class may be named "$5 or $10"
     if any(_is_cjk(character) for text in texts for character in text.get_text()):
-        families = [*rcParams["font.family"], _chinese_family()]
+        family = _chinese_family()
+        if family is None:
+            _say_once(f"Chinese names are drawn as squares: {_NO_FONT}")
         for text in texts:
-            text.set_fontfamily(families)
+            if family is None:
+                text.set_text("".join("□" if _is_cjk(character) else character for character in text.get_text()))
+            else:
+                text.set_fontfamily([*rcParams["font.family"], family])
 
 
 def _is_cjk(character: str) -> bool:
     return "⺀" <= character <= "鿿" or "豈" <= character <= "﫿" or "＀" <= character <= "￯"
 
 
-def _chinese_family() -> str:
+_NO_FONT = (
+    "no installed font has Chinese characters; install one, for example `apt-get install fonts-wqy-microhei` (Debian, Ubuntu) "
+    "or `dnf install google-noto-sans-cjk-fonts` (Fedora)"
+)
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    """A note on standard error, or wherever the program that draws sends its log."""
+    logging.getLogger("torchnin").warning(sentence)
+
+
+def _chinese_family() -> str | None:
+    """An installed font's family that has simplified Chinese, or None."""
     from matplotlib import font_manager
 
-    for file in (None, *font_manager.findSystemFonts()):
-        # First the fonts that matplotlib knows; then the files it has not seen, as its list may be older than they are.
-        if file is not None:
-            if not any(name in Path(file).name.lower() for name in _CHINESE_FILES):
-                continue
-            font_manager.fontManager.addfont(file)
-        known = {font.name for font in font_manager.fontManager.ttflist}
-        for family in _CHINESE_FAMILIES:
-            if family in known:
-                return family
-    raise FileNotFoundError(
-        "the picture has Chinese words and no installed font has their characters; install one, for example "
-        "`apt-get install fonts-wqy-microhei` (Debian, Ubuntu) or `dnf install google-noto-sans-cjk-fonts` (Fedora)"
-    )
+    if (family := _known_family()) is None:
+        # matplotlib's list of fonts may be older than a font.
+        for file in font_manager.findSystemFonts():
+            if any(name in Path(file).name.lower() for name in _CHINESE_FILES):
+                font_manager.fontManager.addfont(file)
+        family = _known_family()
+    return family
+
+
+def _known_family() -> str | None:
+    from matplotlib import font_manager
+
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return next((family for family in _CHINESE_FAMILIES if family in known), None)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,6 +138,17 @@ class Both:
     def close(self) -> None:  # noqa: D102
         for display in self._displays:
             display.close()
+
+
+class EpochEnd(Silent):
+    """Shows nothing, and calls a function after each epoch."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
+        """Call it."""
+        self._call()
 
 
 def make_display(quiet: bool = False, watcher: Display | None = None) -> Display:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,7 @@ from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing,
 from torchnin.device import DeviceChoice, DtypeName, choose_device
 from torchnin.models import NiN, NiNConfig, model_entry
 from torchnin.plots import training_curves
-from torchnin.training.log import Display, make_display
+from torchnin.training.log import Both, Display, EpochEnd, make_display
 from torchnin.training.loop import Training, num_parameters
 from torchnin.training.provenance import describe_run, load_recorded
 from torchnin.training.recipe import Recipe, recipe_for
@@ -35,6 +37,7 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
     watcher: Display | None = None,
+    on_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
     """Train a network and write a run folder.
 
@@ -56,6 +59,7 @@ def train(
         overwrite: replace the run in `out`.
         quiet: show nothing.
         watcher: what else is told how the training goes, such as a page.
+        on_epoch: called with the run after every epoch, when its line of `.metrics` is written; to draw live curves.
 
     Returns:
         The finished run: `.classifier`, `.result`, `.metrics`, `.path`.
@@ -95,6 +99,8 @@ def train(
         if run.finished:
             return run
         display = make_display(quiet, watcher)
+        if on_epoch is not None:
+            display = Both(display, EpochEnd(partial(on_epoch, run)))
         try:
             for sentence in splits.notes:
                 display.note(sentence)

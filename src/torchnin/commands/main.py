@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torchnin
+from torchnin.commands.process import set_up_process
 
 # A command's module is imported when it is called, so that `nin --help` answers at once.
 _COMMANDS = {
@@ -44,9 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = f"did you mean {near[0]}? " if near else ""
         print(f"nin: there is no command {name!r}; {hint}the commands: {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    # Threads that wait for each other by spinning for long are ruinous as soon as anything else runs on the machine: one busy
-    # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
-    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    set_up_process()
     try:
         code = _run(name, given[1:])
         sys.stdout.flush()

@@ -1,0 +1,29 @@
+"""What `nin` sets for its own process before anything heavy is imported; the Python library leaves its host's process alone."""
+
+import ctypes
+import os
+import platform
+
+# <malloc.h> of glibc
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+
+
+def set_up_process() -> None:
+    """Make threads wait without burning the cores, and keep freed memory for the next step."""
+    # Threads that wait for each other by spinning for long are ruinous as soon as anything else runs on the machine: one busy
+    # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc's allocator hold on to what is freed.
+
+    By default it gives every large tensor back to the system and asks for it anew in the next step, page by page: a tenth to a
+    sixth of the processor's time in a training step, at the same peak of memory.
+    """
+    libc = ctypes.CDLL(None)
+    libc.mallopt(_M_MMAP_MAX, 0)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(_M_TOP_PAD, 64 * 2**20)

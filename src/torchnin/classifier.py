@@ -121,18 +121,26 @@ class Classifier:
         taken from `pictures` ahead.
         """
         size = min(_MOST_AHEAD, self._batch_size())
-        decoded = decode_ahead(pictures, self._decoded, ahead=size)
+        decoded = decode_ahead(pictures, self.decode, ahead=size)
         while group := list(islice(decoded, size)):
-            predictions = self._predictions([item for item in group if isinstance(item, Tensor)])
+            predictions = self.predict_decoded([item for item in group if isinstance(item, Tensor)])
             for item in group:
                 yield item if isinstance(item, DataError) else next(predictions)
 
-    def _decoded(self, picture: PictureSource) -> Tensor:
-        """Pixels at the picture's own size, or at the network's where the picture is large: those of many would fill the memory."""
+    def decode(self, picture: PictureSource) -> Tensor:
+        """Pixels `(channels, h, w)`, 0 to 255: at the picture's own size (uint8), or where that is large at the network's (float32).
+
+        Large ones are resized at once because those of many pictures would fill the memory.
+
+        Raises:
+            DataError: the picture does not decode; the message names it.
+            ValueError: an array has a shape or type that is no picture.
+        """
         pixels = self.preprocessing.pixels(picture)
         return pixels if pixels[0].numel() <= _LARGE else self.preprocessing.resize(pixels[None])[0]
 
-    def _predictions(self, pictures: list[Tensor]) -> Iterator[Prediction]:
+    def predict_decoded(self, pictures: Sequence[Tensor]) -> Iterator[Prediction]:
+        """Predictions, in order, of pictures that `decode` gave, all in one forward pass: the caller bounds their number."""
         by_shape: dict[torch.Size, list[int]] = {}
         for place, pixels in enumerate(pictures):
             by_shape.setdefault(pixels.shape, []).append(place)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Union, cast
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from torchnin.data.errors import DataError
+from torchnin.data.errors import DataError, TooManyPixelsError
 
 if TYPE_CHECKING:
     import torch
@@ -72,6 +72,21 @@ def decode_quietly(source: PictureFile, channels: int) -> np.ndarray:
     except DataError as error:
         raise DataError(f"{_named(source)}: {error}") from error
     # Fuzzed files make decoders raise almost anything; none of it may escape as anything but the one error that names the file.
+    except Exception as error:
+        raise DataError(f"{_named(source)}: {_reason(error)}") from error
+
+
+def open_quietly(source: str | os.PathLike[str] | bytes | bytearray, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A picture of which only the header was read: `decode_picture` takes it, its `size` is (width, height).
+
+    Raises TooManyPixelsError where the header promises more than `max_pixels`, DataError as decode_picture does.
+    """
+    try:
+        picture = _open(source)
+        _check_size(picture.size, max_pixels)
+        return picture
+    except DataError as error:
+        raise type(error)(f"{_named(source)}: {error}") from error
     except Exception as error:
         raise DataError(f"{_named(source)}: {_reason(error)}") from error
 
@@ -164,10 +179,10 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
     return picture
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    if size[0] * size[1] > MAX_PIXELS:
-        raise DataError(
-            f"expected at most {MAX_PIXELS:,} pixels, found {size[0] * size[1]:,} ({size[0]} x {size[1]}). Shrink the picture first."
+def _check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise TooManyPixelsError(
+            f"expected at most {max_pixels:,} pixels, found {size[0] * size[1]:,} ({size[0]} x {size[1]}). Shrink the picture first."
         )
 
 

@@ -1,0 +1,60 @@
+"""`nin serve`: a classifier as an HTTP service, with its page."""
+
+import os
+from typing import Annotated
+
+import tyro
+
+import torchnin
+from torchnin.commands.networks import Given, Switch
+from torchnin.commands.output import note
+
+TOKEN_VARIABLE = "TORCHNIN_TOKEN"
+
+
+def serve(
+    classifier: Annotated[str, tyro.conf.Positional],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: Given[str] = None,
+    no_auth: Switch = False,
+    allow_host: tuple[str, ...] = (),
+    allow_origin: tuple[str, ...] = (),
+    device: str = "auto",
+) -> None:
+    """Answer over HTTP with a classifier: predictions, explanations, and a page to look inside.
+
+    Programs post a picture to /v1/predict; /openapi.json describes the rest. By default only this machine is answered. Ctrl-C
+    or SIGTERM finishes what is in flight and stops.
+
+    Args:
+        classifier: A run folder or a saved classifier's folder.
+        host: The address to listen on. Another than this machine's own wants --token or --no-auth.
+        port: The port to listen on; 0 takes a free one.
+        token: What requests must send as 'Authorization: Bearer TOKEN'; TORCHNIN_TOKEN in the environment keeps it out of the list of
+            processes.
+        no_auth: Answer everyone who reaches the address.
+        allow_host: Names under which the service is also reached, such as that of a proxy in front of it.
+        allow_origin: Pages elsewhere that may ask from a browser, such as https://example.org.
+        device: auto, cpu, cuda or mps.
+    """
+    web = torchnin.web
+    token = token if token is not None else os.environ.get(TOKEN_VARIABLE)
+    if token is not None and no_auth:
+        raise ValueError("--no-auth answers everyone and --token does not; give one of them")
+    if token is None and not no_auth and not web.is_loopback(host):
+        raise ValueError(
+            f"--host is {host}, which others may reach; give --token with a secret that they must send, or --no-auth to answer everyone"
+        )
+    access = web.Access(host=host, token=token, allow_hosts=allow_host, allow_origins=allow_origin)
+    settings = web.ServiceSettings(access=access)
+    with web.listen(host, port) as listener:
+        app = web.create_app(torchnin.load(classifier, device=device), settings)
+
+        def say(address: str) -> None:
+            page = f"{address}#token={token}" if token is not None else address
+            note(f"{classifier} answers at {page}; Ctrl-C stops it")
+
+        web.make_server(app, settings.limits, say).run([listener])
+    note("stopped")

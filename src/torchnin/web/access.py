@@ -1,0 +1,148 @@
+"""Who may ask: the Host header, the Origin, the token. And what every answer carries."""
+
+import dataclasses
+import hmac
+import ipaddress
+import re
+from time import perf_counter
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from torchnin.web.answers import send_error
+from torchnin.web.limits import RefusedError
+from torchnin.web.metrics import Metrics
+
+# The name or address in a Host header, without its port; IPv6 addresses stand in brackets.
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Access:
+    """Who may ask. By default: programs and pages of this machine, by its loopback names."""
+
+    host: str = "127.0.0.1"
+    """The address that is listened on."""
+    token: str | None = None
+    """What requests must send as `Authorization: Bearer TOKEN`; None lets everyone ask who reaches the address."""
+    allow_hosts: tuple[str, ...] = ()
+    """Names under which the service is also known, such as that of a proxy in front of it."""
+    allow_origins: tuple[str, ...] = ()
+    """Pages elsewhere that may ask from a browser, such as `https://example.org`."""
+
+    def __post_init__(self) -> None:
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
+            raise ValueError("the token must be of printable ASCII characters, at least one")
+        for origin in self.allow_origins:
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise ValueError(f"{origin!r} is no origin; give scheme and host as a browser sends them, such as https://example.org")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the address."""
+        return is_loopback(self.host)
+
+    def knows(self, host: str) -> bool:
+        """Whether a Host header names this service.
+
+        A page elsewhere whose name was made to point here (DNS rebinding) sends its own name, which is not known. Addresses
+        cannot be made to point elsewhere, so on other than loopback addresses all of them are known.
+        """
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        name = found[1].lower().strip("[]").rstrip(".")
+        if name in (self.host.lower(), *(allowed.lower() for allowed in self.allow_hosts)):
+            return True
+        return is_loopback(name) or (not self.is_local and _is_address(name))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address is this machine's own, reached from nowhere else."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    return _is_address(host) and ipaddress.ip_address(host).is_loopback
+
+
+class Gate:
+    """The outermost layer: turns away who may not ask, and counts what was answered."""
+
+    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics) -> None:
+        self._app = app
+        self._access = access
+        self._metrics = metrics
+        self._known: set[bytes] = set()  # Host headers that were found good: there are few, and each request has one
+        self._bearer = None if access.token is None else f"Bearer {access.token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = perf_counter()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                self._metrics.answered(scope["path"], message["status"], perf_counter() - begin)
+            await send(message)
+
+        try:
+            self._admit(scope)
+        except RefusedError as refusal:
+            await send_error(counted, refusal)
+        else:
+            await self._app(scope, receive, counted)
+
+    def _admit(self, scope: Scope) -> None:
+        host = origin = authorization = None
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"authorization":
+                authorization = value
+        if host is None or host not in self._known:
+            self._check_host(host)
+        if origin is not None:
+            self._check_origin(origin.decode("latin-1"), (host or b"").decode("latin-1"))
+        if self._bearer is not None and _is_guarded(scope["path"]) and scope["method"] != "OPTIONS":
+            _check_token(authorization or b"", self._bearer)
+
+    def _check_host(self, host: bytes | None) -> None:
+        if host is None:
+            raise RefusedError(400, "the request has no Host header; name the service that is asked")
+        name = host.decode("latin-1")
+        if not self._access.knows(name):
+            raise RefusedError(421, f"this service is not known as {name[:100]!r}; where that is its name, start it with --allow-host")
+        if len(self._known) < 100:
+            self._known.add(host)
+
+    def _check_origin(self, origin: str, host: str) -> None:
+        if origin.partition("://")[2] != host and origin not in self._access.allow_origins:
+            raise RefusedError(
+                403, f"pages of {origin[:100]!r} may not ask here; to let them, start the service with --allow-origin {origin[:100]}"
+            )
+
+
+def _check_token(given: bytes, bearer: bytes) -> None:
+    if not hmac.compare_digest(given, bearer):  # in a time that does not depend on where they differ
+        reason = "this service wants its token; send it as Authorization: Bearer TOKEN"
+        raise RefusedError(401, reason, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_guarded(path: str) -> bool:
+    """Whether a path wants the token. The page, the document that describes the service and the sign of life do not."""
+    return path.startswith("/v1") or path == "/metrics"

@@ -1,0 +1,60 @@
+"""Answers as they leave: JSON, and every error as `{"error": "one sentence"}`."""
+
+import http
+import json
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Send
+
+from torchnin.web.limits import RefusedError
+
+_JSON = (b"content-type", b"application/json")
+_FRESH = (b"cache-control", b"no-store")
+_SENTENCES = {
+    404: "there is nothing at {path}; /openapi.json describes what there is",
+    405: "{path} is not asked with {method}; /openapi.json says how",
+}
+
+
+async def send_json(send: Send, body: bytes) -> None:
+    """Answer 200 with finished JSON."""
+    headers = [_JSON, _FRESH, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, refusal: RefusedError) -> None:
+    """Answer with a refusal."""
+    body = encode(refusal.to_dict())
+    headers = [_JSON, _FRESH, (b"content-length", b"%d" % len(body))]
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers.items()]
+    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def encode(document: Any) -> bytes:
+    """JSON in UTF-8; what is no number is an error, as in every JSON of this project."""
+    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+
+
+def respond(document: Any) -> Response:
+    """A document as an answer of 200."""
+    return Response(encode(document), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """What Starlette calls for a RefusedError or one of its own HTTPExceptions, and for anything unforeseen."""
+    headers: dict[str, str] = {}
+    if isinstance(error, RefusedError):
+        status, reason, headers = error.status, error.reason, error.headers
+    elif isinstance(error, HTTPException):
+        status, headers = error.status_code, dict(error.headers or {})
+        reason = _SENTENCES.get(status, "{phrase}").format(
+            path=request.url.path[:200], method=request.method, phrase=http.HTTPStatus(status).phrase.lower()
+        )
+    else:
+        status, reason = 500, f"the service failed ({type(error).__name__}); its log says where"
+    return Response(encode({"error": reason}), status, {"Cache-Control": "no-store", **headers}, "application/json")

@@ -1,0 +1,234 @@
+"""The service: an ASGI application that answers with a classifier."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+from torch import Tensor
+
+from torchnin.classifier import Classifier
+from torchnin.models import summarize
+from torchnin.web.access import Access, Gate
+from torchnin.web.answers import encode, refused, respond, send_error, send_json
+from torchnin.web.limits import Limits, RefusedError
+from torchnin.web.looking import explanation_json, network_json
+from torchnin.web.metrics import CONTENT_TYPE, Metrics
+from torchnin.web.queue import BatchingQueue, Outcome
+from torchnin.web.samples import samples_json
+from torchnin.web.uploads import Uploads
+
+PAGE = Path(__file__).parent / "page"
+# Nothing from elsewhere, no script but the page's own files; pictures may also be those that a visitor brings.
+_POLICY = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServiceSettings:
+    """Everything about the service but the classifier."""
+
+    access: Access = dataclasses.field(default_factory=Access)
+    """Who may ask."""
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    """How much is taken."""
+
+
+class Service:
+    """A classifier and what answers with it: the endpoints of the application."""
+
+    def __init__(self, classifier: Classifier, settings: ServiceSettings) -> None:
+        self.classifier = classifier
+        self.settings = settings
+        self.metrics = Metrics()
+        self.uploads = Uploads(settings.limits)
+        self.queue = BatchingQueue(classifier, settings.limits, self.metrics.batch)
+        self.metrics.watch_waiting(lambda: self.queue.waiting)
+        self._model = encode(model_json(classifier))
+        self._samples: asyncio.Task[bytes] | None = None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        """While the application runs, so does the queue."""
+        self.queue.start()
+        try:
+            yield
+        finally:
+            await self.queue.stop()
+
+    async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/predict."""
+        try:
+            async with self.uploads.pictures(scope, receive) as (pictures, several):
+                futures = iter(self.queue.predict([picture for picture in pictures if isinstance(picture, bytes)]))
+                # Not gathered: a future of the queue never ends in an exception.
+                outcomes = [await next(futures) if isinstance(picture, bytes) else picture for picture in pictures]
+            if all(isinstance(outcome, RefusedError) for outcome in outcomes):
+                raise _worst(outcomes)
+            parts = [outcome if isinstance(outcome, bytes) else encode(outcome.to_dict()) for outcome in outcomes]
+            await send_json(send, b"[" + b", ".join(parts) + b"]" if several else parts[0])
+        except RefusedError as refusal:
+            await send_error(send, refusal)
+
+    async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """POST /v1/explain."""
+        try:
+            given = _parameters(scope, {"layers": "true"})
+            layers = _truth("layers", given["layers"])
+
+            def work(pixels: Tensor) -> bytes:
+                return encode(explanation_json(self.classifier, pixels, layers=layers))
+
+            async with self.uploads.pictures(scope, receive) as (pictures, _):
+                if len(pictures) > 1:
+                    raise RefusedError(400, f"the request has {len(pictures)} pictures; one is explained at a time")
+                if isinstance(pictures[0], RefusedError):
+                    raise pictures[0]
+                outcome = await self.queue.run(pictures[0], work)
+            if isinstance(outcome, RefusedError):
+                raise outcome
+            await send_json(send, outcome)
+        except RefusedError as refusal:
+            await send_error(send, refusal)
+
+    async def model(self, _: Request) -> Response:
+        """GET /v1/model."""
+        return Response(self._model, media_type="application/json")
+
+    async def samples(self, _: Request) -> Response:
+        """GET /v1/samples."""
+        if self._samples is None:
+            own = self.settings.access.is_local and self.settings.access.token is None
+            self._samples = asyncio.create_task(asyncio.to_thread(lambda: encode(samples_json(self.classifier, own=own))))
+        return Response(await asyncio.shield(self._samples), media_type="application/json")
+
+    async def health(self, _: Request) -> Response:
+        """GET /healthz."""
+        if not self.queue.alive:
+            raise RefusedError(503, "the service has stopped looking at pictures; start it again")
+        return respond({"status": "ok"})
+
+    async def read_metrics(self, _: Request) -> Response:
+        """GET /metrics."""
+        return Response(self.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def create_app(classifier: Classifier, settings: ServiceSettings | None = None) -> Starlette:
+    """The service as an ASGI application.
+
+    Args:
+        classifier: what answers. Once the application runs, its network belongs to the application's thread.
+        settings: who may ask and how much; by default programs and pages of this machine.
+    """
+    settings = settings or ServiceSettings()
+    service = Service(classifier, settings)
+    routes: list[BaseRoute] = [
+        Route("/v1/predict", _Posted(service.predict)),
+        Route("/v1/explain", _Posted(service.explain)),
+        Route("/v1/model", service.model),
+        Route("/v1/samples", service.samples),
+        Route("/healthz", service.health),
+        Route("/metrics", service.read_metrics),
+    ]
+    if PAGE.is_dir():
+        routes.append(Mount("/", _Page(directory=PAGE, html=True)))
+    middleware = [Middleware(Gate, settings.access, service.metrics)]
+    if settings.access.allow_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.access.allow_origins,
+                allow_methods=("GET", "POST"),
+                allow_headers=("Authorization", "Content-Type"),
+            )
+        )
+    handlers = {RefusedError: refused, HTTPException: refused, Exception: refused}
+    app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=service.lifespan)
+    app.state.service = service
+    return app
+
+
+def model_json(classifier: Classifier) -> dict[str, Any]:
+    """What `GET /v1/model` says: the network, its layers, its classes, and what is recorded of its training."""
+    p = classifier.preprocessing
+    rows = summarize(classifier.network, (1, p.channels, p.height, p.width)).rows
+    return {
+        **network_json(classifier),
+        "network": classifier.network.config.to_dict(),
+        "preprocessing": p.to_dict(),
+        "layers": [dataclasses.asdict(row) for row in rows],
+        "metadata": _without_places(classifier.metadata),
+    }
+
+
+def _without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A classifier's record without where on this machine its data lie."""
+    data = metadata.get("data")
+    if not isinstance(data, Mapping):
+        return dict(metadata)
+    return {**metadata, "data": {key: value for key, value in data.items() if key not in ("source", "files")}}
+
+
+class _Posted:
+    """An endpoint that reads the request itself: Starlette hands it over as it came, for POST alone."""
+
+    def __init__(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            raise HTTPException(405, headers={"Allow": "POST"})
+        await self._endpoint(scope, receive, send)
+
+
+class _Page(StaticFiles):
+    """The page's files, with the policy that keeps everything else out of it."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _worst(outcomes: Sequence[Outcome]) -> RefusedError:
+    """What a request is answered of which no picture could be: the first refusal, for several with their number."""
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, RefusedError)]
+    first = max(refusals, key=lambda refusal: refusal.status >= 500)
+    if len(refusals) == 1:
+        return first
+    return RefusedError(
+        first.status, f"none of the {len(refusals)} pictures could be used; of the first: {first.reason}", headers=first.headers
+    )
+
+
+def _parameters(scope: Scope, accepted: dict[str, str]) -> dict[str, str]:
+    """The query's parameters over their defaults.
+
+    Raises:
+        RefusedError: 400, one is not known or stands there twice.
+    """
+    given: dict[str, str] = {}
+    for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+        if name not in accepted or name in given:
+            raise RefusedError(400, f"the query has {name[:50]!r} twice or it is not known; accepted: {', '.join(accepted)}")
+        given[name] = value
+    return {**accepted, **given}
+
+
+def _truth(name: str, value: str) -> bool:
+    if value not in ("true", "false"):
+        raise RefusedError(400, f"{name} is {value[:50]!r}; accepted: true, false")
+    return value == "true"

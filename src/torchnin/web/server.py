@@ -1,0 +1,161 @@
+"""The application on a socket: uvicorn with the house's ways of stopping, and no patience for connections that say nothing."""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from torchnin.web.limits import Limits
+
+_MOST_HEADER_BYTES = 65_536
+_TICK = 1.0  # seconds between looks for connections that have been quiet for too long
+
+
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP with errors in JSON and a bound on headers, which it has not."""
+
+    _header_bytes = 0
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            raise ValueError  # the parser ends, and with it the connection
+
+    def send_400_response(self, msg: str) -> None:
+        body = json.dumps({"error": "this is no HTTP request that can be read"}).encode()
+        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[400] + headers + body)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """A server that ends with exit code 0 when it is asked to stop, and closes connections that never finish a request."""
+
+    def __init__(self, config: uvicorn.Config, limits: Limits, on_start: Callable[[str], None]) -> None:
+        super().__init__(config)
+        self._limits = limits
+        self._on_start = on_start
+        # Of each connection the request that it is at (None: at its header) and since when.
+        self._since: dict[Any, tuple[Any, float]] = {}
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ctrl-C and SIGTERM finish what is in flight; a second one does not wait for it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; at the second signal at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say where."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            self._on_start(address(listener))
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if counter % 10 == 0:
+            self._close_quiet_ones(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+    def _close_quiet_ones(self, now: float) -> None:
+        """Close connections that take too long over a header, or over a request as a whole, such as by not reading its answer.
+
+        A slow body is the application's to refuse; a connection between two requests uvicorn's own.
+        """
+        longest = self._limits.upload_seconds + self._limits.answer_seconds + self._limits.upload_seconds
+        since: dict[Any, tuple[Any, float]] = {}
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, HttpToolsProtocol)
+            cycle = connection.cycle
+            request = None if cycle is None or cycle.response_complete else cycle
+            seen, begin = self._since.get(connection, (request, now))
+            if seen is not request or (request is None and connection.timeout_keep_alive_task is not None):
+                begin = now
+            since[connection] = (request, begin)
+            if now - begin > (self._limits.upload_seconds if request is None else longest):
+                connection.transport.abort()
+        self._since = since
+
+
+def address(listener: socket.socket) -> str:
+    """`http://host:port/` of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+
+def make_server(app: Starlette, limits: Limits, on_start: Callable[[str], None] = lambda address: None) -> Server:
+    """A server for the application; `run([listener])` answers until SIGTERM or Ctrl-C, finishes what is in flight and returns.
+
+    Args:
+        app: what `create_app` gave.
+        limits: the application's.
+        on_start: told the address once requests are answered.
+    """
+    config = uvicorn.Config(
+        app,
+        http=_Protocol,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=round(limits.upload_seconds + limits.answer_seconds),
+    )
+    return Server(config, limits, on_start)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket bound to an address, before anything large is loaded.
+
+    Raises:
+        ValueError: the port is no port, the address is none of this machine, or something else listens there.
+    """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--port is {port}; it must be from 0 (any free one) to 65535")
+    try:
+        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise ValueError(
+            f"--host is {host!r}, which is no address: {error.strerror}; give one of this machine's, such as 127.0.0.1"
+        ) from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+    except OSError as error:
+        listener.close()
+        raise ValueError(f"cannot listen on {host} port {port}: {error.strerror}; choose another with --host and --port") from error
+    return listener

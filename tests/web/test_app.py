@@ -1,0 +1,70 @@
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from torchnin import DatasetSplits, Run
+from torchnin.web import Access, ServiceSettings
+
+Serve = Callable[..., AbstractContextManager[httpx.Client]]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    kept = io.BytesIO()
+    Image.fromarray(pixels).save(kept, "PNG")
+    return kept.getvalue()
+
+
+@pytest.fixture(scope="module")
+def files(few: DatasetSplits) -> list[bytes]:
+    return [png(picture[0]) for picture in few.test.images[:40]]
+
+
+@pytest.fixture(scope="module")
+def client(trained: Run, service: Serve) -> Iterator[httpx.Client]:
+    with service(trained.classifier) as client:
+        yield client
+
+
+def post(client: httpx.Client, body: bytes, declared: str | None = "image/png", path: str = "/v1/predict", **more: Any) -> Any:
+    return client.post(path, content=body, headers={"Content-Type": declared} if declared else {}, **more)
+
+
+def test_one_picture_is_answered_as_predict_does(client: httpx.Client, trained: Run, files: list[bytes]) -> None:
+    answer = post(client, files[0])
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    document = answer.json()
+    expected = trained.classifier.predict(files[0])
+    assert list(document) == ["label", "probability", "probabilities"]
+    assert document["label"] == expected.label
+    assert document["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+
+
+def test_several_pictures_are_a_list_in_which_a_broken_one_has_its_error(client: httpx.Client, trained: Run, files: list[bytes]) -> None:
+    named = [("picture", (f"{number}.png", file, "image/png")) for number, file in enumerate((*files[:3], files[3][:100], b"no picture"))]
+    answer = client.post("/v1/predict", files=named)
+    assert answer.status_code == 200
+    rows = answer.json()
+    assert [row.get("label") for row in rows[:3]] == [prediction.label for prediction in trained.classifier.predict(files[:3])]
+    assert [list(row) for row in rows[3:]] == [["error"], ["error"]]
+    assert "truncated" in rows[3]["error"]
+
+
+def test_wrong_hosts_origins_and_tokens_are_turned_away(trained: Run, service: Serve, client: httpx.Client, files: list[bytes]) -> None:
+    assert client.get("/healthz", headers={"Host": "localhost:9"}).status_code == 200
+    assert client.get("/healthz", headers={"Host": "attacker.example"}).status_code == 421
+    assert client.get("/healthz", headers={"Origin": "http://attacker.example"}).status_code == 403
+    assert client.get("/healthz", headers={"Origin": str(client.base_url).rstrip("/")}).status_code == 200
+    settings = ServiceSettings(access=Access(host="0.0.0.0", token="secret"))
+    with service(trained.classifier, settings) as guarded:
+        assert guarded.get("/healthz").status_code == 200
+        for path in ("/v1/model", "/metrics"):
+            assert guarded.get(path).status_code == 401
+            assert guarded.get(path, headers={"Authorization": "Bearer secre"}).status_code == 401
+            assert guarded.get(path, headers={"Authorization": "Bearer secret"}).status_code == 200
+        assert post(guarded, files[0]).json() == {"error": "this service wants its token; send it as Authorization: Bearer TOKEN"}

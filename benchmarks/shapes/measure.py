@@ -46,7 +46,7 @@ def network(blocks: list[tuple[tuple[int, ...], int, int]], hidden: tuple[int, .
 # Few epochs: too few for thinning, and small batches, so that there are steps enough.
 RECIPE = {"batch_size": 128, "lr": 0.075, "muon_lr": 0.035, "thinning": 0.0, "min_batches": 0, "min_steps": 0}
 # name: (network, multiply-adds times pictures that its training may cost)
-BASE, LARGE = 6e12, 8e12
+BASE, LARGE = 3e12, 4e12
 CANDIDATES = {
     "base-early": (network([((64, 64), 3, 2), ((224, 224), 3, 1)], (352,)), BASE),
     "base-three": (network([((48, 48), 3, 1), ((128, 128), 3, 1), ((256, 256), 3, 1)], (160,)), BASE),

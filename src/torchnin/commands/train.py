@@ -1,6 +1,8 @@
 """`nin train`: from a dataset and a recipe to a run folder with its classifier."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from torchnin.commands.progress import download_bar
 
 if TYPE_CHECKING:
     from torchnin import DatasetSplits, Run
+    from torchnin.training.log import Display
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,7 @@ def train(
     on_collapse: Literal["warn", "stop", "recover"] = "warn",
     device: str = "auto",
     dtype: Given[Literal["auto", "float32", "bfloat16"]] = None,
+    watch: Switch = False,
     as_json: Json = False,
 ) -> None:
     """Train a network: a run folder with metrics, result and classifier.
@@ -95,6 +99,7 @@ def train(
         on_collapse: What to do when learning collapses: warn, stop, or recover (go back, halve the learning rate).
         device: auto, cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.
+        watch: Show in the browser how the training goes, on a page of this machine alone that ends with the training.
         as_json: Print one JSON document on standard output.
     """
     asked = {"data": data, "model": model, "recipe": recipe, "validation": validation, "seed": seed, "dtype": dtype}
@@ -105,7 +110,9 @@ def train(
         if given:
             flags = ", ".join("--" + name.replace("_", "-") for name in given).replace("--data,", "the data,")
             raise ValueError(f"with --resume the run goes on as it was begun; leave out {flags}")
-        _show(torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse), as_json)
+        with _watched(watch) as watcher:
+            run = torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse, watcher=watcher)
+        _show(run, as_json)
         return
     name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
     config = named_config(name, network_choices)
@@ -123,12 +130,26 @@ def train(
         "overwrite": overwrite,
     }
     if seeds is None:
-        _show(torchnin.train(config, splits, chosen, out=out, **options), as_json)
+        with _watched(watch) as watcher:
+            run = torchnin.train(config, splits, chosen, out=out, watcher=watcher, **options)
+        _show(run, as_json)
     else:
         if out is None:
             raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
-        summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, **options)
+        with _watched(watch) as watcher:
+            summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, watcher=watcher, **options)
         _show_seeds(summary, out, as_json)
+
+
+@contextlib.contextmanager
+def _watched(wanted: bool) -> Iterator["Display | None"]:
+    """What the training is to report to beside the terminal: the page's training view, where it is wanted."""
+    if not wanted:
+        yield None
+        return
+    with torchnin.web.watched() as (watcher, address):
+        note(f"watch it at {address}")
+        yield watcher
 
 
 def _load(data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None, size: int | None) -> "DatasetSplits":

@@ -15,3 +15,4 @@ from torchnin.web.app import create_app as create_app
 from torchnin.web.limits import Limits as Limits
 from torchnin.web.server import listen as listen
 from torchnin.web.server import make_server as make_server
+from torchnin.web.watching import watched as watched

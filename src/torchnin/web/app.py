@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -15,7 +14,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 from torch import Tensor
 
@@ -26,13 +24,10 @@ from torchnin.web.answers import encode, refused, respond, send_error, send_json
 from torchnin.web.limits import Limits, RefusedError
 from torchnin.web.looking import explanation_json, network_json
 from torchnin.web.metrics import CONTENT_TYPE, Metrics
+from torchnin.web.pages import PAGE, Page
 from torchnin.web.queue import BatchingQueue, Outcome
 from torchnin.web.samples import samples_json
 from torchnin.web.uploads import Uploads
-
-PAGE = Path(__file__).parent / "page"
-# Nothing from elsewhere, no script but the page's own files; pictures may also be those that a visitor brings.
-_POLICY = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,8 +136,7 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
         Route("/healthz", service.health),
         Route("/metrics", service.read_metrics),
     ]
-    if PAGE.is_dir():
-        routes.append(Mount("/", _Page(directory=PAGE, html=True)))
+    routes.append(Mount("/", Page(directory=PAGE, html=True)))
     middleware = [Middleware(Gate, settings.access, service.metrics)]
     if settings.access.allow_origins:
         middleware.append(
@@ -190,17 +184,6 @@ class _Posted:
         if scope["method"] != "POST":
             raise HTTPException(405, headers={"Allow": "POST"})
         await self._endpoint(scope, receive, send)
-
-
-class _Page(StaticFiles):
-    """The page's files, with the policy that keeps everything else out of it."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["Content-Security-Policy"] = _POLICY
-        response.headers["Referrer-Policy"] = "no-referrer"
-        response.headers["Cache-Control"] = "no-cache"
-        return response
 
 
 def _worst(outcomes: Sequence[Outcome]) -> RefusedError:

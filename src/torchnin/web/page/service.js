@@ -47,9 +47,9 @@ export class Explainer {
       const { picture, layers, about } = this.next;
       this.next = null;
       try {
-        const body = await picture();
-        const headers = { "content-type": body.type || "application/octet-stream" };
-        const told = await answer(`v1/explain?layers=${layers}`, { method: "POST", body, headers });
+        const file = await picture();
+        const headers = { "content-type": file.type || "application/octet-stream" };
+        const told = await answer(`v1/explain?layers=${layers}`, { method: "POST", body: await file.arrayBuffer(), headers });
         // Of an answer without layers the newer one is shown all the same: that is what makes wiping live.
         this.answered(told, about);
       } catch (error) {

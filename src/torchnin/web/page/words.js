@@ -143,7 +143,7 @@ const WORDS = {
   watch_stopped: ["The training stopped: {reason}", "训练已停止：{reason}"],
   watch_testing: ["All epochs are done; testing", "全部轮次已完成，正在测试"],
   watch_waiting: ["The training is about to begin", "训练即将开始"],
-  watch_running: ["Training, {percent} done", "训练中，已完成 {percent}"],
+  watch_running: ["{percent} done", "已完成 {percent}"],
   watch_time: ["Time", "用时"],
   watch_table: ["Epoch by epoch", "逐轮结果"],
 };

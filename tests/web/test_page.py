@@ -1,0 +1,516 @@
+"""The page in a real Chromium: each thing that a visitor can do, by what the visitor sees."""
+
+import base64
+import io
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from torchnin import (
+    BlockConfig,
+    ClassBlockConfig,
+    Classifier,
+    DatasetSplits,
+    NiN,
+    NiNConfig,
+    Preprocessing,
+    Recipe,
+    Run,
+    summarize,
+    train,
+)
+from torchnin.explanation import block_maps
+from torchnin.training.log import Both, Silent
+from torchnin.web import Access, ServiceSettings, watched
+from torchnin.web.samples import samples_json
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser; it is in the extra [dev]")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe looks for faults; it is in the extra [dev]")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (Debian, Ubuntu: apt-get install chromium)")
+
+
+def network() -> NiN:
+    """A small network whose answers differ from picture to picture without any training."""
+    torch.manual_seed(3)
+    blocks = (
+        BlockConfig(channels=(8, 8, 8), kernel_size=5, stride=2, padding=2),
+        BlockConfig(channels=(130, 16, 16), kernel_size=3, padding=1, pool=False),
+    )
+    last = ClassBlockConfig(hidden=(16, 16))
+    network = NiN(NiNConfig(blocks=blocks, class_block=last, in_channels=1, num_classes=10, image_size=28, class_map_relu=False))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(2.0)
+        list(network.class_block)[-1].weight.mul_(4.0)
+    return network
+
+
+@pytest.fixture(scope="module")
+def classifier(few: DatasetSplits) -> Classifier:
+    """Ten classes, grey, 28 pixels, two 1x1 convolutions in a block, class maps with both signs."""
+    metadata = {"name": "nin_test", "data": {"name": "fashion-mnist-sample", "source": "inside the package"}, "test_accuracy": 0.125}
+    return Classifier(network(), Preprocessing.of(few.train), few.class_names, metadata=metadata, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(classifier: Classifier, service: Callable[..., Any]) -> Iterator[str]:
+    with service(classifier) as client:
+        yield str(client.base_url)
+
+
+@pytest.fixture
+def complaints() -> Iterator[list[str]]:
+    """What the console complained of and what was asked of other hosts; whatever of it a test leaves there fails it."""
+    found: list[str] = []
+    yield found
+    assert not found, found
+
+
+@pytest.fixture
+def visit(browser: Any, complaints: list[str]) -> Iterator[Callable[..., Any]]:
+    """Opens an address as a visitor."""
+    opened = []
+
+    def go(
+        address: str, *, width: int = 1280, height: int = 900, language: str = "en-US", scheme: str = "light", ready: str = "body.ready"
+    ) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, locale=language, color_scheme=scheme)
+        opened.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else complaints.append(request.url))
+        page.goto(address)
+        page.wait_for_selector(ready)
+        return page
+
+    yield go
+    for context in opened:
+        context.close()
+
+
+@pytest.fixture
+def page(visit: Callable[..., Any], address: str) -> Any:
+    return visit(address)
+
+
+def saw(page: Any, act: Callable[[], Any], *, settled: bool = True) -> tuple[bytes, dict[str, Any]]:
+    """The picture that was sent because of `act`, and what the server answered; when this returns the page shows it."""
+    layers = "layers=true" if settled else "layers=false"
+    with page.expect_response(lambda response: layers in response.url) as awaited:
+        act()
+    response = awaited.value
+    told = response.json()
+    page.wait_for_function("label => document.querySelector('#verdict').textContent.startsWith(label)", arg=told["label"])
+    return response.request.post_data_buffer, told
+
+
+def verdict(classifier: Classifier, picture: Any) -> str:
+    said = classifier.predict(picture)
+    return f"{said.label}, {100 * said.probability:.1f}\u00a0%"
+
+
+def sample(few_of: Classifier, label: str) -> np.ndarray:
+    """The sample picture of a class, as the page offers it."""
+    found = next(each for each in samples_json(few_of)["samples"] if each["label"] == label)
+    return np.array(Image.open(io.BytesIO(base64.b64decode(found["picture"].split(",")[1]))))
+
+
+def png(array: np.ndarray) -> bytes:
+    kept = io.BytesIO()
+    Image.fromarray(array).save(kept, "PNG")
+    return kept.getvalue()
+
+
+def shown(page: Any, selector: str) -> str:
+    return str(page.locator(selector).inner_text())
+
+
+def drawn(canvas: Any) -> np.ndarray:
+    """What a canvas shows, (rows, columns, red green blue alpha)."""
+    address = canvas.evaluate("canvas => canvas.toDataURL()")
+    return np.array(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGBA"))
+
+
+def number(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def test_a_sample_is_answered_at_once(page: Any, classifier: Classifier) -> None:
+    assert page.locator("#samples button").count() == 10
+    for label in ("Bag", "Trouser"):
+        sent, _ = saw(page, page.get_by_role("button", name=f"sample: {label}").click)
+        picture = sample(classifier, label)
+        assert np.array_equal(np.array(Image.open(io.BytesIO(sent))), picture)  # the picture itself, not a copy of the screen
+        assert shown(page, "#verdict") == verdict(classifier, picture)
+    assert "nin_test" in shown(page, "#who")
+    assert "12.5" in shown(page, "#who")
+
+
+def test_class_maps_with_their_means_and_the_softmax(page: Any, classifier: Classifier) -> None:
+    saw(page, page.get_by_role("button", name="sample: Dress").click)
+    page.get_by_role("button", name="Show all 10 classes").click()
+    explanation = classifier.explain(sample(classifier, "Dress"))
+    rows = page.locator(".class-row[data-class]")
+    assert rows.count() == 10
+    means = explanation.class_maps.double().mean((1, 2))
+    for row in rows.all():
+        index = classifier.class_names.index(row.get_attribute("data-class"))
+        mean, softmax = row.locator("b").all_inner_texts()
+        assert number(mean) == pytest.approx(float(means[index]), abs=0.0051)
+        assert number(mean) == pytest.approx(float(explanation.logits[index]), abs=0.0051)
+        assert number(softmax.split("\u00a0")[0]) == pytest.approx(100 * float(explanation.probabilities[index]), abs=0.051)
+    order = [row.get_attribute("data-class") for row in rows.all()]
+    assert order == [classifier.class_names[index] for index in explanation.top(10)]
+
+
+def test_a_class_map_is_laid_over_the_large_picture(page: Any) -> None:
+    def coloured() -> bool:
+        pixels = drawn(page.locator("#stage")).astype(int)
+        return bool((abs(pixels[..., 0] - pixels[..., 2]) > 20).any())
+
+    assert not coloured()  # a grey picture
+    button = page.locator(".class-row button.map").first
+    button.press("Enter")
+    assert button.get_attribute("aria-pressed") == "true"
+    assert coloured()
+    button.press("Enter")
+    assert not coloured()
+
+
+@pytest.mark.parametrize("way", ["drop", "paste", "choose"])
+def test_a_picture_of_ones_own(way: str, page: Any, classifier: Classifier, few: DatasetSplits) -> None:
+    picture = np.kron(few.test.images[7, 0], np.ones((3, 3), np.uint8))
+    data = base64.b64encode(png(picture)).decode()
+    carried = """data => { const carried = new DataTransfer();
+        const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+        carried.items.add(new File([bytes], "mine.png", { type: "image/png" })); return carried; }"""
+
+    def act() -> None:
+        if way == "choose":
+            page.set_input_files("#file", files=[{"name": "mine.png", "mimeType": "image/png", "buffer": png(picture)}])
+        elif way == "drop":
+            page.dispatch_event("#answer", "dragenter", {"dataTransfer": page.evaluate_handle(carried, data)})
+            assert page.get_by_text("Drop the picture", exact=True).is_visible()
+            page.dispatch_event("#answer", "drop", {"dataTransfer": page.evaluate_handle(carried, data)})
+        else:
+            page.evaluate(f"data => document.dispatchEvent(new ClipboardEvent('paste', {{ clipboardData: ({carried})(data) }}))", data)
+
+    saw(page, act)
+    assert shown(page, "#verdict") == verdict(classifier, picture)
+    assert not page.get_by_text("Drop the picture", exact=True).is_visible()
+
+
+def test_what_is_no_picture_is_refused_in_words(page: Any, complaints: list[str]) -> None:
+    before = shown(page, "#verdict")
+    with page.expect_response(lambda response: "explain" in response.url) as answer:
+        page.set_input_files("#file", files=[{"name": "notes.png", "mimeType": "image/png", "buffer": b"no picture at all"}])
+    assert 400 <= answer.value.status < 500
+    page.wait_for_function("() => document.querySelector('#trouble').textContent")
+    assert "could not use this picture" in shown(page, "#trouble")
+    assert shown(page, "#verdict") == before
+    assert "Failed to load resource" in complaints.pop()  # the browser's own word for an answer of 4xx
+
+
+def test_drawing_on_a_blank_canvas(page: Any, classifier: Classifier) -> None:
+    _, blank = saw(page, page.get_by_role("button", name="Blank canvas").click)
+    assert page.get_by_label("Draw").is_checked()
+    box = page.locator("#stage").bounding_box()
+
+    def draw() -> None:
+        page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.2 * box["height"])
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 0.8 * box["height"], steps=6)
+        page.mouse.up()
+
+    sent, drawn = saw(page, draw)
+    picture = np.array(Image.open(io.BytesIO(sent)).convert("L"))
+    assert picture.shape == (28, 28)
+    assert picture[0, 0] == 0
+    assert picture.max() == 255
+    assert shown(page, "#verdict") == verdict(classifier, picture)
+    assert drawn["logits"] != blank["logits"]
+
+
+def test_wiping_changes_maps_and_scores_while_it_goes_on(page: Any, classifier: Classifier) -> None:
+    _, whole = saw(page, page.get_by_role("button", name="sample: Pullover").click)
+    before = shown(page, ".class-row.best .mean b")
+    map_before = drawn(page.locator(".class-row.best canvas"))
+    page.get_by_text("Erase", exact=True).click()
+    box = page.locator("#stage").bounding_box()
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+    def wipe() -> None:
+        page.mouse.move(*middle)
+        page.mouse.down()
+        page.mouse.move(middle[0] + 80, middle[1], steps=4)
+
+    saw(page, wipe, settled=False)  # the button is still held down
+    assert not np.array_equal(drawn(page.locator(".class-row[data-class] canvas").first), map_before)
+    sent, wiped = saw(page, page.mouse.up)
+    assert shown(page, ".class-row.best .mean b") != before
+    assert shown(page, "#verdict") == verdict(classifier, np.array(Image.open(io.BytesIO(sent)).convert("L")))
+    _, restored = saw(page, page.get_by_role("button", name="Restore").click)
+    assert restored["logits"] == pytest.approx(whole["logits"], abs=1e-5)
+    assert wiped["logits"] != pytest.approx(whole["logits"], abs=1e-2)
+
+
+def test_wiping_by_keyboard(page: Any) -> None:
+    _, whole = saw(page, page.get_by_role("button", name="sample: Pullover").click)
+    page.get_by_label("Look").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.get_by_label("Erase").is_checked()
+    page.locator("#stage").focus()
+    page.keyboard.press("ArrowUp")
+    _, wiped = saw(page, lambda: page.keyboard.press("Space"))
+    assert wiped["logits"] != whole["logits"]
+
+
+def test_the_network_is_drawn_with_shapes_and_parameters(page: Any, classifier: Classifier) -> None:
+    rows = summarize(classifier.network, (1, 1, 28, 28)).rows
+    convolutions = [row for row in rows if row.layer.startswith("conv")]
+    layers = page.locator("button.layer")
+    assert layers.count() == len(convolutions) == 9
+    for layer, row in zip(layers.all(), convolutions, strict=True):
+        text = layer.inner_text()
+        assert " × ".join(map(str, row.output_shape[1:])) in text
+        assert f"{row.num_parameters:,} parameters" in text
+        assert drawn(layer.locator("canvas")).any()
+    assert "of 130 channels" in layers.nth(3).inner_text()
+    assert page.locator(".parts li.block").count() == 3
+    assert "Max pooling 3×3, step 2: 8 × 6 × 6" in shown(page, "#parts")
+    assert "Global average pooling" in shown(page, "#parts")
+
+
+def test_a_layer_large_and_page_by_page(page: Any, classifier: Classifier) -> None:
+    saw(page, page.get_by_role("button", name="sample: Coat").click)
+    opener = page.locator("button.layer").nth(3)
+    opener.press("Enter")
+    dialog = page.get_by_role("dialog")
+    assert "130 × 6 × 6" in dialog.inner_text()
+    assert "Block 2" in dialog.inner_text()
+    tiles = dialog.locator(".tile")
+    while dialog.get_by_role("button", name="Previous").is_enabled():
+        dialog.get_by_role("button", name="Previous").click()
+    assert tiles.count() == 60
+    dialog.get_by_role("button", name="Next").click()
+    dialog.get_by_role("button", name="Next").click()
+    assert "121 to 130 of 130" in dialog.inner_text()
+    assert tiles.count() == 10
+    tiles.nth(4).click()
+    maps = block_maps(classifier.network, classifier.preprocessing, torch.tensor(sample(classifier, "Coat"))[None])[1].layers[0][1][124]
+    facts = [number(each) for each in re.findall(r"[-−]?\d+\.\d+", shown(page, "#channel-facts"))]
+    assert facts[:3] == pytest.approx([float(maps.min()), float(maps.mean()), float(maps.max())], abs=0.006)
+    page.locator("#channel").focus()
+    for _ in range(7):
+        page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    assert "row 1," in shown(page, "#channel-facts")
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    assert opener.evaluate("element => element === document.activeElement")
+
+
+@pytest.mark.parametrize("by", ["mouse", "keyboard"])
+def test_the_mlp_at_a_pixel(by: str, page: Any, classifier: Classifier) -> None:
+    saw(page, page.get_by_role("button", name="sample: Shirt").click)
+    stage = page.locator("#stage")
+    if by == "mouse":
+        box = stage.bounding_box()
+        page.mouse.move(box["x"] + 20.5 / 28 * box["width"], box["y"] + 9.5 / 28 * box["height"])
+        x, y = 20, 9
+    else:
+        stage.focus()
+        for key in (*["ArrowLeft"] * 5, *["ArrowUp"] * 2, "Shift+ArrowDown"):
+            page.keyboard.press(key)
+        x, y = 14 - 5, 14 - 2 + 2
+    for block, vectors in enumerate(classifier.pixel_vectors(sample(classifier, "Shirt"), x, y)):
+        page.get_by_role("button", name=f"Block {block + 1}", exact=True).click()
+        assert f"Pixel ({x}, {y}) lies in row {vectors.row}, column {vectors.column} of" in shown(page, "#pixel-place")
+        told = page.locator(".vector")
+        assert told.count() == 3  # the spatial convolution and two 1x1
+        for element, (_, values) in zip(told.all(), vectors.layers, strict=True):
+            assert f"{len(values)} channels" in element.inner_text()
+            largest = [number(each) for each in re.findall(r"[-−]?\d+\.\d+", element.locator(".largest").inner_text())]
+            assert largest == pytest.approx(values.sort(descending=True).values[:3].tolist(), abs=0.006)
+    last = page.locator(".vector").last.locator("canvas")
+    best = int(classifier.pixel_vectors(sample(classifier, "Shirt"), x, y)[-1].layers[-1][1].argmax())
+    assert classifier.class_names[best] in page.locator(".vector").last.inner_text()
+    last.scroll_into_view_if_needed()
+    box = last.bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 3.5 / 10, box["y"] + 20)
+    assert page.locator(".vector").last.locator(".largest").inner_text().startswith("Dress: ")  # the fourth class
+
+
+def test_the_language_switch(page: Any, visit: Callable[..., Any], address: str) -> None:
+    assert page.get_by_role("heading", name="The MLP at a pixel").is_visible()
+    page.get_by_role("button", name="中文").click()
+    assert page.locator("html").get_attribute("lang") == "zh-CN"
+    assert page.get_by_role("heading", name="像素处的 MLP").is_visible()
+    assert "个参数" in shown(page, "#who")
+    english = re.compile(r"\b(the|of|and|show|picture|layer)\b", re.IGNORECASE)
+    assert not english.search(shown(page, "body"))
+    page.reload()
+    page.wait_for_selector("body.ready")
+    assert page.get_by_role("heading", name="像素处的 MLP").is_visible()
+    assert visit(address, language="zh-CN").locator("html").get_attribute("lang") == "zh-CN"
+
+
+def test_light_and_dark(page: Any) -> None:
+    ground = "() => getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g).map(Number)[0]"
+    assert page.evaluate(ground) > 200
+    page.get_by_role("button", name="Dark").click()
+    assert page.evaluate(ground) < 60
+    page.get_by_role("button", name="Auto").click()
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(ground) < 60
+
+
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_a_narrow_screen_does_not_scroll_sideways(language: str, visit: Callable[..., Any], address: str) -> None:
+    page = visit(address, width=360, height=740, language=language)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator("button.layer").nth(3).click()
+    assert page.locator("#layer").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en-US", "zh-CN"])
+def test_axe_finds_no_serious_fault(language: str, scheme: str, visit: Callable[..., Any], address: str) -> None:
+    page = visit(address, language=language, scheme=scheme)
+    page.locator("input[value=erase]").check(force=True)
+    assert faults(page) == []
+    page.locator("button.layer").first.click()
+    assert faults(page) == []
+
+
+def faults(page: Any) -> list[str]:
+    """What axe calls serious or critical."""
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        f"{each['id']}: {node['html'][:200]} {node['failureSummary'][:200]}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
+def test_any_other_classifier(visit: Callable[..., Any], service: Callable[..., Any]) -> None:
+    """Colour, a fully connected head, a hundred classes, no size of the published ones, no samples."""
+    torch.manual_seed(0)
+    config = NiNConfig(
+        blocks=(BlockConfig(channels=(4,), kernel_size=3),),
+        class_block=ClassBlockConfig(),
+        in_channels=3,
+        num_classes=100,
+        image_size=20,
+        mlp_layers=0,
+        head="fc",
+    )
+    preprocessing = Preprocessing(channels=3, height=20, width=20, mean=(0.5,) * 3, std=(0.25,) * 3)
+    names = [f"class {number}" for number in range(100)]
+    classifier = Classifier(NiN(config), preprocessing, names, device="cpu")
+    picture = np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    with service(classifier) as client:
+        page = visit(str(client.base_url))
+        assert not page.locator("#samples-part").is_visible()
+        saw(page, lambda: page.set_input_files("#file", files=[{"name": "a.png", "mimeType": "image/png", "buffer": png(picture)}]))
+        assert shown(page, "#verdict") == verdict(classifier, picture)
+        assert "no class maps" in shown(page, "#answer-help")
+        assert page.locator(".class-row button.map:visible").count() == 0
+        page.get_by_role("button", name="Show all 100 classes").click()
+        assert page.locator(".class-row[data-class]").count() == 100
+        assert "20 × 20 pixels, in colour" in shown(page, "#seen")
+        assert page.locator(".vector").count() == 1  # no 1x1 convolution, no MLP
+        page.context.close()
+
+
+def test_a_service_that_wants_a_token(browser: Any, classifier: Classifier, service: Callable[..., Any]) -> None:
+    with service(classifier, ServiceSettings(access=Access(token="open sesame"))) as client:
+        context = browser.new_context(locale="en-US")
+        page = context.new_page()
+        page.goto(str(client.base_url))
+        page.get_by_label("This server wants its token").fill("open sesame")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("body.ready")
+        assert not page.get_by_label("This server wants its token").is_visible()
+        assert shown(page, "#verdict") == verdict(classifier, sample(classifier, "Ankle boot"))
+        other = context.browser.new_context(locale="en-US").new_page()
+        other.goto(f"{client.base_url}/#token=open%20sesame")
+        other.wait_for_selector("body.ready")
+        assert "sesame" not in other.url
+        other.context.close()
+        context.close()
+
+
+class Held(Silent):
+    """Holds a training at the end of each epoch until it is let go."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
+        assert self.go_on.wait(60)
+
+
+def test_a_training_is_watched(visit: Callable[..., Any], tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    expect, held = playwright.expect, Held()
+    with watched(0) as (watcher, address):
+        page = visit(address, ready="#training-title")
+        expect(page.locator("#state")).to_have_text("The training is about to begin")
+        recipe = Recipe(num_epochs=2, batch_size=32, lr=0.1)
+        options = {"out": tmp_path / "run", "name": "tiny", "watcher": Both(watcher, held), "quiet": True, "validation": 0.1}
+        training = threading.Thread(target=train, args=(tiny, str(few_file), recipe), kwargs=options)
+        training.start()
+        try:
+            expect(page.locator("#state")).to_have_text("50\u00a0% done · epoch 1 of 2", timeout=60_000)
+            row = watcher.state()["rows"][0]
+            expect(page.locator("#loss")).to_have_text(f"{row['train_loss']:.3f}")
+            expect(page.locator("#accuracy")).to_have_text(f"{100 * row['train_accuracy']:.1f}\u00a0%")
+            expect(page.locator("#rate")).to_have_text(f"{row['images_per_second']:,.0f}")
+            expect(page.locator("#left")).to_have_text(re.compile(r"\d+:\d\d"))
+            expect(page.locator("#dead")).to_have_text("0 / 10")
+            expect(page.locator("#table-body tr")).to_have_count(1)
+            assert drawn(page.locator("#loss-chart")).any()
+            watcher.step(1, 2.0, 0.1, 100.0, ["Bag", "Coat"])
+            expect(page.locator("#dead")).to_have_text("2 / 10")
+            expect(page.locator("#dead-text")).to_contain_text("2 of 10 class maps are dead (zero for every picture): Bag, Coat")
+            assert faults(page) == []
+            page.get_by_role("button", name="中文").click()
+            page.get_by_role("button", name="深色").click()
+            expect(page.locator("#dead-text")).to_contain_text("Bag、Coat")
+            page.set_viewport_size({"width": 360, "height": 740})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360
+            assert faults(page) == []
+            page.get_by_role("button", name="English").click()
+        finally:
+            held.go_on.set()
+            training.join(60)
+    # The server is gone; the page has had the last word and does not complain.
+    expect(page.locator("#state")).to_have_text(f"Done: test accuracy {100 * Run(tmp_path / 'run').result['test_accuracy']:.2f}\u00a0%")
+    expect(page.locator("#command")).to_have_text(f"nin serve {tmp_path / 'run'}")
+    expect(page.locator("#table-body tr")).to_have_count(2)
+    expect(page.locator("#lost")).to_be_empty()

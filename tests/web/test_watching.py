@@ -1,0 +1,108 @@
+"""The training view's state: what a training tells, as another program reads it over HTTP."""
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from torchnin import NiNConfig, Recipe, Run, resume, train
+from torchnin.web import listen, watched
+
+RECIPE = Recipe(num_epochs=2, batch_size=32, lr=0.1)
+
+
+def ask(address: str, path: str = "v1/training", **options: Any) -> httpx.Response:
+    return httpx.get(address + path, timeout=10, trust_env=False, **options)
+
+
+def test_a_training_from_its_beginning_to_its_end(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    with watched(0) as (watcher, address):
+        before = ask(address).json()
+        assert (before["phase"], before["final"], before["rows"]) == ("waiting", False, [])
+        run = train(tiny, str(few_file), RECIPE, name="tiny", out=tmp_path / "run", watcher=watcher, quiet=True)
+        told = ask(address).json()
+    assert told["phase"] == "done"
+    assert told["rows"] == run.metrics
+    assert told["result"] == run.result
+    assert (told["path"], told["name"], told["num_classes"], told["can_die"]) == (str(tmp_path / "run"), "tiny", 10, True)
+    assert (told["progress"], told["epoch"], told["num_epochs"]) == (1.0, 2, 2)
+    assert any("320 pictures" in note for note in told["notes"])
+
+
+def test_the_stream_ends_with_the_last_word(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    with watched(0) as (watcher, address), httpx.Client(trust_env=False, timeout=10) as client:
+        stream = client.stream("GET", address + "v1/training/events")
+        response = stream.__enter__()
+        lines = response.iter_lines()
+        assert json.loads(next(lines).removeprefix("data: "))["phase"] == "waiting"
+        train(tiny, str(few_file), RECIPE, out=tmp_path / "run", watcher=watcher, quiet=True)
+        watcher.finish()
+        last = [json.loads(line.removeprefix("data: ")) for line in lines if line][-1]
+        stream.__exit__(None, None, None)
+    assert (last["phase"], last["final"]) == ("done", True)
+
+
+def test_a_training_that_fails_says_why_and_the_view_ends(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="out of luck"), watched(0) as (watcher, address):
+        raise RuntimeError("out of luck")
+    assert (watcher.state()["phase"], watcher.state()["reason"]) == ("stopped", "out of luck")
+    with pytest.raises(httpx.ConnectError):
+        ask(address)
+
+
+def test_a_training_that_goes_on_shows_what_was_before(trained: Run, tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    with watched(0) as (watcher, _):
+        watcher.begin(trained.path)
+        watcher.begin_epoch(2, 2, 0, 10)
+        watcher.step(5, 1.25, 0.5, 100.0, ["Bag"])
+    told = watcher.state()
+    assert [row["epoch"] for row in told["rows"]] == [1]  # the second epoch runs anew
+    assert told["dead"] == ["Bag"]
+    assert told["trace"] == [(1.5, 1.25, 0.5)]
+    assert told["progress"] == 0.75
+    with watched(0) as (watcher, _):
+        assert resume(trained.path, watcher=watcher).result == trained.result  # finished: there is nothing to watch
+
+
+def test_the_curve_within_epochs_stays_short(trained: Run) -> None:
+    with watched(0) as (watcher, _):
+        watcher.begin(trained.path)
+        watcher.begin_epoch(1, 1, 0, 5000)
+        for step in range(5000):
+            watcher.step(step, 1.0, 0.5, 100.0)
+    trace = watcher.state()["trace"]
+    assert len(trace) <= 400
+    assert trace[0][0] < 0.01
+    assert trace[-1][0] > 0.9
+
+
+def test_only_this_machine_by_its_own_name() -> None:
+    with watched(0) as (_, address):
+        assert address.startswith("http://127.0.0.1:")
+        assert ask(address, headers={"host": "elsewhere.example"}).status_code == 421
+        page = ask(address, "")
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert "training.js" in page.text
+
+
+def test_a_port_that_is_taken() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"cannot listen on 127.0.0.1 port {port}"), watched(port):
+            pass
+    with watched() as (_, first), watched() as (_, second):
+        assert first != second
+
+
+def test_from_the_command_line(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:
+    answer = nin("train", few_file, "--watch", "--out", tmp_path / "run", "--num-epochs", "1", "--batch-size", "80")
+    assert answer.code == 0, answer.err
+    address = answer.err.partition("watch it at ")[2].split()[0]
+    host, port = address.removeprefix("http://").strip("/").split(":")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), timeout=5)

@@ -24,6 +24,7 @@ from torchnin.web.answers import encode, refused, respond, send_error, send_json
 from torchnin.web.limits import Limits, RefusedError
 from torchnin.web.looking import explanation_json, network_json
 from torchnin.web.metrics import CONTENT_TYPE, Metrics
+from torchnin.web.openapi import describe
 from torchnin.web.pages import PAGE, Page
 from torchnin.web.queue import BatchingQueue, Outcome
 from torchnin.web.samples import samples_json
@@ -51,6 +52,7 @@ class Service:
         self.queue = BatchingQueue(classifier, settings.limits, self.metrics.batch)
         self.metrics.watch_waiting(lambda: self.queue.waiting)
         self._model = encode(model_json(classifier))
+        self._description = encode(describe(classifier, settings.access, settings.limits))
         self._samples: asyncio.Task[bytes] | None = None
 
     @contextlib.asynccontextmanager
@@ -65,6 +67,8 @@ class Service:
     async def predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/predict."""
         try:
+            if scope["query_string"]:
+                _parameters(scope, {})
             async with self.uploads.pictures(scope, receive) as (pictures, several):
                 futures = iter(self.queue.predict([picture for picture in pictures if isinstance(picture, bytes)]))
                 # Not gathered: a future of the queue never ends in an exception.
@@ -108,6 +112,10 @@ class Service:
             self._samples = asyncio.create_task(asyncio.to_thread(lambda: encode(samples_json(self.classifier, own=own))))
         return Response(await asyncio.shield(self._samples), media_type="application/json")
 
+    async def description(self, _: Request) -> Response:
+        """GET /openapi.json."""
+        return Response(self._description, media_type="application/json")
+
     async def health(self, _: Request) -> Response:
         """GET /healthz."""
         if not self.queue.alive:
@@ -133,6 +141,7 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
         Route("/v1/explain", _Posted(service.explain)),
         Route("/v1/model", service.model),
         Route("/v1/samples", service.samples),
+        Route("/openapi.json", service.description),
         Route("/healthz", service.health),
         Route("/metrics", service.read_metrics),
     ]
@@ -204,9 +213,10 @@ def _parameters(scope: Scope, accepted: dict[str, str]) -> dict[str, str]:
         RefusedError: 400, one is not known or stands there twice.
     """
     given: dict[str, str] = {}
+    known = f"which is not known or stands there twice; accepted: {', '.join(accepted)}" if accepted else "and no parameter is known here"
     for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
         if name not in accepted or name in given:
-            raise RefusedError(400, f"the query has {name[:50]!r} twice or it is not known; accepted: {', '.join(accepted)}")
+            raise RefusedError(400, f"the query has {name[:50]!r}, {known}")
         given[name] = value
     return {**accepted, **given}
 

@@ -158,7 +158,7 @@ class _Form:
 
     def _begin(self) -> None:
         if len(self.files) == self._most:
-            raise RefusedError(413, f"the request has more than {self._most} pictures; send fewer at a time")
+            raise RefusedError(400, f"the request has more than {self._most} pictures; send fewer at a time")
         self._headers = {}
         self._file = bytearray()
 

@@ -88,7 +88,8 @@ def open_quietly(source: str | os.PathLike[str] | bytes | bytearray, *, max_pixe
     except DataError as error:
         raise type(error)(f"{_named(source)}: {error}") from error
     except Exception as error:
-        raise DataError(f"{_named(source)}: {_reason(error)}") from error
+        kind = TooManyPixelsError if isinstance(error, Image.DecompressionBombError) else DataError
+        raise kind(f"{_named(source)}: {_reason(error)}") from error
 
 
 def measure_quietly(source: str | os.PathLike[str]) -> tuple[int, int, bool]:

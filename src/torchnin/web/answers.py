@@ -13,10 +13,6 @@ from torchnin.web.limits import RefusedError
 
 _JSON = (b"content-type", b"application/json")
 _FRESH = (b"cache-control", b"no-store")
-_SENTENCES = {
-    404: "there is nothing at {path}; /openapi.json describes what there is",
-    405: "{path} is not asked with {method}; /openapi.json says how",
-}
 
 
 async def send_json(send: Send, body: bytes) -> None:
@@ -45,6 +41,11 @@ def respond(document: Any) -> Response:
     return Response(encode(document), media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
+def not_asked_so(path: str, method: str) -> str:
+    """Why a request of the wrong method is refused."""
+    return f"{path} is not asked with {method}; /openapi.json says how"
+
+
 async def refused(request: Request, error: Exception) -> Response:
     """What Starlette calls for a RefusedError or one of its own HTTPExceptions, and for anything unforeseen."""
     headers: dict[str, str] = {}
@@ -52,9 +53,12 @@ async def refused(request: Request, error: Exception) -> Response:
         status, reason, headers = error.status, error.reason, error.headers
     elif isinstance(error, HTTPException):
         status, headers = error.status_code, dict(error.headers or {})
-        reason = _SENTENCES.get(status, "{phrase}").format(
-            path=request.url.path[:200], method=request.method, phrase=http.HTTPStatus(status).phrase.lower()
-        )
+        path = request.url.path[:200]
+        reason = http.HTTPStatus(status).phrase.lower()
+        if status == 404:
+            reason = f"there is nothing at {path}; /openapi.json describes what there is"
+        elif status == 405:
+            reason = not_asked_so(path, request.method)
     else:
         status, reason = 500, f"the service failed ({type(error).__name__}); its log says where"
     return Response(encode({"error": reason}), status, {"Cache-Control": "no-store", **headers}, "application/json")

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchnin.classifier import Classifier
 from torchnin.models import summarize
 from torchnin.web.access import Access, Gate
-from torchnin.web.answers import encode, refused, respond, send_error, send_json
+from torchnin.web.answers import encode, not_asked_so, refused, respond, send_error, send_json
 from torchnin.web.limits import Limits, RefusedError
 from torchnin.web.looking import explanation_json, network_json
 from torchnin.web.metrics import CONTENT_TYPE, Metrics
@@ -69,14 +69,17 @@ class Service:
         try:
             if scope["query_string"]:
                 _parameters(scope, {})
-            async with self.uploads.pictures(scope, receive) as (pictures, several):
-                futures = iter(self.queue.predict([picture for picture in pictures if isinstance(picture, bytes)]))
+            taken = await self.uploads.take(scope, receive)
+            try:
+                futures = iter(self.queue.predict([file for file in taken.files if isinstance(file, bytes)]))
                 # Not gathered: a future of the queue never ends in an exception.
-                outcomes = [await next(futures) if isinstance(picture, bytes) else picture for picture in pictures]
+                outcomes = [await next(futures) if isinstance(file, bytes) else file for file in taken.files]
+            finally:
+                self.uploads.give_back(taken)
             if all(isinstance(outcome, RefusedError) for outcome in outcomes):
                 raise _worst(outcomes)
             parts = [outcome if isinstance(outcome, bytes) else encode(outcome.to_dict()) for outcome in outcomes]
-            await send_json(send, b"[" + b", ".join(parts) + b"]" if several else parts[0])
+            await send_json(send, b"[" + b", ".join(parts) + b"]" if taken.several else parts[0])
         except RefusedError as refusal:
             await send_error(send, refusal)
 
@@ -89,12 +92,14 @@ class Service:
             def work(pixels: Tensor) -> bytes:
                 return encode(explanation_json(self.classifier, pixels, layers=layers))
 
-            async with self.uploads.pictures(scope, receive) as (pictures, _):
-                if len(pictures) > 1:
-                    raise RefusedError(400, f"the request has {len(pictures)} pictures; one is explained at a time")
-                if isinstance(pictures[0], RefusedError):
-                    raise pictures[0]
-                outcome = await self.queue.run(pictures[0], work)
+            taken = await self.uploads.take(scope, receive)
+            try:
+                if len(taken.files) > 1:
+                    raise RefusedError(400, f"the request has {len(taken.files)} pictures; one is explained at a time")
+                file = taken.files[0]
+                outcome = await self.queue.run(file, work) if isinstance(file, bytes) else file
+            finally:
+                self.uploads.give_back(taken)
             if isinstance(outcome, RefusedError):
                 raise outcome
             await send_json(send, outcome)
@@ -144,9 +149,11 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
         Route("/openapi.json", service.description),
         Route("/healthz", service.health),
         Route("/metrics", service.read_metrics),
+        Mount("/", Page(directory=PAGE, html=True)),
     ]
-    routes.append(Mount("/", Page(directory=PAGE, html=True)))
-    middleware = [Middleware(Gate, settings.access, service.metrics)]
+    # Predictions are asked for by the thousand: they skip the router, unless CORS stands between it and the gate.
+    direct = {} if settings.access.allow_origins else {"/v1/predict": _Posted(service.predict)}
+    middleware = [Middleware(Gate, settings.access, service.metrics, direct)]
     if settings.access.allow_origins:
         middleware.append(
             Middleware(
@@ -191,8 +198,10 @@ class _Posted:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            raise HTTPException(405, headers={"Allow": "POST"})
-        await self._endpoint(scope, receive, send)
+            path, method = scope["path"], scope["method"]
+            await send_error(send, RefusedError(405, not_asked_so(path, method), headers={"Allow": "POST"}))
+        else:
+            await self._endpoint(scope, receive, send)
 
 
 def _worst(outcomes: Sequence[Outcome]) -> RefusedError:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any
 
+import torch
 from PIL.Image import Image
 from torch import Tensor
 
@@ -148,6 +149,9 @@ class BatchingQueue:
     # From here on: in the thread that looks.
 
     def _look(self) -> None:
+        # One core is left to the event loop and to what decodes: threads that must wait for each other at every layer of the
+        # network lose more than they win where they cannot all run.
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
         with quiet_pillow():
             while (job := self._arrived.get()) is not None:
                 jobs = [job]

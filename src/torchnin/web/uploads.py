@@ -1,9 +1,7 @@
 """From a request to the bytes of its pictures, within bounds of time and size."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -20,6 +18,17 @@ Upload = bytes | RefusedError
 """A picture's file, or why it is not even looked at."""
 
 
+class Taken(NamedTuple):
+    """The files of one request."""
+
+    files: list[Upload]
+    """One, or as many as the form had, in its order."""
+    several: bool
+    """Whether they came as a form, so that the answer is a list."""
+    size: int
+    """Bytes of the body."""
+
+
 class Uploads:
     """Reads the bodies of requests; knows how many are on their way and how many bytes are held."""
 
@@ -28,9 +37,8 @@ class Uploads:
         self._reading = 0
         self._held = 0
 
-    @asynccontextmanager
-    async def pictures(self, scope: Scope, receive: Receive) -> AsyncIterator[tuple[list[Upload], bool]]:
-        """The files of a request, and whether it was a list of them; their bytes count as held until the block is left.
+    async def take(self, scope: Scope, receive: Receive) -> "Taken":
+        """The files of a request. Their bytes count as held until they are given back.
 
         Raises:
             RefusedError: 400, 408, 413, 415 or 503: the body is not what was declared, too slow, too large, no picture, or there is
@@ -45,13 +53,18 @@ class Uploads:
         try:
             await self._read(receive, body)
             if several:
-                yield [_checked(declared, file) for declared, file in _parts(declared, bytes(body), self._limits.max_pictures)], True
-            else:
-                picture = bytes(body)
-                require_picture(picture, kind)
-                yield [picture], False
-        finally:
+                files = [_checked(declared, file) for declared, file in _parts(declared, bytes(body), self._limits.max_pictures)]
+                return Taken(files, True, len(body))
+            picture = bytes(body)
+            require_picture(picture, kind)
+            return Taken([picture], False, len(body))
+        except BaseException:
             self._held -= len(body)
+            raise
+
+    def give_back(self, taken: "Taken") -> None:
+        """The request is answered; its bytes are no longer held."""
+        self._held -= taken.size
 
     async def _read(self, receive: Receive, body: bytearray) -> None:
         """Fill `body`, which counts as held from its first byte on. A body that came with its headers waits for no other."""

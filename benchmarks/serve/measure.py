@@ -1,0 +1,181 @@
+"""How fast `nin serve` answers beside `Classifier.predict`, whether every answer is right, and whether its memory stays flat.
+
+    python benchmarks/serve/measure.py speed CLASSIFIER        wrk with 1, 8 and 64 connections, predict before and after each
+    python benchmarks/serve/measure.py answers CLASSIFIER      100,000 requests on 64 connections, each answer compared to predict's
+
+Needs wrk (apt install wrk) and Linux. CLASSIFIER is a run folder of Fashion-MNIST; the pictures are 1,000 of its test pictures
+as PNG files. Both sides get the encoded files: `predict` a list of their bytes, in batches as it makes them itself; the service
+one file a request. So decoding counts on both sides; HTTP, JSON and the load tool only on the service's. All of it shares the
+same cores, wrk included; its processor time is recorded, so that one can see what it takes away.
+
+Writes `results/speed.json` and `results/answers.json`.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from running import Connection, machine, record, running
+
+import torchnin
+
+PICTURES = 1000
+CONNECTIONS = (1, 8, 64)
+SCRIPT = Path(__file__).parent / "post.lua"
+
+
+def files() -> list[bytes]:
+    """The first test pictures of the sample of Fashion-MNIST, as PNG files."""
+    pictures = torchnin.load_dataset("fashion-mnist-sample").test.images[:PICTURES, 0]
+    kept = [io.BytesIO() for _ in pictures]
+    for picture, file in zip(pictures, kept, strict=True):
+        Image.fromarray(picture).save(file, "PNG")
+    return [file.getvalue() for file in kept]
+
+
+def predict_speed(classifier: Any, pictures: list[bytes], seconds: float) -> dict[str, float]:
+    """Pictures per second and processor time per picture of `Classifier.predict` on the files, over and over."""
+    count = 0
+    begin, cpu = time.perf_counter(), time.process_time()
+    while (passed := time.perf_counter() - begin) < seconds:
+        classifier.predict(pictures)
+        count += len(pictures)
+    return {"per_second": count / passed, "cpu_ms": (time.process_time() - cpu) / count * 1e3}
+
+
+def children_cpu() -> float:
+    """Processor seconds of the processes that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def load(service: Any, folder: str, connections: int, seconds: int) -> dict[str, Any]:
+    """What wrk measures, with the processor time of the service and of wrk itself."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), service.address, "--", folder, str(PICTURES)]
+    before, cpu, own = service.metrics(), service.cpu_seconds(), children_cpu()
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = json.loads(next(line for line in out.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
+    after = service.metrics()
+    passes = after["nin_batch_pictures_count"] - before["nin_batch_pictures_count"]
+    return {
+        **found,
+        "per_second": found["requests"] / found["seconds"],
+        "service_cpu_ms": (service.cpu_seconds() - cpu) / found["requests"] * 1e3,
+        "wrk_cpu_ms": (children_cpu() - own) / found["requests"] * 1e3,
+        "mean_batch": (after["nin_batch_pictures_sum"] - before["nin_batch_pictures_sum"]) / passes,
+    }
+
+
+def speed(name: str, rounds: int, seconds: int) -> dict[str, Any]:
+    """Rounds of predict, then wrk with each number of connections; predict again at the end of a round."""
+    pictures = files()
+    classifier = torchnin.load(name)
+    measured: dict[str, list[dict[str, Any]]] = {str(connections): [] for connections in CONNECTIONS}
+    with tempfile.TemporaryDirectory() as folder, running(name) as service:
+        for number, file in enumerate(pictures):
+            (Path(folder) / f"{number}.png").write_bytes(file)
+        load(service, folder, 8, 2)
+        predict_speed(classifier, pictures, 2)
+        memory = [service.memory()]
+        loads = [os.getloadavg()[0]]
+        for _ in range(rounds):
+            for connections in CONNECTIONS:
+                before = predict_speed(classifier, pictures, seconds / 2)
+                found = load(service, folder, connections, seconds)
+                after = predict_speed(classifier, pictures, seconds / 2)
+                predict = (before["per_second"] + after["per_second"]) / 2
+                found |= {"predict_per_second": predict, "predict_cpu_ms": (before["cpu_ms"] + after["cpu_ms"]) / 2}
+                found |= {"share_of_predict": found["per_second"] / predict, "p99_over_median": found["p99_ms"] / found["median_ms"]}
+                measured[str(connections)].append(found)
+                print(connections, {key: round(value, 3) for key, value in found.items()}, flush=True)
+            memory.append(service.memory())
+            loads.append(os.getloadavg()[0])
+    medians = {
+        connections: {key: statistics.median(round_[key] for round_ in rounds_) for key in rounds_[0]}
+        for connections, rounds_ in measured.items()
+    }
+    return {"memory_mib": memory, "load_average": loads, "median_by_connections": medians, "rounds_by_connections": measured}
+
+
+def answers(name: str, count: int, connections: int) -> dict[str, Any]:
+    """So many requests, each answer compared to what `predict` says of the same file; memory at every tenth."""
+    pictures = files()
+    expected = torchnin.load(name).predict(pictures)
+    wrong: list[str] = []
+    worst = 0.0
+    memory: list[float] = []
+    done = 0
+
+    async def ask(service: Any, first: int) -> None:
+        nonlocal worst, done
+        connection = await Connection.to(service.port)
+        for number in range(first, count, connections):
+            right = expected[number % PICTURES]
+            status, document = await connection.post(pictures[number % PICTURES])
+            if status != 200 or document["label"] != right.label or list(document["probabilities"]) != list(right.probabilities):
+                near = status == 200 and all(
+                    abs(document["probabilities"][key] - right.probabilities[key]) < 1e-5 for key in right.probabilities
+                )
+                if not near:
+                    wrong.append(f"{number}: {status} {document}")
+            if status == 200:
+                worst = max(worst, *(abs(document["probabilities"][key] - value) for key, value in right.probabilities.items()))
+            done += 1
+            if done % (count // 10) == 0:
+                memory.append(service.memory())
+                print(f"{done:,} answered, {len(wrong)} wrong, {memory[-1]:.1f} MiB", flush=True)
+        connection.close()
+
+    async def ask_all(service: Any) -> None:
+        await asyncio.gather(*(ask(service, first) for first in range(connections)))
+
+    with running(name) as service:
+        begin = time.perf_counter()
+        asyncio.run(ask_all(service))
+        seconds = time.perf_counter() - begin
+        counted = service.metrics()['nin_requests_total{path="/v1/predict",status="200"}']
+    return {
+        "requests": count,
+        "connections": connections,
+        "answered": done,
+        "counted_by_the_service": int(counted),
+        "wrong": len(wrong),
+        "first_wrong": wrong[:5],
+        "largest_difference_of_a_probability": worst,
+        "memory_mib": memory,
+        "seconds": seconds,
+    }
+
+
+def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("speed", "answers"))
+    parser.add_argument("classifier")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=6, help="of wrk in each round, for each number of connections")
+    parser.add_argument("--requests", type=int, default=100_000)
+    options = parser.parse_args()
+    if options.what == "speed":
+        document = {"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds)}
+    else:
+        document = answers(options.classifier, options.requests, 64)
+    wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split("\n")[0].split(" [")[0]
+    network = torchnin.load(options.classifier).metadata.get("name")
+    head = {"command": f"python benchmarks/serve/measure.py {options.what} RUN", "network": network, "load_tool": wrk}
+    record(options.what, {**head, "date": datetime.now(UTC).date().isoformat(), "machine": machine(), **document})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""`nin serve` as a process of its own, and a client that keeps its connection: what the measurements here share."""
+
+import asyncio
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+class Running:
+    """A service that answers."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.address = address
+        self.port = int(address.rstrip("/").rpartition(":")[2])
+
+    def memory(self) -> float:
+        """Resident memory in MiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+
+    def cpu_seconds(self) -> float:
+        """Processor time used so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def metrics(self) -> dict[str, float]:
+        """What `GET /metrics` says, by the name of the line."""
+        with urllib.request.urlopen(f"{self.address}metrics") as answer:
+            lines = [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+@contextmanager
+def running(classifier: str) -> Iterator[Running]:
+    """Start `nin serve` on a free port, and stop it by SIGTERM at the end.
+
+    Raises:
+        RuntimeError: it did not start, or did not stop with exit code 0.
+    """
+    command = [sys.executable, "-m", "torchnin", "serve", classifier, "--port", "0"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    found = re.search(r"http://\S+/", line)
+    if found is None:
+        raise RuntimeError(f"the service did not start: {line}{process.stderr.read()}")
+    try:
+        yield Running(process, found[0])
+    finally:
+        process.terminate()
+        said = process.stderr.read()
+        if process.wait(60) != 0:
+            raise RuntimeError(f"the service ended with exit code {process.returncode}: {said}")
+
+
+class Connection:
+    """One connection that is kept; asks and waits for the answer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def to(cls, port: int) -> "Connection":
+        """Connect."""
+        return cls(*await asyncio.open_connection("127.0.0.1", port))
+
+    async def post(self, body: bytes, declared: str = "image/png", path: str = "/v1/predict") -> tuple[int, Any]:
+        """Status and document of the answer.
+
+        Raises:
+            asyncio.IncompleteReadError: the connection ended without one.
+        """
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {declared}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._writer.write(head.encode() + body)
+        told = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        length = re.search(rb"\r\ncontent-length: (\d+)", told)
+        assert length is not None
+        return int(told[9:12]), json.loads(await self._reader.readexactly(int(length[1])))
+
+    def close(self) -> None:
+        """Close."""
+        self._writer.close()
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, system and versions."""
+    from importlib.metadata import version
+
+    import torch
+
+    import torchnin
+
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    named = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in lines if ":" in line)}
+    return {
+        "processor": f"{named.get('model name')} (family {named.get('cpu family')}, model {named.get('model')})",
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchnin": torchnin.__version__,
+        **{name: version(name) for name in ("starlette", "uvicorn", "uvloop", "httptools", "pillow")},
+    }
+
+
+def record(name: str, document: dict[str, Any]) -> None:
+    """Write `results/NAME.json`."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -178,7 +178,7 @@ def test_class_maps_with_their_means_and_the_softmax(page: Any, classifier: Clas
     means = explanation.class_maps.double().mean((1, 2))
     for row in rows.all():
         index = classifier.class_names.index(row.get_attribute("data-class"))
-        mean, softmax = row.locator("b").all_inner_texts()
+        mean, softmax = row.locator(".mean b, .softmax b").all_inner_texts()
         assert number(mean) == pytest.approx(float(means[index]), abs=0.0051)
         assert number(mean) == pytest.approx(float(explanation.logits[index]), abs=0.0051)
         assert number(softmax.split("\u00a0")[0]) == pytest.approx(100 * float(explanation.probabilities[index]), abs=0.051)

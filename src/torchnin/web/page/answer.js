@@ -53,9 +53,12 @@ export class Answer {
     return { values: this.grid.upsample(this.map(index), width, height), scale: this.scale };
   }
 
-  /** What the map of the chosen or best class holds at a pixel. */
-  at(index, { x, y }) {
-    return this.map(index)[this.grid.nearest(0, y) * this.maps.shape[2] + this.grid.nearest(1, x)];
+  /** Say of each class what its map holds at a pixel of the picture. */
+  point({ x, y }) {
+    this.pixel = { x, y };
+    if (!this.maps) return;
+    const at = this.grid.nearest(0, y) * this.maps.shape[2] + this.grid.nearest(1, x);
+    for (const { here, index } of this.rows) here.textContent = say("here", { value: figure(this.map(index)[at]) });
   }
 
   show() {
@@ -81,6 +84,7 @@ export class Answer {
       const name = told.class_names[index];
       parts.row.classList.toggle("best", index === best);
       parts.row.dataset.class = name;
+      parts.index = index;
       parts.name.textContent = name;
       parts.meanKey.textContent = say(this.maps ? "key_mean" : "column_logit");
       parts.softmaxKey.textContent = say("column_softmax");
@@ -107,6 +111,7 @@ export class Answer {
         };
       }
     });
+    if (this.pixel) this.point(this.pixel);
     for (const [key, column] of [["column_map", 0], [this.maps ? "column_mean" : "column_logit", 2], ["column_softmax", 3]]) {
       this.head.children[column].textContent = say(key);
     }
@@ -127,7 +132,10 @@ export class Answer {
       map.type = "button";
       const canvas = element("canvas");
       map.append(canvas);
-      const name = element("span", "name");
+      const nameCell = element("span", "name");
+      const name = element("b");
+      const here = element("span", "here");
+      nameCell.append(name, here);
       const meanCell = element("span", "mean");
       const meanKey = element("span", "key");
       const softmaxKey = element("span", "key");
@@ -143,9 +151,9 @@ export class Answer {
       const softmaxBar = element("span", "bar");
       softmaxTrack.append(softmaxBar);
       softmaxCell.append(softmaxKey, softmax, softmaxTrack);
-      row.append(map, name, meanCell, softmaxCell);
+      row.append(map, nameCell, meanCell, softmaxCell);
       this.root.append(row);
-      this.rows.push({ row, map, canvas, name, meanKey, softmaxKey, mean, meanBar, zero, softmax, softmaxBar });
+      this.rows.push({ row, map, canvas, name, here, meanKey, softmaxKey, mean, meanBar, zero, softmax, softmaxBar });
     }
   }
 }

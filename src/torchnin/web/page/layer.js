@@ -120,7 +120,7 @@ export class Layer {
   #big() {
     if (!this.dialog.open) return;
     const { maps, canvas } = this;
-    canvas.style.aspectRatio = `${maps.columns} / ${maps.rows}`;
+    canvas.style.setProperty("--shape", maps.columns / maps.rows);
     const { clientWidth: width, clientHeight: height } = canvas;
     if (!width || !height) return;
     const values = maps.channel(this.channel);

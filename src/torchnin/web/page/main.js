@@ -29,7 +29,6 @@ function answered(told, { fresh, settled }) {
   answer.take(told, stage.pixels, settled);
   if (told.blocks) {
     blocks = told.blocks.map((block) => ({ grid: new Grid(block.grid), layers: block.layers.map((each) => new Maps(each)) }));
-    for (const block of blocks) Object.assign(block, { centre: block.grid.centre });
     layers.take(blocks);
     pixel.take(blocks);
     if (fresh && !stage.visited) {
@@ -39,6 +38,10 @@ function answered(told, { fresh, settled }) {
   }
   overlay(overlaid);
   if (blocks) look(stage.pixel);
+  if (opened && told.blocks) {
+    layer.take(blocks[opened.block].layers[opened.index], blocks[opened.block].grid, stage.pixel);
+    layer.show();
+  }
   get("restore").disabled = !stage.changed;
   document.body.classList.add("ready");
 }
@@ -70,11 +73,7 @@ function painted(settled) {
 function look(at) {
   if (!blocks) return;
   stage.patch = pixel.move(at);
-  if (opened) {
-    const { block, index } = opened;
-    layer.take(blocks[block].layers[index], blocks[block].grid, at);
-    if (document.activeElement !== get("channel")) layer.show();
-  }
+  answer.point(at);
   stage.draw();
 }
 

@@ -39,7 +39,7 @@ export class Stage {
     this.original = image;
     this.changed = false;
     this.pixel = { x: Math.min(this.pixel.x, width - 1), y: Math.min(this.pixel.y, height - 1) };
-    this.canvas.style.aspectRatio = `${width} / ${height}`;
+    this.canvas.style.setProperty("--shape", width / height);
     this.draw();
   }
 
@@ -98,11 +98,15 @@ export class Stage {
     }
     if (this.patch && this.tool === "look") {
       const { x, y, side } = this.patch;
-      this.#box(context, (x - side / 2 + 0.5) * unit, (y - side / 2 + 0.5) * unit, side * unit, [5, 4]);
+      // What lies beyond the picture is padding; the frame stays in sight.
+      const [left, top] = [x, y].map((middle) => Math.max(1.5, (middle - side / 2 + 0.5) * unit));
+      const right = Math.min(width - 1.5, (x + side / 2 + 0.5) * unit);
+      const bottom = Math.min(height - 1.5, (y + side / 2 + 0.5) * unit);
+      this.#box(context, left, top, right - left, bottom - top, [5, 4]);
     }
     if (this.tool === "look") {
       const side = Math.max(unit, 5);
-      this.#box(context, (this.pixel.x + 0.5) * unit - side / 2, (this.pixel.y + 0.5) * unit - side / 2, side, []);
+      this.#box(context, (this.pixel.x + 0.5) * unit - side / 2, (this.pixel.y + 0.5) * unit - side / 2, side, side, []);
     } else {
       context.beginPath();
       context.arc((this.pixel.x + 0.5) * unit, (this.pixel.y + 0.5) * unit, (this.#radius() * unit), 0, 2 * Math.PI);
@@ -114,9 +118,9 @@ export class Stage {
     return Math.max(0.7, (this.brush * Math.max(this.pixels.width, this.pixels.height)) / 2);
   }
 
-  #box(context, x, y, side, dash) {
+  #box(context, x, y, width, height, dash) {
     context.beginPath();
-    context.rect(x, y, side, side);
+    context.rect(x, y, width, height);
     this.#line(context, dash);
   }
 

@@ -51,10 +51,6 @@ def serve(
     settings = web.ServiceSettings(access=access)
     with web.listen(host, port) as listener:
         app = web.create_app(torchnin.load(classifier, device=device), settings)
-
-        def say(address: str) -> None:
-            page = f"{address}#token={token}" if token is not None else address
-            note(f"{classifier} answers at {page}; Ctrl-C stops it")
-
-        web.make_server(app, settings.limits, say).run([listener])
+        server = web.make_server(app, settings.limits, lambda address: note(f"{classifier} answers at {address}; Ctrl-C stops it"))
+        server.run([listener])
     note("stopped")

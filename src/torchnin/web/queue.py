@@ -32,6 +32,8 @@ from torchnin.web.limits import Limits, RefusedError, busy
 _MOST_AT_ONCE = 64
 # Pixels up to which a picture is decoded by the thread that looks.
 _SMALL = 256 * 256
+# Pixels above which pictures are decoded one at a time: one of 25 million takes half a gigabyte until it is resized.
+_HUGE = 2048 * 2048
 # Seconds between looks for requests whose time is over.
 _TICK = 0.1
 
@@ -69,6 +71,7 @@ class BatchingQueue:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._look, name="look", daemon=True)
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
+        self._huge_decoder = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
         self._clock: asyncio.Task[None] | None = None
 
     @property
@@ -94,7 +97,8 @@ class BatchingQueue:
         self._arrived.put(None)
         if self._clock is not None:
             self._clock.cancel()
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._decoders, self._huge_decoder):
+            pool.shutdown(wait=False, cancel_futures=True)
         await asyncio.to_thread(self._thread.join, _TICK * 20)
 
     def predict(self, pictures: Sequence[bytes]) -> "list[asyncio.Future[Outcome]]":
@@ -173,8 +177,9 @@ class BatchingQueue:
             if job.pixels is None:
                 try:
                     picture = open_quietly(job.body, max_pixels=self._limits.max_pixels)
-                    if picture.width * picture.height > _SMALL:
-                        self._decoders.submit(self._decode_beside, job, picture)
+                    if (size := picture.width * picture.height) > _SMALL:
+                        pool = self._huge_decoder if size > _HUGE else self._decoders
+                        pool.submit(self._decode_beside, job, picture)
                         continue
                     job.pixels = self._decode(job, picture)
                 except Exception as error:

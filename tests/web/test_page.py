@@ -68,6 +68,7 @@ def classifier(few: DatasetSplits) -> Classifier:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright.expect.set_options(timeout=30_000)
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -123,7 +124,8 @@ def saw(page: Any, act: Callable[[], Any], *, settled: bool = True) -> tuple[byt
         act()
     response = awaited.value
     told = response.json()
-    page.wait_for_function("label => document.querySelector('#verdict').textContent.startsWith(label)", arg=told["label"])
+    if settled:  # else the next answer may be there already
+        playwright.expect(page.locator("#verdict")).to_have_text(f"{told['label']}, {100 * told['probability']:.1f}\u00a0%")
     return response.request.post_data_buffer, told
 
 
@@ -268,6 +270,7 @@ def test_wiping_changes_maps_and_scores_while_it_goes_on(page: Any, classifier: 
         page.mouse.move(middle[0] + 80, middle[1], steps=4)
 
     saw(page, wipe, settled=False)  # the button is still held down
+    playwright.expect(page.locator(".class-row.best .mean b")).not_to_have_text(before)
     assert not np.array_equal(drawn(page.locator(".class-row[data-class] canvas").first), map_before)
     sent, wiped = saw(page, page.mouse.up)
     assert shown(page, ".class-row.best .mean b") != before
@@ -486,7 +489,7 @@ def test_a_training_is_watched(visit: Callable[..., Any], tiny: NiNConfig, few_f
         training = threading.Thread(target=train, args=(tiny, str(few_file), recipe), kwargs=options)
         training.start()
         try:
-            expect(page.locator("#state")).to_have_text("50\u00a0% done · epoch 1 of 2", timeout=60_000)
+            expect(page.locator("#state")).to_have_text("50\u00a0% done · epoch 1 of 2")
             row = watcher.state()["rows"][0]
             expect(page.locator("#loss")).to_have_text(f"{row['train_loss']:.3f}")
             expect(page.locator("#accuracy")).to_have_text(f"{100 * row['train_accuracy']:.1f}\u00a0%")

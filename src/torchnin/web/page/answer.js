@@ -1,8 +1,9 @@
 // The answer: of each class its map over the picture, the map's mean, and the softmax.
 
-import { legend, scaleOf } from "./colours.js";
+import { coloured, legend, scaleOf } from "./colours.js";
+import { element } from "./elements.js";
 import { Grid, unpacked } from "./maps.js";
-import { drawOver } from "./stage.js";
+import { MAP_OPACITY, drawUnder } from "./stage.js";
 import { figure, percent, say } from "./words.js";
 
 const FEW = 5;
@@ -101,7 +102,9 @@ export class Answer {
         const { width, height } = this.pixels;
         const shrink = THUMB / Math.max(width, height);
         const [across, down] = [Math.max(1, Math.round(width * shrink)), Math.max(1, Math.round(height * shrink))];
-        drawOver(parts.canvas, this.pixels, this.grid.upsample(this.map(index), across, down), this.scale, across, down);
+        [parts.canvas.width, parts.canvas.height] = [across, down];
+        const map = coloured(this.grid.upsample(this.map(index), across, down), across, down, this.scale, MAP_OPACITY);
+        drawUnder(parts.canvas.getContext("2d"), this.pixels, map, across, down);
         parts.map.setAttribute("aria-label", say("on_picture", { name }));
         parts.map.setAttribute("aria-pressed", String(this.selected === index));
         parts.map.onclick = () => {
@@ -156,12 +159,4 @@ export class Answer {
       this.rows.push({ row, map, canvas, name, here, meanKey, softmaxKey, mean, meanBar, zero, softmax, softmaxBar });
     }
   }
-}
-
-/** An element with a class. */
-export function element(tag, name = "", text = "") {
-  const made = document.createElement(tag);
-  if (name) made.className = name;
-  if (text) made.textContent = text;
-  return made;
 }

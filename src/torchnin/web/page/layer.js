@@ -1,6 +1,6 @@
 // One layer, large: every channel page by page, one of them big.
 
-import { element } from "./answer.js";
+import { element } from "./elements.js";
 import { asCanvas, coloured, scaleOf, sharp } from "./colours.js";
 import { layerText, partText, shapeText } from "./network.js";
 import { count, figure, say } from "./words.js";

@@ -1,7 +1,8 @@
 // The page: a picture goes in, and everything that the network makes of it is shown.
 
-import { Answer, element } from "./answer.js";
+import { Answer } from "./answer.js";
 import { switches } from "./chrome.js";
+import { element } from "./elements.js";
 import { Layer } from "./layer.js";
 import { Grid, Maps, unpacked } from "./maps.js";
 import { Network } from "./network.js";
@@ -31,10 +32,6 @@ function answered(told, { fresh, settled }) {
     blocks = told.blocks.map((block) => ({ grid: new Grid(block.grid), layers: block.layers.map((each) => new Maps(each)) }));
     layers.take(blocks);
     pixel.take(blocks);
-    if (fresh && !stage.visited) {
-      stage.visited = true;
-      stage.pixel = { x: stage.pixels.width >> 1, y: stage.pixels.height >> 1 };
-    }
   }
   overlay(overlaid);
   if (blocks) look(stage.pixel);
@@ -141,7 +138,7 @@ function wire() {
     get("file").value = "";
   });
   document.addEventListener("paste", (event) => {
-    const file = [...(event.clipboardData?.files ?? [])][0];
+    const [file] = event.clipboardData?.files ?? [];
     if (file) take(file);
   });
   let inside = 0;
@@ -152,7 +149,7 @@ function wire() {
   });
   document.addEventListener("dragleave", () => {
     inside -= 1;
-    get("drop-here").hidden = inside > 0 ? false : true;
+    get("drop-here").hidden = inside === 0;
   });
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
@@ -160,6 +157,7 @@ function wire() {
     inside = 0;
     get("drop-here").hidden = true;
     if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+    else trouble(say("no_file"));
   });
   get("token-part").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -1,6 +1,6 @@
 // The network drawn as its blocks, every layer with its feature maps as small multiples.
 
-import { element } from "./answer.js";
+import { element } from "./elements.js";
 import { asCanvas, coloured, scaleOf, sharp } from "./colours.js";
 import { count, say } from "./words.js";
 

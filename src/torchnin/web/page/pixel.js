@@ -1,6 +1,6 @@
 // The MLP at a pixel: the channels of one block at one place, after each of its layers, as bars.
 
-import { element } from "./answer.js";
+import { element } from "./elements.js";
 import { ink, sharp } from "./colours.js";
 import { layerText, partText } from "./network.js";
 import { count, figure, say } from "./words.js";

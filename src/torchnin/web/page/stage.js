@@ -1,6 +1,8 @@
 // The picture that the network sees: pointed at, wiped, drawn on, with a class map over it.
 
-import { asCanvas, coloured, ink, sharp } from "./colours.js";
+import { asCanvas, coloured, sharp } from "./colours.js";
+
+export const MAP_OPACITY = 0.62;
 
 export class Stage {
   /**
@@ -11,7 +13,7 @@ export class Stage {
     this.tool = "look";
     this.brush = 0.09;
     this.colour = "#ffffff";
-    this.pixel = { x: 0, y: 0 };
+    this.pixel = null; // the one pointed at; at first the middle
     this.overlay = null; // { values, scale } at the picture's resolution
     this.patch = null; // { x, y, side } of what a value sees, in pixels
     this.pixels = document.createElement("canvas");
@@ -38,7 +40,7 @@ export class Stage {
     this.pixels = asCanvas(image);
     this.original = image;
     this.changed = false;
-    this.pixel = { x: Math.min(this.pixel.x, width - 1), y: Math.min(this.pixel.y, height - 1) };
+    this.pixel ??= { x: width >> 1, y: height >> 1 };
     this.canvas.style.setProperty("--shape", width / height);
     this.draw();
   }
@@ -85,14 +87,9 @@ export class Stage {
     const unit = width / this.pixels.width;
     context.imageSmoothingEnabled = unit < 2;
     if (this.overlay) {
-      // The picture only from middle grey to white, so that its dark parts do not swallow the colours.
-      context.filter = "grayscale(1)";
-      context.drawImage(this.pixels, 0, 0, width, height);
-      context.filter = "none";
-      context.fillStyle = "rgb(255 255 255 / 0.44)";
-      context.fillRect(0, 0, width, height);
       const { values, scale } = this.overlay;
-      context.drawImage(asCanvas(coloured(values, this.pixels.width, this.pixels.height, scale, 0.62)), 0, 0, width, height);
+      const map = coloured(values, this.pixels.width, this.pixels.height, scale, MAP_OPACITY);
+      drawUnder(context, this.pixels, map, width, height);
     } else {
       context.drawImage(this.pixels, 0, 0, width, height);
     }
@@ -195,19 +192,16 @@ export class Stage {
   }
 }
 
-/** Draw a picture with a map over it into a small canvas. */
-export function drawOver(canvas, pixels, values, scale, width, height) {
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
+/** Draw a picture with a half transparent map over it: the picture in grey, and only from middle grey to white, so that its
+ * dark parts do not swallow the colours. */
+export function drawUnder(context, pixels, map, width, height) {
   context.filter = "grayscale(1)";
   context.drawImage(pixels, 0, 0, width, height);
   context.filter = "none";
   context.fillStyle = "rgb(255 255 255 / 0.44)";
   context.fillRect(0, 0, width, height);
-  if (values) context.drawImage(asCanvas(coloured(values, width, height, scale, 0.62)), 0, 0);
+  context.drawImage(asCanvas(map), 0, 0, width, height);
 }
 
 /** The colour of ink for a picture that lies on a ground of this lightness. */
 export const inkOn = (level) => (level.reduce((sum, value) => sum + value, 0) / level.length < 0.5 ? "#ffffff" : "#000000");
-export { ink };

@@ -1,6 +1,6 @@
 // The training view: where a training stands, as it tells it itself.
 
-import { element } from "./answer.js";
+import { element } from "./elements.js";
 import { chart } from "./chart.js";
 import { switches } from "./chrome.js";
 import { count, onLanguage, percent, say } from "./words.js";

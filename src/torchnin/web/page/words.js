@@ -62,6 +62,7 @@ const WORDS = {
   nav_network: ["Layers", "各层"],
   nav_pixel: ["Pixel", "像素"],
   next: ["Next", "下一页"],
+  no_file: ["That was no picture file; save the picture first, or copy it and paste it here.", "这不是图片文件；请先保存图片，或复制后粘贴到这里。"],
   norm: ["norm", "归一化"],
   on_picture: ["Lay the class map of {name} over the large picture", "把 {name} 的类别图叠在大图上"],
   own_scale: ["Each channel on its own colour scale", "每个通道使用自己的色阶"],

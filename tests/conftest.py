@@ -105,6 +105,12 @@ def trained(few_file: Path, tiny: "NiNConfig", tmp_path_factory: pytest.TempPath
     )
 
 
+@pytest.fixture(scope="session")
+def exported(trained: "Run", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same classifier as an .onnx file; not to be changed by a test."""
+    return trained.classifier.export_onnx(tmp_path_factory.mktemp("exported") / "tiny.onnx").path
+
+
 class Answer(NamedTuple):
     """What a call of the command gave."""
 

@@ -10,7 +10,6 @@ from torchnin.version import __version__
 
 if TYPE_CHECKING:
     from torchnin.classifier import Classifier as Classifier
-    from torchnin.classifier import Prediction as Prediction
     from torchnin.classifier import load as load
     from torchnin.data import Augmentation as Augmentation
     from torchnin.data import DataError as DataError
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from torchnin.device import choose_device as choose_device
     from torchnin.evaluation import Report as Report
     from torchnin.explanation import Explanation as Explanation
+    from torchnin.export import Export as Export
+    from torchnin.export import ExportError as ExportError
+    from torchnin.exported import ExportedClassifier as ExportedClassifier
     from torchnin.models import BlockConfig as BlockConfig
     from torchnin.models import ClassBlockConfig as ClassBlockConfig
     from torchnin.models import NiN as NiN
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from torchnin.models import model_entry as model_entry
     from torchnin.models import summarize as summarize
     from torchnin.models import to_notebook as to_notebook
+    from torchnin.prediction import Prediction as Prediction
     from torchnin.training import RECIPES as RECIPES
     from torchnin.training import CollapseError as CollapseError
     from torchnin.training import DivergenceError as DivergenceError
@@ -48,15 +51,18 @@ if TYPE_CHECKING:
     from torchnin.training import train_seeds as train_seeds
 
 _HOME = {
-    "torchnin.classifier": ("Classifier", "Prediction", "load"),
+    "torchnin.classifier": ("Classifier", "load"),
     "torchnin.data": ("Augmentation", "DataError", "DatasetSplits", "ImageDataset", "Preprocessing", "find_datasets", "load_dataset"),
     "torchnin.device": ("choose_device",),
     "torchnin.evaluation": ("Report",),
     "torchnin.explanation": ("Explanation",),
+    "torchnin.export": ("Export", "ExportError"),
+    "torchnin.exported": ("ExportedClassifier",),
     "torchnin.models": (
         *("BlockConfig", "ClassBlockConfig", "NiN", "NiNBlock", "NiNConfig", "Summary", "create_model"),
         *("from_notebook", "list_models", "model_entry", "summarize", "to_notebook"),
     ),
+    "torchnin.prediction": ("Prediction",),
     "torchnin.training": (
         *("RECIPES", "CollapseError", "DivergenceError", "Interrupted", "Recipe", "Run", "TrainingError"),
         *("named_recipe", "recipe_for", "resume", "train", "train_seeds"),

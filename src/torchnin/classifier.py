@@ -1,56 +1,40 @@
 """A trained network that never travels without its preprocessing and its class names."""
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save
 from torch import Tensor
 
-from torchnin.data import Batches, DataError, ImageDataset, Preprocessing
-from torchnin.data.ahead import decode_ahead
+from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
 from torchnin.data.pictures import PictureSource
 from torchnin.device import DeviceChoice, choose_device
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
+from torchnin.export import Export, export_onnx
 from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
 from torchnin.models import NiN, NiNConfig
+from torchnin.prediction import LARGE_PIXELS, Predictor
 from torchnin.version import __version__
 
 # Pixels that go through the network at once: bounds the memory.
 _PIXELS_PER_BATCH = 256 * 224 * 224
-# Pictures of a stream that are decoded ahead and go through the network at once; more would only keep the first answers back.
-_MOST_AHEAD = 256
 _WEIGHTS = "model.safetensors"
 _WAITING = "model.safetensors.new"  # between the moment when config.json names new weights and the one when they get their name
-# Pixels above which a picture is resized as soon as it is decoded.
-_LARGE = 256 * 256
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """What a classifier says of one picture."""
-
-    label: str
-    """Name of the most probable class."""
-    probability: float
-    """Its probability, 0 to 1."""
-    probabilities: dict[str, float]
-    """Probability of every class by name, the most probable first; they sum to one."""
-
-
-class Classifier:
-    """A network with its preprocessing and class names: predict, evaluate, explain, save.
+class Classifier(Predictor[Tensor]):
+    """A network with its preprocessing and class names: predict, evaluate, explain, export_onnx, save.
 
     Computation is in float32, so that prediction, evaluation and export agree with each other to rounding.
 
@@ -88,45 +72,6 @@ class Classifier:
         p = self.preprocessing
         return f"Classifier({len(self.class_names)} classes, {p.channels}x{p.height}x{p.width}, {self.choice.device})"
 
-    def predict(self, pictures: Any) -> Any:
-        """Classify one picture or many.
-
-        Args:
-            pictures: a path, the bytes of a file, a PIL image, or a uint8 array or tensor of shape (H, W), (H, W, C) or
-                (C, H, W), 0 to 255; or an iterable of those, or a batch of shape (N, C, H, W). Any size; other channel
-                counts are converted (grey is repeated, colour becomes luma).
-
-        Returns:
-            A `Prediction` for one picture, a list of them, in order, for many.
-
-        Raises:
-            DataError: a picture does not decode; the message names it.
-            ValueError: an array has a shape or type that is no picture.
-        """
-        if _is_one(pictures):
-            return next(self.predict_each([pictures]))
-        return list(self.predict_each(pictures))
-
-    def predict_each(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction]:
-        """Like `predict` for many pictures, but one after the other as they are done, in bounded memory."""
-        for prediction in self.predict_or_error(pictures):
-            if isinstance(prediction, DataError):
-                raise prediction
-            yield prediction
-
-    def predict_or_error(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction | DataError]:
-        """Like `predict_each`, but a picture that does not decode gives its error, in its place, and the others go on.
-
-        The next pictures are decoded on a few threads while the network looks at those before them; up to a batch of them is
-        taken from `pictures` ahead.
-        """
-        size = min(_MOST_AHEAD, self._batch_size())
-        decoded = decode_ahead(pictures, self.decode, ahead=size)
-        while group := list(islice(decoded, size)):
-            predictions = self.predict_decoded([item for item in group if isinstance(item, Tensor)])
-            for item in group:
-                yield item if isinstance(item, DataError) else next(predictions)
-
     def decode(self, picture: PictureSource) -> Tensor:
         """Pixels `(channels, h, w)`, 0 to 255: at the picture's own size (uint8), or where that is large at the network's (float32).
 
@@ -137,21 +82,19 @@ class Classifier:
             ValueError: an array has a shape or type that is no picture.
         """
         pixels = self.preprocessing.pixels(picture)
-        return pixels if pixels[0].numel() <= _LARGE else self.preprocessing.resize(pixels[None])[0]
+        return pixels if pixels[0].numel() <= LARGE_PIXELS else self.preprocessing.resize(pixels[None])[0]
 
-    def predict_decoded(self, pictures: Sequence[Tensor]) -> Iterator[Prediction]:
-        """Predictions, in order, of pictures that `decode` gave, all in one forward pass: the caller bounds their number."""
+    def _probabilities(self, decoded: Sequence[Tensor]) -> list[list[float]]:
         by_shape: dict[torch.Size, list[int]] = {}
-        for place, pixels in enumerate(pictures):
+        for place, pixels in enumerate(decoded):
             by_shape.setdefault(pixels.shape, []).append(place)
         # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
         p = self.preprocessing
-        sized = torch.empty(len(pictures), p.channels, p.height, p.width, device=self.choice.device)
+        sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.choice.device)
         for places in by_shape.values():
-            sized[places] = p.resize(torch.stack([pictures[place] for place in places]).to(self.choice.device))
-        for probabilities in self.logits(sized).double().softmax(1).tolist() if pictures else ():
-            ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda item: -item[1])
-            yield Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
+            sized[places] = p.resize(torch.stack([decoded[place] for place in places]).to(self.choice.device))
+        rows: list[list[float]] = self.logits(sized).double().softmax(1).tolist()
+        return rows
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
@@ -173,12 +116,7 @@ class Classifier:
         """
         if tta not in ("none", "flip"):
             raise ValueError(f"tta is {tta!r}; accepted: 'none', 'flip'")
-        if dataset.in_channels != self.preprocessing.channels:
-            raise DataError(
-                f"the dataset has {dataset.in_channels} channels, the classifier takes {self.preprocessing.channels}; "
-                f"load it with channels={self.preprocessing.channels}"
-            )
-        dataset = dataset.with_class_names(self.class_names)
+        dataset = self._matched(dataset)
         batches = Batches(dataset, batch_size=self._batch_size(), device=self.choice.device)
         views = (lambda pictures: pictures, lambda pictures: pictures.flip(3))[: 2 if tta == "flip" else 1]
         logits = torch.cat([torch.stack([self.logits(view(batch.pictures)) for view in views]).mean(0) for batch in batches.epoch()])
@@ -268,6 +206,76 @@ class Classifier:
         except ValueError as error:
             raise DataError(f"{path / 'config.json'}: {error}. Save the classifier again.") from error
 
+    def export_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        pictures: Iterable[PictureSource] | None = None,
+        int8: DatasetSplits | None = None,
+        accept_accuracy_loss: bool = False,
+    ) -> Export:
+        """Write an .onnx file: uint8 pictures of any size and number in, probabilities and class maps out; needs the extra `onnx`.
+
+        Resizing and normalising are part of the graph, class names, preprocessing, accuracy and version stand in its metadata.
+        Before anything is written it is run in onnxruntime beside `predict`, on the host, with pictures of several sizes and batch
+        sizes. `ExportedClassifier` runs it without torch.
+
+        Args:
+            path: the file, ending in .onnx; its folder is made where it is missing, an exported classifier there is replaced.
+            pictures: what to compare with; None takes pictures of Fashion-MNIST.
+            int8: data to quantise with. The file computes in 8 bits then: up to 512 of the validation or train pictures decide
+                the ranges, accuracy is measured on the test pictures, size and speed beside those of the float file.
+            accept_accuracy_loss: write the 8-bit file also where the accuracy is lower by more than half a point.
+
+        Returns:
+            What was written: size, largest differences, and with `int8` what it cost and gained. A network with a fully connected
+            head has no class maps, and its file gives probabilities alone.
+
+        Raises:
+            ModuleNotFoundError: the extra is not installed.
+            ValueError: the path does not end in .onnx, or is a folder; `accept_accuracy_loss` was given without `int8`.
+            DataError: a picture does not decode, or the data's classes or channels are others than the classifier's.
+            ExportError: the file would answer otherwise than `predict` by more than 1e-4, or `int8` costs too much accuracy.
+            OSError: the folder cannot be written to, or the disk is full. In all these cases no file is written.
+        """
+        if accept_accuracy_loss and int8 is None:
+            raise ValueError(
+                "accept_accuracy_loss is about 8 bits, and int8 was not given; leave it out, or give the data to quantise with"
+            )
+        # GPUs may round the products of convolutions to fewer bits, so that the comparison is with the host's answers.
+        host = self if self.choice.device.type == "cpu" else self._on_the_host()
+        if int8 is not None:
+            validation = None if int8.validation is None else self._matched(int8.validation)
+            int8 = dataclasses.replace(int8, train=self._matched(int8.train), test=self._matched(int8.test), validation=validation)
+        facts = {key: self.metadata.get(key) for key in ("name", "test_accuracy", "test_accuracy_interval")}
+        return export_onnx(
+            host.network,
+            self.preprocessing,
+            self.class_names,
+            path,
+            host.predict,
+            facts={**facts, "data": (self.metadata.get("data") or {}).get("name")},
+            pictures=None if pictures is None else [decode_picture(picture, self.preprocessing.channels) for picture in pictures],
+            int8=int8,
+            accept_accuracy_loss=accept_accuracy_loss,
+        )
+
+    def _on_the_host(self) -> "Classifier":
+        return Classifier(copy.deepcopy(self.network), self.preprocessing, self.class_names, device="cpu")
+
+    def _matched(self, dataset: ImageDataset) -> ImageDataset:
+        """The dataset with this classifier's classes, in its order.
+
+        Raises:
+            DataError: it holds pictures of a class that this classifier does not know, or has other channels.
+        """
+        if dataset.in_channels != self.preprocessing.channels:
+            raise DataError(
+                f"the dataset has {dataset.in_channels} channels, the classifier takes {self.preprocessing.channels}; "
+                f"load it with channels={self.preprocessing.channels}"
+            )
+        return dataset.with_class_names(self.class_names)
+
     def _batch_size(self) -> int:
         return max(1, min(1024, _PIXELS_PER_BATCH // (self.preprocessing.height * self.preprocessing.width)))
 
@@ -322,13 +330,9 @@ def _no_description(folder: Path, error: Exception) -> DataError:
     return DataError(f"{folder / 'config.json'} describes no classifier: {error}. Save the classifier again.")
 
 
-def _is_one(pictures: Any) -> bool:
-    if isinstance(pictures, str | os.PathLike | bytes | bytearray | Image.Image):
-        return True
-    return getattr(pictures, "ndim", 4) <= 3 and hasattr(pictures, "shape")
-
-
 def _no_classifier(folder: Path) -> str:
+    if folder.suffix == ".onnx":
+        return f"{folder} is an exported file, which nin predict and torchnin.ExportedClassifier run; here give the classifier it is from"
     if not folder.exists():
         return f"{folder} is no classifier: there is no such folder; give a run folder or a saved classifier's folder"
     if (folder / "checkpoint").is_dir():

@@ -86,7 +86,7 @@ def test_doctor(nin: Callable[..., Any], tmp_path: Path) -> None:
 def test_every_command_of_the_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     names = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  nin ")]
-    assert len(names) == 9
+    assert len(names) == 11
     for name in names:
         with pytest.raises(SystemExit) as done:
             main([name, "--help"])

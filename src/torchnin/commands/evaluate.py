@@ -52,7 +52,7 @@ def evaluate(
     for file in filter(None, (plot, reliability, mistakes)):
         torchnin.plots.require_drawable(file)
     loaded = torchnin.load(classifier, device=device)
-    splits = _load(loaded, classifier, data, data_dir)
+    splits = load_data(loaded, classifier, data, data_dir)
     for sentence in splits.notes:
         note(sentence)
     chosen = {"test": splits.test, "train": splits.train, "validation": splits.validation}.get(split)
@@ -74,7 +74,8 @@ def evaluate(
     result(document, text, as_json)
 
 
-def _load(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None) -> "DatasetSplits":
+def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None) -> "DatasetSplits":
+    """The named data, or those that the classifier was trained on."""
     trained_on = loaded.metadata.get("data")
     if data is None:
         if trained_on is None:

@@ -20,6 +20,7 @@ _COMMANDS = {
     "predict": "classify pictures: files, folders, patterns",
     "explain": "class maps over the picture, feature maps, the channels at a pixel",
     "compare": "networks, their variants and runs side by side",
+    "export": "one .onnx file that answers as predict does, for use without torch",
     "serve": "answer over HTTP with a classifier: predictions, explanations, a page to look inside",
     "doctor": "device, number format, memory layout, versions, and why each was chosen",
 }

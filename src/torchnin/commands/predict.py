@@ -17,7 +17,7 @@ from torchnin.commands.output import note
 from torchnin.commands.progress import picture_bar
 
 if TYPE_CHECKING:
-    from torchnin import Prediction
+    from torchnin import Classifier, ExportedClassifier, Prediction
 
 _TOP = 3
 
@@ -36,10 +36,10 @@ def predict(
     A picture that cannot be read is reported, the others go on, and the exit code is 1.
 
     Args:
-        classifier: A run folder or a saved classifier's folder.
+        classifier: A run folder, a saved classifier's folder, or an .onnx file that nin export wrote, which runs without torch.
         pictures: Files, folders whose pictures are taken (those in subfolders too), or quoted patterns such as 'photos/**/*.jpg'.
         top: How many classes to show: 3 by default, with --json all.
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda or mps; an .onnx file runs on the cpu.
         as_json: Print a line of JSON per picture.
         as_csv: Print comma-separated values, a line per picture.
     """
@@ -47,15 +47,15 @@ def predict(
         raise ValueError(f"--top is {top}; it must be at least 1")
     if as_json and as_csv:
         raise ValueError("--json and --csv are two forms of the same lines; give one of them")
-    loaded = torchnin.load(classifier, device=device)
+    loaded = _load(classifier, device)
     shown = min(top or (len(loaded.class_names) if as_json else _TOP), len(loaded.class_names))
     line = _json_line if as_json else _csv_line if as_csv else _plain_line
-    paths, named = tee(_paths(pictures))
+    paths, named = tee(each_picture(pictures))
     if as_csv:
         later = chain.from_iterable((f"label_{place}", f"probability_{place}") for place in range(2, shown + 1))
         print(_joined(("path", "label", "probability", *later, "error")))
     total = failed = 0
-    with picture_bar(lambda: sum(1 for _ in _paths(pictures))) as say:
+    with picture_bar(lambda: sum(1 for _ in each_picture(pictures))) as say:
         for path, found in zip(named, loaded.predict_or_error(paths), strict=True):
             total += 1
             if isinstance(found, torchnin.DataError):
@@ -69,6 +69,16 @@ def predict(
     if failed:
         note(f"{failed:,} of {total:,} pictures could not be read")
     return 1 if failed else 0
+
+
+def _load(classifier: str, device: str) -> "Classifier | ExportedClassifier":
+    if Path(classifier).suffix.lower() != ".onnx" or Path(classifier).is_dir():
+        return torchnin.load(classifier, device=device)
+    if device not in ("auto", "cpu"):
+        raise ValueError(
+            f"--device is {device!r}; an .onnx file runs on the cpu: leave it out, or give the folder that it was exported from"
+        )
+    return torchnin.ExportedClassifier(classifier)
 
 
 def _plain_line(path: Path, found: "Prediction | str", top: int) -> str | None:
@@ -102,7 +112,7 @@ def _best(found: "Prediction", top: int) -> list[tuple[str, float]]:
     return list(found.probabilities.items())[:top]
 
 
-def _paths(given: tuple[Path, ...]) -> Iterator[Path]:
+def each_picture(given: tuple[Path, ...]) -> Iterator[Path]:
     """The pictures that the arguments stand for, one after the other; whether they stand for any is checked before the first.
 
     Raises:

@@ -73,11 +73,14 @@ class Preprocessing:
 
     def normalise(self, pixels: Float32[Tensor, "n {self.channels} h w"]) -> Float32[Tensor, "n {self.channels} h w"]:
         """`(pixels * scale - mean) / std`, as one multiplication and one addition per value."""
+        factor, offset = (values.to(pixels.device).view(1, -1, 1, 1) for values in self.factor_and_offset())
+        return torch.addcmul(offset, pixels, factor)
+
+    def factor_and_offset(self) -> tuple[Float32[Tensor, "{self.channels}"], Float32[Tensor, "{self.channels}"]]:
+        """Per channel what `normalise` multiplies pixels by, and what it then adds."""
         mean = torch.tensor(self.mean, dtype=torch.float64)
         std = torch.tensor(self.std, dtype=torch.float64)
-        factor = (self.scale / std).to(pixels.device, torch.float32).view(1, -1, 1, 1)
-        offset = (-mean / std).to(pixels.device, torch.float32).view(1, -1, 1, 1)
-        return torch.addcmul(offset, pixels, factor)
+        return (self.scale / std).to(torch.float32), (-mean / std).to(torch.float32)
 
     def __call__(self, batch: Num[Tensor, "n {self.channels} h w"]) -> Float32[Tensor, "n {self.channels} {self.height} {self.width}"]:
         """Pixels of any size, 0 to 255, to what the network sees."""

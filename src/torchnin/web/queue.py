@@ -22,10 +22,11 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from torchnin.classifier import Classifier, Prediction
+from torchnin.classifier import Classifier
 from torchnin.data import DataError
 from torchnin.data.errors import TooManyPixelsError
 from torchnin.data.pictures import open_quietly, quiet_pillow
+from torchnin.prediction import Prediction
 from torchnin.web.limits import Limits, RefusedError, busy
 
 # Pictures that go through the network at once; more would only keep the first of them waiting.

@@ -1,0 +1,72 @@
+"""`nin export`: a classifier as one file that runs without torch."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+import torchnin
+from torchnin.commands.evaluate import load_data
+from torchnin.commands.networks import Given, Json, Switch
+from torchnin.commands.output import note, result
+from torchnin.commands.predict import each_picture
+
+if TYPE_CHECKING:
+    from torchnin import Classifier, DatasetSplits
+
+
+def export(
+    classifier: Annotated[str, tyro.conf.Positional],
+    *,
+    out: Path,
+    int8: Switch = False,
+    accept_accuracy_loss: Switch = False,
+    data: Given[str] = None,
+    data_dir: Given[Path] = None,
+    pictures: Annotated[tuple[Path, ...], tyro.conf.arg(help_behavior_hint="")] = (),
+    as_json: Json = False,
+) -> None:
+    """Write a classifier as one .onnx file: pictures of any size in, probabilities and class maps out.
+
+    Resizing and normalising are in the graph, class names and accuracy in its metadata. Before it is written, the file is run in
+    onnxruntime beside `nin predict`; where a probability differs by more than 0.0001, the export fails and leaves no file.
+
+    Args:
+        classifier: A run folder or a saved classifier's folder.
+        out: The file to write, ending in .onnx; an exported classifier there is replaced.
+        int8: Quantise to 8 bits, calibrated on train pictures; reports accuracy, size and speed beside the float file's.
+        accept_accuracy_loss: Write the 8-bit file also where its test accuracy is lower by more than half a point.
+        data: With --int8: a dataset's name or a folder of pictures; without it the data that the classifier was trained on.
+        data_dir: With --int8: where to look for the data first.
+        pictures: Files, folders or quoted patterns to compare with; by default pictures of Fashion-MNIST.
+        as_json: Print one JSON document on standard output.
+    """
+    idle = [flag for flag, given in (("--accept-accuracy-loss", accept_accuracy_loss), ("--data", data), ("--data-dir", data_dir)) if given]
+    if idle and not int8:
+        raise ValueError(f"{idle[0]} says something about --int8, which was not given; leave it out, or add --int8")
+    loaded = torchnin.load(classifier, device="cpu")
+    splits = _data(loaded, classifier, data, data_dir) if int8 else None
+    note("building the graph and comparing it with predict: some seconds")
+    done = loaded.export_onnx(
+        out, pictures=each_picture(pictures) if pictures else None, int8=splits, accept_accuracy_loss=accept_accuracy_loss
+    )
+    if "class_maps" not in done.tensors:
+        note("the network has a fully connected head, so no map's mean is a logit: the file gives probabilities and no class maps")
+    result(done.to_dict(), str(done), as_json)
+    note(f"use it with: nin predict {out} PICTURE")
+
+
+def _data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None) -> "DatasetSplits":
+    """What --int8 calibrates and measures with; says how to name it where it is not at hand."""
+    try:
+        splits = load_data(loaded, name, data, data_dir)
+    except (ValueError, FileNotFoundError) as error:
+        if data is not None:
+            raise
+        raise ValueError(
+            f"--int8 needs pictures to calibrate and to measure with, and those of the training are not at hand ({error}); "
+            "name a dataset or a folder of the same classes: --data DATA"
+        ) from error
+    for sentence in splits.notes:
+        note(sentence)
+    return splits

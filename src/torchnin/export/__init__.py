@@ -1,0 +1,13 @@
+"""From a network and its preprocessing to a checked .onnx file; needs the extra: `pip install 'torchnin[onnx]'`.
+
+The whole classifier is in the graph: pictures of any size go in as they are decoded, so there is no preprocessing to get wrong
+elsewhere. `torchnin.ExportedClassifier` runs such a file without torch.
+"""
+
+from torchnin.export.check import TOLERANCE as TOLERANCE
+from torchnin.export.check import Check as Check
+from torchnin.export.check import ExportError as ExportError
+from torchnin.export.int8 import ACCEPTED_LOSS as ACCEPTED_LOSS
+from torchnin.export.int8 import Int8 as Int8
+from torchnin.export.write import Export as Export
+from torchnin.export.write import export_onnx as export_onnx

@@ -1,0 +1,131 @@
+"""An exported classifier: the file that `export_onnx` wrote, run by onnxruntime. Imports no torch."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torchnin.data.errors import DataError
+from torchnin.data.pictures import PictureSource, decode_picture
+from torchnin.prediction import LARGE_PIXELS, MOST_AHEAD, Predictor
+
+FORMAT = "torchnin onnx 1"
+"""What an exported classifier says of itself under `format` in its metadata."""
+INPUT, PROBABILITIES, CLASS_MAPS = "pictures", "probabilities", "class_maps"
+"""Names of the graph's input and outputs; networks with a fully connected head have no class maps."""
+
+# Pixels that go through the network at once: bounds the memory.
+_PIXELS_PER_BATCH = 64 * 224 * 224
+_LOG_ERRORS_ONLY = 3
+
+
+class ExportedClassifier(Predictor[np.ndarray]):
+    """A classifier out of an .onnx file: class names and preprocessing travel in it, and torch is not needed.
+
+    `predict`, `predict_each` and `predict_or_error` are those of `Classifier`; `run` gives the arrays that the graph gives.
+
+    Args:
+        source: the path of a file that `Classifier.export_onnx` or `nin export` wrote, or its bytes.
+        threads: how many threads one run uses; None takes one for each core.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is an ONNX model that was not written by torchnin.
+        DataError: the file is broken.
+        ModuleNotFoundError: onnxruntime is not installed.
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | bytes, *, threads: int | None = None) -> None:
+        name = "the exported classifier" if isinstance(source, bytes) else os.fspath(source)
+        self._session = _session(source if isinstance(source, bytes) else _read(Path(source)), name, threads)
+        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        """What the file says of itself, as text: `class_names`, `preprocessing` and `network` are JSON."""
+        if self.metadata.get("format") != FORMAT:
+            raise ValueError(
+                f"{name} is an ONNX model, but not one that nin export wrote: its metadata has format {self.metadata.get('format')!r}, "
+                f"and what is read here is {FORMAT!r}; export a classifier with nin export CLASSIFIER --out {Path(name).name}"
+            )
+        try:
+            self.class_names = tuple(str(each) for each in json.loads(self.metadata["class_names"]))
+            preprocessing = json.loads(self.metadata["preprocessing"])
+            self._channels, self._height, self._width = (int(preprocessing[key]) for key in ("channels", "height", "width"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{name}: its metadata are not those of an exported classifier: {error}. Export it again.") from error
+        self.has_class_maps: bool = CLASS_MAPS in {output.name for output in self._session.get_outputs()}
+        """Whether `class_maps` gives anything: a fully connected head leaves no maps whose means are the logits."""
+
+    def __repr__(self) -> str:
+        return f"ExportedClassifier({len(self.class_names)} classes, {self._channels}x{self._height}x{self._width})"
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        """Probabilities `(n, num_classes)`, float32, of pictures `(n, channels, h, w)`, uint8, of any size."""
+        probabilities: np.ndarray = self._session.run([PROBABILITIES], {INPUT: pictures})[0]
+        return probabilities
+
+    def class_maps(self, pictures: np.ndarray) -> np.ndarray:
+        """Class maps `(n, num_classes, rows, columns)`, float32, whose means are the logits.
+
+        Raises:
+            ValueError: the network's head is fully connected, so its file has none.
+        """
+        if not self.has_class_maps:
+            raise ValueError("this network has a fully connected head, so no map's mean is a logit, and its file gives no class maps")
+        maps: np.ndarray = self._session.run([CLASS_MAPS], {INPUT: pictures})[0]
+        return maps
+
+    def decode(self, picture: PictureSource) -> np.ndarray:
+        """Pixels `(channels, h, w)` at the picture's own size; of a large one at once its probabilities `(num_classes,)`."""
+        pixels = decode_picture(picture, self._channels)
+        return pixels if pixels[0].size <= LARGE_PIXELS else self.run(pixels[None])[0]
+
+    def _probabilities(self, decoded: Sequence[np.ndarray]) -> list[list[float]]:
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for place, item in enumerate(decoded):
+            by_shape.setdefault(item.shape, []).append(place)
+        rows = np.empty((len(decoded), len(self.class_names)))
+        for shape, places in by_shape.items():
+            together = np.stack([decoded[place] for place in places])
+            rows[places] = together if len(shape) == 1 else self.run(together)
+        listed: list[list[float]] = rows.tolist()
+        return listed
+
+    def _batch_size(self) -> int:
+        return max(1, min(MOST_AHEAD, _PIXELS_PER_BATCH // (self._height * self._width)))
+
+
+def _read(path: Path) -> bytes:
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is no exported classifier: there is no such file; nin export CLASSIFIER --out {path} writes one")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; expected a file that nin export wrote")
+    return path.read_bytes()
+
+
+def _session(model: bytes, name: str, threads: int | None) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"running an exported classifier needs onnxruntime ({error}): pip install 'torchnin[onnx]'", name=error.name
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.intra_op_num_threads = threads or _cores()
+    # Threads that wait for each other by spinning take the cores from everything else, the decoding of the next pictures included.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # onnxruntime's errors share no class of their own, and a broken file raises any of them.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(
+            f"{name}: expected an exported classifier, found what onnxruntime does not read: {reason}. Export it again."
+        ) from error
+
+
+def _cores() -> int:
+    """The cores that this process may use: fewer than the machine's in a container, where onnxruntime's own count is wrong."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,111 @@
+"""What is said of pictures, one or a stream of them, whatever computes the probabilities. Imports no torch."""
+
+import dataclasses
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from PIL import Image
+
+from torchnin.data.ahead import decode_ahead
+from torchnin.data.errors import DataError
+from torchnin.data.pictures import PictureSource
+
+MOST_AHEAD = 256
+"""Pictures of a stream that are decoded ahead and answered at once, at most; more would only keep the first answers back."""
+LARGE_PIXELS = 256 * 256
+"""Pixels above which a picture is made small as soon as it is decoded: those of many would fill the memory."""
+
+_Decoded = TypeVar("_Decoded")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What a classifier says of one picture."""
+
+    label: str
+    """Name of the most probable class."""
+    probability: float
+    """Its probability, 0 to 1."""
+    probabilities: dict[str, float]
+    """Probability of every class by name, the most probable first; they sum to one."""
+
+
+class Predictor(ABC, Generic[_Decoded]):
+    """Answers for one picture, for many, and for streams of them in bounded memory.
+
+    What computes the answers gives `class_names` and the three methods that are not written here.
+    """
+
+    class_names: tuple[str, ...]
+    """The name of each class, in the order of the probabilities."""
+
+    @abstractmethod
+    def decode(self, picture: PictureSource) -> _Decoded:
+        """What is needed of one picture, in little memory; runs on several threads at once.
+
+        Raises:
+            DataError: the picture does not decode; the message names it.
+            ValueError: an array has a shape or type that is no picture.
+        """
+
+    @abstractmethod
+    def _probabilities(self, decoded: Sequence[_Decoded]) -> Iterable[Sequence[float]]:
+        """The probability of every class, in the order of `class_names`, for each of at least one decoded pictures."""
+
+    @abstractmethod
+    def _batch_size(self) -> int:
+        """How many pictures of the size that the network sees fit into the memory together."""
+
+    def predict(self, pictures: Any) -> Any:
+        """Classify one picture or many.
+
+        Args:
+            pictures: a path, the bytes of a file, a PIL image, or a uint8 array or tensor of shape (H, W), (H, W, C) or
+                (C, H, W), 0 to 255; or an iterable of those, or a batch of shape (N, C, H, W). Any size; other channel
+                counts are converted (grey is repeated, colour becomes luma).
+
+        Returns:
+            A `Prediction` for one picture, a list of them, in order, for many.
+
+        Raises:
+            DataError: a picture does not decode; the message names it.
+            ValueError: an array has a shape or type that is no picture.
+        """
+        if _is_one(pictures):
+            return next(self.predict_each([pictures]))
+        return list(self.predict_each(pictures))
+
+    def predict_each(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction]:
+        """Like `predict` for many pictures, but one after the other as they are done, in bounded memory."""
+        for prediction in self.predict_or_error(pictures):
+            if isinstance(prediction, DataError):
+                raise prediction
+            yield prediction
+
+    def predict_or_error(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction | DataError]:
+        """Like `predict_each`, but a picture that does not decode gives its error, in its place, and the others go on.
+
+        The next pictures are decoded on a few threads while the network looks at those before them; up to a batch of them is
+        taken from `pictures` ahead.
+        """
+        size = min(MOST_AHEAD, self._batch_size())
+        decoded = decode_ahead(pictures, self.decode, ahead=size)
+        while group := list(islice(decoded, size)):
+            answers = self.predict_decoded([item for item in group if not isinstance(item, DataError)])
+            for item in group:
+                yield item if isinstance(item, DataError) else next(answers)
+
+    def predict_decoded(self, pictures: Sequence[_Decoded]) -> Iterator[Prediction]:
+        """Predictions, in order, of pictures that `decode` gave, computed at once: the caller bounds their number."""
+        for probabilities in self._probabilities(pictures) if pictures else ():
+            ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda item: -item[1])
+            yield Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
+
+
+def _is_one(pictures: Any) -> bool:
+    if isinstance(pictures, str | os.PathLike | bytes | bytearray | Image.Image):
+        return True
+    return getattr(pictures, "ndim", 4) <= 3 and hasattr(pictures, "shape")

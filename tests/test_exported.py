@@ -1,0 +1,93 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+import torchnin
+from torchnin import DataError, DatasetSplits, ExportedClassifier, Run
+
+
+def test_it_answers_as_the_classifier_does(exported: Path, trained: Run, few: DatasetSplits, tmp_path: Path) -> None:
+    path = tmp_path / "1.png"
+    Image.fromarray(few.test.images[1, 0]).save(path)
+    large = Image.fromarray(few.test.images[2, 0]).resize((300, 401)).convert("RGB")
+    pictures = [path, few.test.images[0], Image.open(path).resize((17, 40)), path.read_bytes(), large, few.test.images[3], large]
+    classifier, file = trained.classifier, ExportedClassifier(exported)
+    for ours, theirs in zip(classifier.predict(pictures), file.predict(pictures), strict=True):
+        assert ours.label == theirs.label
+        assert theirs.probabilities == pytest.approx(ours.probabilities, abs=1e-5)
+        assert sum(theirs.probabilities.values()) == pytest.approx(1)
+    assert file.predict(path).label == classifier.predict(path).label
+    assert repr(file) == "ExportedClassifier(10 classes, 1x28x28)"
+
+
+def test_the_means_of_its_class_maps_are_the_logits(exported: Path, few: DatasetSplits) -> None:
+    file = ExportedClassifier(exported, threads=1)
+    logits = file.class_maps(few.test.images[:9]).mean((2, 3))
+    shares = np.exp(logits - logits.max(1, keepdims=True))
+    assert file.run(few.test.images[:9]) == pytest.approx(shares / shares.sum(1, keepdims=True), abs=1e-6)
+
+
+def test_any_number_of_pictures_of_any_size(exported: Path, few: DatasetSplits) -> None:
+    file = ExportedClassifier(exported)
+    for count, height, width in ((1, 28, 28), (3, 1, 1), (100, 28, 28), (2, 7, 500)):
+        pictures = np.resize(few.test.images, (count, 1, height, width))
+        together = file.run(pictures)
+        assert together.shape == (count, 10)
+        assert file.run(pictures[:1])[0] == pytest.approx(together[0], abs=1e-6)
+
+
+def test_what_the_metadata_say(exported: Path, trained: Run) -> None:
+    metadata = ExportedClassifier(exported).metadata
+    assert tuple(json.loads(metadata["class_names"])) == trained.classifier.class_names
+    assert json.loads(metadata["preprocessing"]) == trained.classifier.preprocessing.to_dict()
+    assert float(metadata["test_accuracy"]) == trained.result["test_accuracy"]
+    assert (metadata["torchnin"], metadata["precision"], metadata["name"]) == (torchnin.__version__, "float32", "tiny")
+
+
+def test_what_is_no_exported_classifier_is_named(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
+        ExportedClassifier(tmp_path / "missing.onnx")
+    with pytest.raises(ValueError, match="is a folder"):
+        ExportedClassifier(tmp_path)
+    (tmp_path / "text.onnx").write_text("hello")
+    (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:9000])
+    (tmp_path / "empty.onnx").touch()
+    for name in ("text", "cut", "empty"):
+        with pytest.raises(DataError, match=rf"{name}\.onnx: expected an exported classifier"):
+            ExportedClassifier(tmp_path / f"{name}.onnx")
+    model = onnx.load(exported)
+    for entry in model.metadata_props:
+        if entry.key == "class_names":
+            entry.value = "shirts"
+    onnx.save(model, tmp_path / "names.onnx")
+    with pytest.raises(DataError, match="metadata are not those"):
+        ExportedClassifier(tmp_path / "names.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    with pytest.raises(ValueError, match="not one that nin export wrote"):
+        ExportedClassifier(tmp_path / "foreign.onnx")
+
+
+def test_other_verbs_say_that_they_need_the_classifier(exported: Path) -> None:
+    with pytest.raises(ValueError, match="is an exported file, which nin predict"):
+        torchnin.load(exported)
+
+
+def test_without_onnxruntime_one_sentence_says_what_to_install(exported: Path) -> None:
+    code = f"import sys; sys.modules['onnxruntime'] = None; import torchnin; torchnin.ExportedClassifier({str(exported)!r})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert "pip install 'torchnin[onnx]'" in ran.stderr.splitlines()[-1]
+
+
+def test_no_folder_of_this_machine_stands_in_the_file(exported: Path) -> None:
+    content = exported.read_bytes()
+    for folder in (Path(torchnin.__file__).parents[1], Path(onnxruntime.__file__).parents[1], Path.cwd(), exported.parent):
+        assert os.fsencode(folder) not in content

@@ -46,7 +46,7 @@ def class_maps_over_picture(
 ) -> None:
     """Draw the picture, then each class map over it, all on one colour scale.
 
-    Contour lines mark the same values as the colour bar's ticks, solid above zero, dotted at zero and dashed below, so
+    Contour lines with their values mark the colour bar's ticks, solid above zero, dotted at zero and dashed below, so
     that the maps are read in grey too. Maps that are nowhere negative get a scale from zero up; others one that is symmetric about zero.
 
     Args:
@@ -102,7 +102,10 @@ def _contours(axes: "Axes", values: np.ndarray, extent: tuple[float, ...], ticks
     x = left + (np.arange(width) + 0.5) * (right - left) / width
     y = top + (np.arange(height) + 0.5) * (bottom - top) / height
     styles: Any = ["dashed" if level < 0 else "solid" if level > 0 else "dotted" for level in levels]
-    axes.contour(x, y, values, levels=levels, colors=BLACK, linewidths=[0.8 if level else 0.6 for level in levels], linestyles=styles)
+    widths = [0.8 if level else 0.6 for level in levels]
+    lines = axes.contour(x, y, values, levels=levels, colors=BLACK, linewidths=widths, linestyles=styles)
+    for text in axes.clabel(lines, fmt="%g", fontsize=SMALL - 1.5):  # so that the values are read in grey as well
+        text.set_rotation(0)  # a 6 on its head is a 9
 
 
 def feature_maps(

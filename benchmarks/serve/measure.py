@@ -29,6 +29,7 @@ from PIL import Image
 from running import Connection, machine, record, running
 
 import torchnin
+from torchnin.commands.process import set_up_process
 
 PICTURES = 1000
 CONNECTIONS = (1, 8, 64)
@@ -167,6 +168,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=6, help="of wrk in each round, for each number of connections")
     parser.add_argument("--requests", type=int, default=100_000)
     options = parser.parse_args()
+    set_up_process()  # predict runs with the settings that nin gives the service, too
     if options.what == "speed":
         document = {"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds)}
     else:

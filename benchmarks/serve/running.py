@@ -7,6 +7,8 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 class Running:
     """A service that answers."""
 
-    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
         self.process = process
         self.address = address
         self.port = int(address.rstrip("/").rpartition(":")[2])
@@ -49,19 +51,23 @@ def running(classifier: str) -> Iterator[Running]:
         RuntimeError: it did not start, or did not stop with exit code 0.
     """
     command = [sys.executable, "-m", "torchnin", "serve", classifier, "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    line = process.stderr.readline()
-    found = re.search(r"http://\S+/", line)
-    if found is None:
-        raise RuntimeError(f"the service did not start: {line}{process.stderr.read()}")
-    try:
-        yield Running(process, found[0])
-    finally:
-        process.terminate()
-        said = process.stderr.read()
-        if process.wait(60) != 0:
-            raise RuntimeError(f"the service ended with exit code {process.returncode}: {said}")
+    # Into a file: what decoders say of broken pictures would fill a pipe that nobody reads.
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stderr=log)
+
+        def said() -> str:
+            return os.pread(log.fileno(), 10_000, 0).decode()
+
+        while (found := re.search(r"http://\S+/", said())) is None:
+            if process.poll() is not None:
+                raise RuntimeError(f"the service did not start: {said()}")
+            time.sleep(0.1)
+        try:
+            yield Running(process, found[0])
+        finally:
+            process.terminate()
+            if process.wait(60) != 0:
+                raise RuntimeError(f"the service ended with exit code {process.returncode}: {said()}")
 
 
 class Connection:

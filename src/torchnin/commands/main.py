@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = f"did you mean {near[0]}? " if near else ""
         print(f"nin: there is no command {name!r}; {hint}the commands: {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    set_up_process()
+    set_up_process(keep_freed_memory=name != "serve")  # one large picture must not stay in a service's memory for good
     try:
         code = _run(name, given[1:])
         sys.stdout.flush()

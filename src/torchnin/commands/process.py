@@ -8,12 +8,12 @@ import platform
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
-def set_up_process() -> None:
-    """Make threads wait without burning the cores, and keep freed memory for the next step."""
+def set_up_process(*, keep_freed_memory: bool = True) -> None:
+    """Make threads wait without burning the cores, and keep freed memory for the next step; not so what runs for weeks."""
     # Threads that wait for each other by spinning for long are ruinous as soon as anything else runs on the machine: one busy
     # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+    if keep_freed_memory and platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
         _keep_freed_memory()
 
 

@@ -60,7 +60,7 @@ class Limits:
     """Bytes of all bodies that are held at the same time; beyond it 503."""
     upload_seconds: float = 20.0
     """A body that is not complete by then is given up: 408. So is a connection that sends no complete header."""
-    answer_seconds: float = 10.0
+    answer_seconds: float = 30.0
     """A complete request that is not answered by then: 504."""
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ def explanation_json(classifier: Classifier, picture: PictureSource, *, layers: 
 
     Args:
         classifier: any classifier; where its head is fully connected, its maps are no class maps and `means` is None.
-        picture: in any form that `Classifier.predict` takes.
+        picture: in any form that `Classifier.predict` takes, or what `Classifier.decode` made of one.
         layers: whether to add the maps of all layers, which are many numbers.
 
     Returns:
@@ -74,7 +74,7 @@ def explanation_json(classifier: Classifier, picture: PictureSource, *, layers: 
         ValueError: an array has a shape or type that is no picture.
     """
     preprocessing, network = classifier.preprocessing, classifier.network
-    pixels = preprocessing.pixels(picture)
+    pixels = picture if isinstance(picture, Tensor) and picture.dtype == torch.float32 else preprocessing.pixels(picture)
     blocks = block_maps(network, preprocessing, pixels)
     maps = blocks[-1].layers[-1][1]
     with torch.inference_mode():

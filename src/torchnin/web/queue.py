@@ -111,7 +111,7 @@ class BatchingQueue:
         return [self._submit(_Job(future, body)) for future, body in zip(self._room(len(pictures)), pictures, strict=True)]
 
     def run(self, picture: bytes, work: Callable[[Tensor], bytes]) -> "asyncio.Future[Outcome]":
-        """Other work with the network, between two batches: `work` gets the pixels, uint8 `(channels, h, w)`.
+        """Other work with the network, between two batches: `work` gets what `Classifier.decode` gives.
 
         Raises:
             RefusedError: 503, there is no room.
@@ -182,7 +182,7 @@ class BatchingQueue:
                         pool = self._huge_decoder if size > _HUGE else self._decoders
                         pool.submit(self._decode_beside, job, picture)
                         continue
-                    job.pixels = self._decode(job, picture)
+                    job.pixels = self._classifier.decode(picture)
                 except Exception as error:
                     refused.append((job.future, _refusal(error)))
                     continue
@@ -195,15 +195,11 @@ class BatchingQueue:
             if job.work is not None:
                 self._answer([(job.future, self._work(job))])
 
-    def _decode(self, job: _Job, picture: Image) -> Tensor:
-        # Explanations show the picture itself; for predictions it is resized as soon as it is decoded.
-        return self._classifier.decode(picture) if job.work is None else self._classifier.preprocessing.pixels(picture)
-
     def _decode_beside(self, job: _Job, picture: Image) -> None:
         if job.future.done():
             return
         try:
-            job.pixels = self._decode(job, picture)
+            job.pixels = self._classifier.decode(picture)
         except Exception as error:
             self._answer([(job.future, _refusal(error))])
         else:

@@ -114,6 +114,7 @@ def _session(model: bytes, name: str, threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.intra_op_num_threads = threads or _cores()
+    options.enable_mem_pattern = False  # a plan of the memory would be kept for every size of picture that was ever met
     # Threads that wait for each other by spinning take the cores from everything else, the decoding of the next pictures included.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:

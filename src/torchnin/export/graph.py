@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The first whose Resize knows antialiasing."""
-_IR_VERSION = 10
+# What came with the opset, so that every runtime that knows the one reads the other.
+_IR_VERSION = 8
 _NORMALISED = "normalised"
 _DOCUMENTATION = (
     "pictures: uint8 (batch, channels, height, width), 0 to 255, {channels}, of any height and width; they are stretched and normalised "

@@ -37,6 +37,7 @@ export class Explainer {
 
   /** `picture` gives the bytes when they are needed; `layers` asks for the maps of every layer; `about` comes back with the answer. */
   ask(picture, { layers, about }) {
+    if (this.next?.about.fresh && !about.fresh) return; // a new picture is on its way; what was done to the old one is past
     this.next = { picture, layers, about };
     if (!this.busy) this.work();
   }

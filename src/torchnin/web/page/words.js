@@ -25,7 +25,6 @@ const WORDS = {
   channel_label: ["The channel, large; arrow keys move the place", "放大的通道；方向键移动位置"],
   channels: ["{count} channels", "{count} 个通道"],
   choose: ["Choose a file", "选择文件"],
-  class_map_of: ["class map of {name} over the picture", "{name} 的类别图，叠在图片上"],
   classes_all: ["Show all {count} classes", "显示全部 {count} 个类别"],
   classes_few: ["Show the most probable only", "只显示最可能的类别"],
   comma: [", ", "、"],
@@ -51,7 +50,6 @@ const WORDS = {
   ],
   layer_open: ["{layer} of {part}, {shape}: show large", "{part} 的 {layer}，{shape}：放大查看"],
   linear: ["Fully connected layer: from all values to the logits", "全连接层：由全部数值得到 logit"],
-  loading: ["Looking at the network …", "正在读取网络……"],
   network_help: [
     "{parameters} parameters, {macs} multiply-adds a picture. From top to bottom: a block is one spatial convolution, then 1×1 convolutions that mix the channels of each pixel. Choose a layer to see it large.",
     "{parameters} 个参数，每张图片 {macs} 次乘加。自上而下：一个块由一个空间卷积和若干 1×1 卷积组成，后者在每个像素处混合各通道。选择一层可放大查看。",

@@ -365,6 +365,12 @@ def test_the_mlp_at_a_pixel(by: str, page: Any, classifier: Classifier) -> None:
     box = last.bounding_box()
     page.mouse.move(box["x"] + box["width"] * 3.5 / 10, box["y"] + 20)
     assert page.locator(".vector").last.locator(".largest").inner_text().startswith("Dress: ")  # the fourth class
+    page.mouse.move(0, 0)
+    last.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".vector").last.locator(".largest").inner_text().startswith("Bag: ")  # the last but one
+    assert "Bag" in last.get_attribute("aria-valuetext")
 
 
 def test_the_language_switch(page: Any, visit: Callable[..., Any], address: str) -> None:

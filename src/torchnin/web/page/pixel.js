@@ -73,13 +73,25 @@ export class Pixel {
       const note = element("span", "quiet");
       caption.append(title, note);
       const canvas = element("canvas");
-      canvas.setAttribute("role", "img");
+      // A slider over the channels: what the pointer names, the arrow keys name too.
+      canvas.setAttribute("role", "slider");
+      canvas.tabIndex = 0;
+      canvas.setAttribute("aria-valuemin", 1);
+      canvas.setAttribute("aria-valuemax", layer.shape[0]);
       const told = element("p", "hint largest");
       canvas.addEventListener("pointermove", (event) => {
         const { left, width } = canvas.getBoundingClientRect();
         this.#name(index, Math.max(0, Math.min(layer.shape[0] - 1, Math.floor(((event.clientX - left) / width) * layer.shape[0]))));
       });
       canvas.addEventListener("pointerleave", () => this.#name(index, null));
+      canvas.addEventListener("blur", () => this.#name(index, null));
+      canvas.addEventListener("keydown", (event) => {
+        const [now, last] = [this.rows[index].named ?? -1, layer.shape[0] - 1];
+        const to = { ArrowLeft: now - 1, ArrowRight: now + 1, ArrowDown: now - 1, ArrowUp: now + 1, Home: 0, End: last }[event.key];
+        if (to === undefined) return;
+        event.preventDefault();
+        this.#name(index, Math.max(0, Math.min(last, to)));
+      });
       const names = element("div", "bar-names");
       names.setAttribute("aria-hidden", "true");
       for (const name of this.#names(index, layers.length) ?? []) names.append(element("span", "", name));
@@ -127,6 +139,8 @@ export class Pixel {
         const best = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, 3);
         told.textContent = say("largest", { list: best.map((channel) => `${label(channel)} ${figure(values[channel])}`).join(" · ") });
       }
+      canvas.setAttribute("aria-valuenow", (named ?? 0) + 1);
+      canvas.setAttribute("aria-valuetext", told.textContent);
     });
   }
 

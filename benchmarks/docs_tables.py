@@ -1,4 +1,4 @@
-"""The tables of docs/exercises.md and docs/looking-inside.md, in both languages, made from the recorded results.
+"""The tables of docs/exercises.md and docs/looking-inside.md, in both languages, and of docs/onnx.md, made from the recorded results.
 
 python benchmarks/docs_tables.py            write them
 python benchmarks/docs_tables.py --check    fail where they are not what the results say
@@ -236,6 +236,35 @@ def streaming(language: str) -> str:
     return table(language, ("count", "processor", "seconds", "load", "peak"), rows, left=0)
 
 
+def exported(language: str) -> str:
+    """How an exported classifier answers, float and in 8 bits, and what it takes."""
+    accuracy, parity = (recorded("export", "results", f"{part}.json") for part in ("accuracy", "parity"))
+    speed = recorded("export", "results", "speed.json")
+    rows = [
+        ("test accuracy", f"{accuracy['evaluate_accuracy']:.2%}", f"{accuracy['float_accuracy']:.2%}", f"{accuracy['accuracy']:.2%}"),
+        ("bytes", "", f"{accuracy['float_num_bytes']:,}", f"{accuracy['num_bytes']:,}"),
+        (
+            "largest difference of a probability",
+            "",
+            f"{parity['largest_probability']:.1e}",
+            f"{accuracy['largest_difference']:.2g}",
+        ),
+    ]
+    ways = ("Classifier.predict", "onnxruntime, float32", "onnxruntime, int8")
+    for batch, found in speed["by_batch"].items():
+        cells = (f"{found[way]['processor_milliseconds']:.2f}" for way in ways)
+        rows.append((f"processor's milliseconds, {batch} at once", *cells))
+    machine = speed["machine"]
+    shown = table(language, ("", "`Classifier.predict`", "file, float32", "file, int8"), rows)
+    return (
+        f"{shown}\n\n`{accuracy['run']['network']}`, {accuracy['run']['epochs']} epochs on Fashion-MNIST, seed {accuracy['run']['seed']}; "
+        f"{accuracy['test_pictures']:,} test pictures, {accuracy['calibration_pictures']} train pictures for the ranges. The difference of the float "
+        f"file is over {len(parity['by_size_and_batch'])} pairs of size and number, from 1x2 to 1201x1603 pixels.\n{accuracy['date']}, "
+        f"{machine['processor']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}, torch {machine['torch']}; "
+        f"{machine['load_before']:.0f} processes wanted the cores, so the processor's time is given and not the clock's."
+    )
+
+
 Maker = Callable[[str], str]
 EXERCISES: dict[str, Maker] = {
     **{f"{name} counts": partial(counts, exercise=name) for name in ("mlp_layers", "mlp_kernel_size", "head", "resources", "one_step")},
@@ -254,6 +283,7 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "exercises.zh-CN.md": ("zh", EXERCISES),
     DOCS / "looking-inside.md": ("en", LOOKING),
     DOCS / "looking-inside.zh-CN.md": ("zh", LOOKING),
+    DOCS / "onnx.md": ("en", {"export": exported}),
 }
 
 

@@ -258,8 +258,8 @@ def exported(language: str) -> str:
     shown = table(language, ("", "`Classifier.predict`", "file, float32", "file, int8"), rows)
     return (
         f"{shown}\n\n`{accuracy['run']['network']}`, {accuracy['run']['epochs']} epochs on Fashion-MNIST, seed {accuracy['run']['seed']}; "
-        f"{accuracy['test_pictures']:,} test pictures, {accuracy['calibration_pictures']} train pictures for the ranges. The difference of the float "
-        f"file is over {len(parity['by_size_and_batch'])} pairs of size and number, from 1x2 to 1201x1603 pixels.\n{accuracy['date']}, "
+        f"{accuracy['test_pictures']:,} test pictures, {accuracy['calibration_pictures']} train pictures for the ranges. "
+        f"The difference of the float file is over {len(parity['by_size_and_batch'])} pairs of size and number, from 1x2 to 1201x1603 pixels.\n{accuracy['date']}, "
         f"{machine['processor']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}, torch {machine['torch']}; "
         f"{machine['load_before']:.0f} processes wanted the cores, so the processor's time is given and not the clock's."
     )

@@ -238,8 +238,9 @@ def streaming(language: str) -> str:
 
 def exported(language: str) -> str:
     """How an exported classifier answers, float and in 8 bits, and what it takes."""
-    accuracy, parity = (recorded("export", "results", f"{part}.json") for part in ("accuracy", "parity"))
-    speed = recorded("export", "results", "speed.json")
+    accuracy, parity, networks, speed = (
+        recorded("export", "results", f"{part}.json") for part in ("accuracy", "parity", "networks", "speed")
+    )
     rows = [
         ("test accuracy", f"{accuracy['evaluate_accuracy']:.2%}", f"{accuracy['float_accuracy']:.2%}", f"{accuracy['accuracy']:.2%}"),
         ("bytes", "", f"{accuracy['float_num_bytes']:,}", f"{accuracy['num_bytes']:,}"),
@@ -254,15 +255,17 @@ def exported(language: str) -> str:
     for batch, found in speed["by_batch"].items():
         cells = (f"{found[way]['processor_milliseconds']:.2f}" for way in ways)
         rows.append((f"processor's milliseconds, {batch} at once", *cells))
-    machine = speed["machine"]
-    shown = table(language, ("", "`Classifier.predict`", "file, float32", "file, int8"), rows)
-    return (
-        f"{shown}\n\n`{accuracy['run']['network']}`, {accuracy['run']['epochs']} epochs on Fashion-MNIST, seed {accuracy['run']['seed']}; "
-        f"{accuracy['test_pictures']:,} test pictures, {accuracy['calibration_pictures']} train pictures for the ranges. "
-        f"The difference of the float file is over {len(parity['by_size_and_batch'])} pairs of size and number, from 1x2 to 1201x1603 pixels.\n{accuracy['date']}, "
-        f"{machine['processor']}, {machine['cores']} cores, onnxruntime {machine['onnxruntime']}, torch {machine['torch']}; "
-        f"{machine['load_before']:.0f} processes wanted the cores, so the processor's time is given and not the clock's."
+    machine, run = speed["machine"], accuracy["run"]
+    conditions = (
+        f"`{run['network']}`, {run['epochs']} epochs on Fashion-MNIST, seed {run['seed']}; {accuracy['test_pictures']:,} test pictures, "
+        f"{accuracy['calibration_pictures']} train pictures for the ranges.",
+        f"The difference of the float file is over {len(parity['by_size_and_batch'])} pairs of size and number, 1x2 to 1201x1603 pixels;",
+        f"for the named networks with weights at their start it is at most {networks['largest_probability']:.1e}.",
+        f"{accuracy['date']}, {machine['processor']}, {machine['cores']} cores,",
+        f"onnxruntime {machine['onnxruntime']}, torch {machine['torch']};",
+        f"{machine['load_before']:.0f} processes wanted the cores, so the processor's time is given and not the clock's.",
     )
+    return "\n".join((table(language, ("", "`Classifier.predict`", "file, float32", "file, int8"), rows), "", *conditions))
 
 
 Maker = Callable[[str], str]

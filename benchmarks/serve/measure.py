@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,8 @@ def speed(name: str, rounds: int, seconds: int) -> dict[str, Any]:
     return {"memory_mib": memory, "load_average": loads, "median_by_connections": medians, "rounds_by_connections": measured}
 
 
-def answers(name: str, count: int, connections: int) -> dict[str, Any]:
-    """So many requests, each answer compared to what `predict` says of the same file; memory at every tenth."""
+def answers(name: str, count: int, connections: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """So many requests, each answer compared to what `predict` says of the same file; memory at every tenth, and `keep` told so far."""
     pictures = files()
     expected = torchnin.load(name).predict(pictures)
     wrong: list[str] = []
@@ -136,7 +137,20 @@ def answers(name: str, count: int, connections: int) -> dict[str, Any]:
             if done % (count // 10) == 0:
                 memory.append(service.memory())
                 print(f"{done:,} answered, {len(wrong)} wrong, {memory[-1]:.1f} MiB", flush=True)
+                keep(so_far())
         connection.close()
+
+    def so_far() -> dict[str, Any]:
+        return {
+            "requests": count,
+            "connections": connections,
+            "answered": done,
+            "wrong": len(wrong),
+            "first_wrong": wrong[:5],
+            "largest_difference_of_a_probability": worst,
+            "memory_mib": memory,
+            "seconds": time.perf_counter() - begin,
+        }
 
     async def ask_all(service: Any) -> None:
         await asyncio.gather(*(ask(service, first) for first in range(connections)))
@@ -144,19 +158,9 @@ def answers(name: str, count: int, connections: int) -> dict[str, Any]:
     with running(name) as service:
         begin = time.perf_counter()
         asyncio.run(ask_all(service))
-        seconds = time.perf_counter() - begin
+        found = so_far()
         counted = service.metrics()['nin_requests_total{path="/v1/predict",status="200"}']
-    return {
-        "requests": count,
-        "connections": connections,
-        "answered": done,
-        "counted_by_the_service": int(counted),
-        "wrong": len(wrong),
-        "first_wrong": wrong[:5],
-        "largest_difference_of_a_probability": worst,
-        "memory_mib": memory,
-        "seconds": seconds,
-    }
+    return {**found, "counted_by_the_service": int(counted)}
 
 
 def main() -> None:
@@ -169,14 +173,22 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000)
     options = parser.parse_args()
     set_up_process()  # predict runs with the settings that nin gives the service, too
-    if options.what == "speed":
-        document = {"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds)}
-    else:
-        document = answers(options.classifier, options.requests, 64)
     wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split("\n")[0].split(" [")[0]
-    network = torchnin.load(options.classifier).metadata.get("name")
-    head = {"command": f"python benchmarks/serve/measure.py {options.what} RUN", "network": network, "load_tool": wrk}
-    record(options.what, {**head, "date": datetime.now(UTC).date().isoformat(), "machine": machine(), **document})
+    head = {
+        "command": f"python benchmarks/serve/measure.py {options.what} RUN",
+        "network": torchnin.load(options.classifier).metadata.get("name"),
+        "load_tool": wrk if options.what == "speed" else "the client in running.py",
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": machine(),
+    }
+
+    def keep(document: dict[str, Any]) -> None:
+        record(options.what, {**head, **document})
+
+    if options.what == "speed":
+        keep({"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds)})
+    else:
+        keep(answers(options.classifier, options.requests, 64, keep))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from torchnin.training import CollapseError as CollapseError
     from torchnin.training import DivergenceError as DivergenceError
     from torchnin.training import Interrupted as Interrupted
+    from torchnin.training import LostProcessError as LostProcessError
+    from torchnin.training import OutOfMemoryError as OutOfMemoryError
     from torchnin.training import Recipe as Recipe
     from torchnin.training import Run as Run
     from torchnin.training import TrainingError as TrainingError
@@ -64,7 +66,17 @@ _HOME = {
     ),
     "torchnin.prediction": ("Prediction",),
     "torchnin.training": (
-        *("RECIPES", "CollapseError", "DivergenceError", "Interrupted", "Recipe", "Run", "TrainingError"),
+        *(
+            "RECIPES",
+            "CollapseError",
+            "DivergenceError",
+            "Interrupted",
+            "LostProcessError",
+            "OutOfMemoryError",
+            "Recipe",
+            "Run",
+            "TrainingError",
+        ),
         *("named_recipe", "recipe_for", "resume", "train", "train_seeds"),
     ),
 }

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
 from torchnin.data.pictures import PictureSource
-from torchnin.device import DeviceChoice, choose_device
+from torchnin.device import DeviceChoice, choose_device, within_memory
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
 from torchnin.export import Export, export_onnx
@@ -99,6 +99,9 @@ class Classifier(Predictor[Tensor]):
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits `(n, num_classes)`, float32 on the host, of pixels `(n, channels, h, w)`, 0 to 255, of any size."""
+        return within_memory(self._logits, pixels)
+
+    def _logits(self, pixels: Tensor) -> Tensor:
         inputs = self.preprocessing(pixels.to(self.choice.device))
         return self.network(inputs.contiguous(memory_format=self.choice.memory_format)).float().cpu()
 

@@ -1,12 +1,26 @@
 """Which device, which number format and which memory layout to compute in, and why."""
 
+import ctypes
 import dataclasses
+import platform
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+# What CPU allocators, oneDNN, cuDNN, cuBLAS and Metal say; only CUDA's own allocator has an error type for it.
+_SAYINGS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "could not create a memory object",
+    "could not create a primitive",  # which oneDNN says of other failures too, and smaller pieces do not help those
+    "ALLOC_FAILED",
+)
 _Module = TypeVar("_Module", bound=nn.Module)
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
@@ -76,6 +90,34 @@ def choose_device(device: str = "auto", dtype: DtypeName = "auto") -> DeviceChoi
         memory_format=layout,
         reasons={"device": why_device, "dtype": why_dtype, "memory_format": why_layout},
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that host or device had no memory left."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(saying in str(error) for saying in _SAYINGS)
+
+
+def release_memory(device: torch.device) -> None:
+    """Give back to the system, or to the GPU's other programs, what was freed and is kept for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def within_memory(work: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
+    """What `work` makes of some pictures, a row each; where memory is short, of each half of them on its own, down to single ones."""
+    try:
+        return work(pictures)
+    except (RuntimeError, MemoryError) as error:
+        if len(pictures) < 2 or not is_out_of_memory(error):
+            raise
+    # Not in the handler, where the error's traceback still holds what was computed.
+    release_memory(pictures.device)
+    half = len(pictures) // 2
+    return torch.cat([within_memory(work, pictures[:half]), within_memory(work, pictures[half:])])
 
 
 def _device(name: str) -> tuple[torch.device, str]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchnin import DatasetSplits, ImageDataset
-from torchnin.data import Batches, derived_seed
+from torchnin.data import Batches, DataError, derived_seed
 
 CPU = torch.device("cpu")
 
@@ -93,3 +93,25 @@ def test_a_mapped_file_larger_than_memory_is_no_trouble(tmp_path: Path) -> None:
 def test_a_batch_size_of_nothing_is_refused(few: DatasetSplits) -> None:
     with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
         Batches(few.train, batch_size=0, device=CPU)
+
+
+def test_parts_make_the_whole(few: DatasetSplits) -> None:
+    whole = list(Batches(few.train, batch_size=33, device=CPU, seed=5).epoch(1))
+    parts = [list(Batches(few.train, batch_size=33, device=CPU, seed=5, share=(rank, 4)).epoch(1)) for rank in range(4)]
+    for number, batch in enumerate(whole):
+        assert torch.cat([part[number].pictures for part in parts]).equal(batch.pictures)
+        assert all(part[number].labels.equal(batch.labels) and part[number].indices.equal(batch.indices) for part in parts)
+        assert torch.cat([part[number].labels[part[number].part] for part in parts]).equal(batch.labels)
+        assert max(len(part[number].pictures) for part in parts) - min(len(part[number].pictures) for part in parts) <= 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(few: DatasetSplits, tmp_path: Path) -> None:
+    path = tmp_path / "pictures.npy"
+    np.save(path, few.train.images)
+    streamed = ImageDataset(np.load(path, mmap_mode="r"), few.train.labels, few.class_names)
+    batches = Batches(streamed, batch_size=50, device=CPU, seed=3).epoch()
+    next(batches)
+    with path.open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(DataError, match=r"pictures\.npy: expected the pictures as they were .* Put it back and go on with --resume"):
+        next(batches)

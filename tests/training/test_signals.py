@@ -32,3 +32,12 @@ def test_nothing_is_changed_in_another_thread() -> None:
     thread.start()
     thread.join()
     assert seen == [0]
+
+
+def test_an_echo_counts_as_the_same_signal() -> None:
+    """A scheduler tells every process to stop, and torchrun, which was told too, tells them once more."""
+    with StopSignal(echo=60.0) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGTERM

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, resume, train
 from torchnin.training import load_recorded
@@ -90,3 +91,16 @@ def test_validation_pictures_are_not_held_out_twice(tiny: NiNConfig, few: Datase
         train(tiny, splits, ONCE, out=tmp_path / "run", validation=0.1, quiet=True)
     run = train(tiny, splits, ONCE, out=tmp_path / "run", quiet=True)
     assert 0 <= run.metrics[0]["validation_accuracy"] <= 1
+
+
+def test_pictures_in_a_folder_that_changed_are_refused(few: DatasetSplits, tiny: NiNConfig, tmp_path: Path) -> None:
+    for number, (picture, label) in enumerate(zip(few.train.images[:40], few.train.labels[:40], strict=True)):
+        folder = tmp_path / "photos" / few.class_names[label].replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[0]).save(folder / f"{number}.png")
+    run = train(tiny, tmp_path / "photos", replace(ONCE, batch_size=8), out=tmp_path / "run", quiet=True)
+    (run.path / "result.json").unlink()
+    changed = next((tmp_path / "photos").rglob("*.png"))
+    Image.new("L", (28, 28), 200).save(changed)
+    with pytest.raises(ValueError, match="its pictures, labels or split are not those of the training any more; restore them"):
+        resume(run.path, quiet=True)

@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("TORCHNIN_DEBUG") == "1":
             raise
         message, code = _explained(error)
-        print(f"nin: {message}", file=sys.stderr)
+        if not (_follows() and getattr(error, "everywhere", False)):
+            print(f"nin: {message}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -69,8 +70,13 @@ def _run(name: str, arguments: list[str]) -> int | None:
 
     command: Any = getattr(importlib.import_module(f"torchnin.commands.{name}"), name)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
-    code: int | None = tyro.cli(command, prog=f"nin {name}", args=arguments, config=config)
+    code: int | None = tyro.cli(command, prog=f"nin {name}", args=arguments, config=config, console_outputs=not _follows())
     return code
+
+
+def _follows() -> bool:
+    """Whether this is one of several processes that torchrun started, and not the first, which speaks for all."""
+    return os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
 def _explained(error: BaseException) -> tuple[str, int]:
@@ -78,6 +84,8 @@ def _explained(error: BaseException) -> tuple[str, int]:
     text = str(error) or type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return "stopped", _INTERRUPTED
+    if isinstance(error, MemoryError):
+        return "out of memory; what was saved stays as it is", 1
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or text}", 1

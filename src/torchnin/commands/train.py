@@ -75,6 +75,9 @@ def train(
     resume: Switch = False,
     overwrite: Switch = False,
     on_collapse: Literal["warn", "stop", "recover"] = "warn",
+    on_out_of_memory: Literal["accumulate", "stop"] = "accumulate",
+    accumulate: Given[int] = None,
+    deterministic: Given[bool] = None,
     device: str = "auto",
     dtype: Given[Literal["auto", "float32", "bfloat16"]] = None,
     watch: Switch = False,
@@ -97,48 +100,53 @@ def train(
         resume: Go on with the run in --out as it was begun.
         overwrite: Replace the run in --out.
         on_collapse: What to do when learning collapses: warn, stop, or recover (go back, halve the learning rate).
+        on_out_of_memory: What to do then: accumulate (half as many pictures at once, gradients added up, same batch), or stop.
+        accumulate: Look at each batch in so many pieces from the start, to save memory.
+        deterministic: The same seed, machine and number of threads give the same bits; so by default on a CPU.
         device: auto, cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.
         watch: Show in the browser how the training goes, on a page of this machine alone that ends with the training.
         as_json: Print one JSON document on standard output.
     """
-    asked = {"data": data, "model": model, "recipe": recipe, "validation": validation, "seed": seed, "dtype": dtype}
-    given = [name for name, value in {**asked, **recipe_choices.given(), **network_choices.given()}.items() if value is not None]
-    if seeds is None and resume:
-        if out is None:
-            raise ValueError("--resume needs --out: the folder of the run to go on with")
-        if given:
-            flags = ", ".join("--" + name.replace("_", "-") for name in given).replace("--data,", "the data,")
-            raise ValueError(f"with --resume the run goes on as it was begun; leave out {flags}")
-        with _watched(watch) as watcher:
-            run = torchnin.resume(out, data_dir=data_dir, device=device, on_collapse=on_collapse, watcher=watcher)
-        _show(run, as_json)
-        return
-    name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
-    config = named_config(name, network_choices)
-    chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
-    # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
-    size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else chosen.image_size
-    splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, network_choices.in_channels, size)
-    options: dict[str, Any] = {
-        "name": name.partition(":")[0],
-        "seed": seed or 0,
-        "device": device,
-        "dtype": dtype or "auto",
-        "validation": validation or 0.0,
+    manner: dict[str, Any] = {
         "on_collapse": on_collapse,
-        "overwrite": overwrite,
+        "on_out_of_memory": on_out_of_memory,
+        "accumulate": accumulate,
+        "deterministic": deterministic,
+        "device": device,
     }
-    if seeds is None:
-        with _watched(watch) as watcher:
-            run = torchnin.train(config, splits, chosen, out=out, watcher=watcher, **options)
-        _show(run, as_json)
-    else:
-        if out is None:
-            raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
-        with _watched(watch) as watcher:
-            summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, watcher=watcher, **options)
-        _show_seeds(summary, out, as_json)
+    # Under torchrun every process comes through here; what goes wrong is said by one of them, and the first one shows the result.
+    with torchnin.training.joined(device) as processes:
+        with processes.together():
+            asked = {"data": data, "model": model, "recipe": recipe, "validation": validation, "seed": seed, "dtype": dtype}
+            changes = {**recipe_choices.given(), **network_choices.given()}
+            given = [name for name, value in {**asked, **changes}.items() if value is not None]
+            if seeds is None and resume:
+                _check_resumable(out, given)
+            else:
+                name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
+                config = named_config(name, network_choices)
+                chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
+                # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
+                size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else chosen.image_size
+                channels = network_choices.in_channels
+                splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, channels, size, processes.first)
+                manner |= {"name": name.partition(":")[0], "seed": seed or 0, "dtype": dtype or "auto", "validation": validation or 0.0}
+                if seeds is not None and out is None:
+                    raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
+        with _watched(watch and processes.first) as manner["watcher"]:
+            if seeds is not None and out is not None:
+                summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, overwrite=overwrite, **manner)
+            elif resume and out is not None:
+                run = torchnin.resume(out, data_dir=data_dir, **manner)
+            else:
+                run = torchnin.train(config, splits, chosen, out=out, overwrite=overwrite, **manner)
+        if not processes.first:
+            return
+        if seeds is not None and out is not None:
+            _show_seeds(summary, out, as_json)
+        else:
+            _show(run, as_json)
 
 
 @contextlib.contextmanager
@@ -152,8 +160,18 @@ def _watched(wanted: bool) -> Iterator["Display | None"]:
         yield watcher
 
 
-def _load(data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None, size: int | None) -> "DatasetSplits":
-    with download_bar() as progress:
+def _check_resumable(out: Path | None, given: list[str]) -> None:
+    if out is None:
+        raise ValueError("--resume needs --out: the folder of the run to go on with")
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given).replace("--data,", "the data,")
+        raise ValueError(f"with --resume the run goes on as it was begun; leave out {flags}")
+
+
+def _load(
+    data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None, size: int | None, shown: bool
+) -> "DatasetSplits":
+    with download_bar() if shown else contextlib.nullcontext() as progress:
         return torchnin.load_dataset(
             data, data_dir=data_dir, seed=seed, skip_broken=skip_broken, channels=channels, image_size=size, progress=progress
         )

@@ -25,39 +25,45 @@ class Augmentation:
         if not 0 <= self.erase <= 1:
             raise ValueError(f"erase is {self.erase}; it is a probability, 0 to 1")
 
-    def __call__(self, pictures: UInt8[Tensor, "n c h w"], generator: torch.Generator) -> UInt8[Tensor, "n c h w"]:
+    def __call__(
+        self, pictures: UInt8[Tensor, "n c h w"], generator: torch.Generator, part: slice | None = None, whole: int | None = None
+    ) -> UInt8[Tensor, "n c h w"]:
         """A changed copy of the batch (the batch itself where nothing is to be changed).
 
         Args:
             pictures: pixels, 0 to 255; where `flip` is still `auto`, they are not flipped.
             generator: on the pictures' device; the same state gives the same pictures.
+            part: where these pictures stand in a batch of `whole` pictures, of which other processes have the rest. What is
+                drawn is drawn for the whole batch, so that a picture is changed alike however the batch is spread.
+            whole: see `part`; None where the pictures are the whole batch.
         """
+        part, whole = (slice(None), len(pictures)) if part is None or whole is None else (part, whole)
         if self.flip is True or self.shift:
-            pictures = self._moved(pictures, generator)
+            pictures = self._moved(pictures, generator, part, whole)
         if self.erase:
-            pictures = self._erased(pictures, generator)
+            pictures = self._erased(pictures, generator, part, whole)
         return pictures
 
-    def _moved(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
+    def _moved(self, pictures: Tensor, generator: torch.Generator, part: slice, whole: int) -> Tensor:
         count, _, height, width = pictures.shape
         rows = torch.arange(height, device=pictures.device).expand(count, -1)
         columns = torch.arange(width, device=pictures.device).expand(count, -1)
         if self.flip is True:
-            mirrored = torch.rand(count, 1, device=pictures.device, generator=generator) < 0.5
+            mirrored = torch.rand(whole, 1, device=pictures.device, generator=generator)[part] < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         if self.shift:
-            offsets = torch.randint(-self.shift, self.shift + 1, (2, count, 1), device=pictures.device, generator=generator)
+            offsets = torch.randint(-self.shift, self.shift + 1, (2, whole, 1), device=pictures.device, generator=generator)[:, part]
             rows = (rows + offsets[0]).clamp_(0, height - 1)
             columns = (columns + offsets[1]).clamp_(0, width - 1)
         which = torch.arange(count, device=pictures.device)
         # The gather puts the channels last in memory, which is the layout that the convolutions want.
         return pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
-    def _erased(self, pictures: Tensor, generator: torch.Generator) -> Tensor:
-        count, _, height, width = pictures.shape
+    def _erased(self, pictures: Tensor, generator: torch.Generator, part: slice, whole: int) -> Tensor:
+        _, channels, height, width = pictures.shape
 
         def uniform(low: float, high: float) -> Tensor:
-            return torch.rand(count, 1, device=pictures.device, generator=generator) * (high - low) + low
+            return torch.rand(whole, 1, device=pictures.device, generator=generator)[part] * (high - low) + low
 
         chosen = uniform(0.0, 1.0) < self.erase
         area = uniform(0.02, 0.4) * height * width
@@ -71,5 +77,7 @@ class Augmentation:
         covered_rows = (rows >= top) & (rows < top + tall) & chosen
         covered_columns = (columns >= left) & (columns < left + wide)
         mask = (covered_rows[:, :, None] & covered_columns[:, None, :])[:, None]
-        noise = torch.randint(0, 256, pictures.shape, dtype=torch.uint8, device=pictures.device, generator=generator)
+        noise = torch.randint(0, 256, (whole, channels, height, width), dtype=torch.uint8, device=pictures.device, generator=generator)[
+            part
+        ]
         return torch.where(mask, noise, pictures)

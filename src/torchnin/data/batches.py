@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from torchnin.data.dataset import ImageDataset
+from torchnin.data.errors import DataError
 
 # Of a GPU's free memory; the rest is the network's.
 _RESIDENT_SHARE = 0.4
@@ -17,14 +19,16 @@ _RESIDENT_SHARE = 0.4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some pictures with their labels, on the device."""
+    """Some pictures with their labels, on the device; where several processes share a batch, the pictures of this one's part."""
 
-    pictures: UInt8[Tensor, "n c h w"]
-    """Pixels, 0 to 255, as they lie in the dataset."""
+    pictures: UInt8[Tensor, "m c h w"]
+    """Pixels, 0 to 255, as they lie in the dataset: those of `part`."""
     labels: Int64[Tensor, " n"]
-    """0 to num_classes - 1."""
+    """0 to num_classes - 1, of the whole batch."""
     indices: Int64[Tensor, " n"]
-    """Where the pictures stand in the dataset."""
+    """Where the pictures of the whole batch stand in the dataset."""
+    part: slice
+    """Which pictures of the batch are here: all of them, where one process trains alone."""
 
 
 class Batches:
@@ -39,15 +43,22 @@ class Batches:
             the batch before it, because batch normalisation needs two.
         device: where the batches are wanted.
         seed: decides the order of each epoch; None keeps the dataset's order.
+        share: `(which, of)`: only the `which`-th (from 0) of `of` equal parts of every batch is read, for one of so many processes.
+
+    Raises:
+        DataError: a file that the pictures are read from as they are needed was changed meanwhile.
     """
 
-    def __init__(self, dataset: ImageDataset, *, batch_size: int, device: torch.device, seed: int | None = None) -> None:
+    def __init__(
+        self, dataset: ImageDataset, *, batch_size: int, device: torch.device, seed: int | None = None, share: tuple[int, int] = (0, 1)
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        self.dataset, self.batch_size, self.device, self.seed = dataset, batch_size, device, seed
+        self.dataset, self.batch_size, self.device, self.seed, self.share = dataset, batch_size, device, seed, share
         self.resident = _fits(dataset.images, device)
         self._labels = torch.tensor(dataset.labels, device=device)
         self._images = torch.from_numpy(np.ascontiguousarray(dataset.images)).to(device) if self.resident else None
+        self._file = None if self.resident else _File.under(dataset.images)
         full, left = divmod(len(dataset), batch_size)
         self.num_batches = full + (1 if left > 1 or (left and not full) else 0)
 
@@ -68,12 +79,51 @@ class Batches:
         for index in range(start, self.num_batches):
             end = (index + 1) * self.batch_size if index < self.num_batches - 1 else count
             chosen = order[index * self.batch_size : end]
+            which, of = self.share
+            part = slice(len(chosen) * which // of, len(chosen) * (which + 1) // of)
             if self._images is not None:
-                yield Batch(pictures=self._images[chosen], labels=self._labels[chosen], indices=chosen)
+                yield Batch(pictures=self._images[chosen[part]], labels=self._labels[chosen], indices=chosen, part=part)
             else:
-                pictures = torch.from_numpy(np.ascontiguousarray(self.dataset.images[chosen.numpy()]))
+                if self._file is not None:
+                    self._file.check()
+                pictures = torch.from_numpy(np.ascontiguousarray(self.dataset.images[chosen[part].numpy()]))
                 chosen = chosen.to(self.device)
-                yield Batch(pictures=pictures.to(self.device), labels=self._labels[chosen], indices=chosen)
+                yield Batch(pictures=pictures.to(self.device), labels=self._labels[chosen], indices=chosen, part=part)
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """A file whose pixels are read as they are needed, as it was when the reading began."""
+
+    path: str
+    state: tuple[int, int, int]
+
+    @classmethod
+    def under(cls, images: np.ndarray) -> "_File | None":
+        """The file that an array's values lie in, or None."""
+        base: object = images
+        while base is not None:
+            if isinstance(base, np.memmap) and base.filename is not None:
+                return cls(str(base.filename), cls._state(str(base.filename)))
+            base = getattr(base, "base", None)
+        return None
+
+    @staticmethod
+    def _state(path: str) -> tuple[int, int, int]:
+        found = os.stat(path)
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def check(self) -> None:
+        """Raise where it is not the same any more; what was cut off would otherwise end the process without a word."""
+        try:
+            same = self._state(self.path) == self.state
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise DataError(
+                f"{self.path}: expected the pictures as they were when the reading began, found the file changed since. "
+                "Put it back and go on with --resume, or begin anew."
+            )
 
 
 def derived_seed(seed: int, purpose: str, index: int = 0) -> int:

@@ -3,7 +3,10 @@
 from torchnin.training.errors import CollapseError as CollapseError
 from torchnin.training.errors import DivergenceError as DivergenceError
 from torchnin.training.errors import Interrupted as Interrupted
+from torchnin.training.errors import LostProcessError as LostProcessError
+from torchnin.training.errors import OutOfMemoryError as OutOfMemoryError
 from torchnin.training.errors import TrainingError as TrainingError
+from torchnin.training.processes import joined as joined
 from torchnin.training.provenance import load_recorded as load_recorded
 from torchnin.training.recipe import RECIPES as RECIPES
 from torchnin.training.recipe import Recipe as Recipe

@@ -25,6 +25,17 @@ class Checkpoint:
     progress: dict[str, Any]
     """Plain values: where the training stands."""
 
+    def to_bytes(self) -> bytes:
+        """All of it in one piece, for another process."""
+        plain = json.dumps(self.progress).encode()
+        return len(plain).to_bytes(8, "big") + plain + _packed(self.tensors)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Checkpoint":
+        """The inverse of `to_bytes`."""
+        end = 8 + int.from_bytes(data[:8], "big")
+        return cls(tensors=load(data[end:]), progress=json.loads(data[8:end]))
+
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint so that a crash at any moment leaves this one or the one before it, whole.
@@ -36,7 +47,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{checkpoint.progress['step']:09d}"
-    data = save({key: tensor.detach().cpu().contiguous() for key, tensor in checkpoint.tensors.items()})
+    data = _packed(checkpoint.tensors)
     document = {"sha256": hashlib.sha256(data).hexdigest(), "progress": checkpoint.progress}
     write_atomically(folder / f"{name}.safetensors", data)
     write_atomically(folder / f"{name}.json", json.dumps(document).encode())
@@ -72,6 +83,10 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is anything to resume from."""
     return any(_newest_first(folder))
+
+
+def _packed(tensors: dict[str, Tensor]) -> bytes:
+    return save({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()})
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:

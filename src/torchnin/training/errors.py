@@ -4,18 +4,41 @@
 class TrainingError(RuntimeError):
     """The training cannot go on; the message says why and what to do next."""
 
+    everywhere = False
+    """Whether every one of several processes raises it, so that it is enough when the first says it."""
+
 
 class DivergenceError(TrainingError):
     """The loss or a gradient is no longer a finite number."""
+
+    everywhere = True
 
 
 class CollapseError(TrainingError):
     """The network stopped learning, and the caller asked to stop then."""
 
+    everywhere = True
+
 
 class Interrupted(TrainingError):  # noqa: N818 - an interruption is asked for, not an error of the training
     """A signal asked to stop. Everything is saved; resuming goes on from there."""
 
+    everywhere = True
+
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+class OutOfMemoryError(TrainingError):
+    """There was no memory for what had to be computed, and it could not be, or was not to be, done in smaller pieces."""
+
+
+class LostProcessError(TrainingError):
+    """Of several processes that train together, another ended or does not answer."""
+
+
+class EndedElsewhere(TrainingError):  # noqa: N818 - the error is another process's
+    """Another of several processes could not go on, and says why."""
+
+    everywhere = True

@@ -6,18 +6,19 @@ import time
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from torchnin.classifier import Classifier
 from torchnin.data import Batch, Batches, ImageDataset, Preprocessing, derived_seed
-from torchnin.device import DeviceChoice
+from torchnin.device import DeviceChoice, within_memory
 from torchnin.models import NiN
 from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
+from torchnin.training.gradient import BatchGradient, OnOutOfMemory
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Monitor
 from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers, revive_class_maps
+from torchnin.training.processes import Processes
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
@@ -27,6 +28,8 @@ from torchnin.training.thinning import Thinning
 _LOOK_EVERY = 50
 _SHOW_SECONDS = 0.2
 _CHECKPOINT_SECONDS = 60.0
+# Several processes are told to stop more than once: by the scheduler, and by torchrun, which passes on what it was told.
+_ECHO_SECONDS = 10.0
 # With on_collapse="recover": how often a good state is kept to go back to, and how often that may happen in one training.
 _GOOD_EVERY = 100
 _MOST_RECOVERIES = 6
@@ -37,6 +40,9 @@ class Training:
 
     No random state is carried: order, augmentation and dropout of every step are drawn from seeds that the run's seed and
     the step's number decide, so a resumed training draws what the uninterrupted one would have drawn.
+
+    Where several processes train together, each goes through all of this with the same numbers: a batch's logits are gathered
+    before anything is decided by them. The first one alone writes.
     """
 
     def __init__(
@@ -50,26 +56,46 @@ class Training:
         seed: int,
         choice: DeviceChoice,
         on_collapse: str,
+        on_out_of_memory: OnOutOfMemory,
+        accumulate: int | None,
         display: Display,
+        processes: Processes,
     ) -> None:
         self.run, self.recipe, self.seed, self.choice, self.preprocessing = run, recipe, seed, choice, preprocessing
-        self.on_collapse, self.display = on_collapse, display
+        self.on_collapse, self.accumulate, self.display, self.processes = on_collapse, accumulate, display, processes
         torch.manual_seed(derived_seed(seed, "initialisation"))
         initialise(network, recipe)
         self.network = choice.place(network).train()
         self.optimizers = make_optimizers(network, recipe)
         self.mean = WeightMean(network, recipe.ema_decay) if recipe.ema_decay else None
-        self.batches = Batches(learned, batch_size=recipe.batch_size, device=choice.device, seed=seed)
-        self.held_out = None if held_out is None else Batches(held_out, batch_size=recipe.batch_size * 2, device=choice.device)
+        share = (processes.rank, processes.count)
+        self.batches = Batches(learned, batch_size=recipe.batch_size, device=choice.device, seed=seed, share=share)
+        self.held_out = None
+        if held_out is not None:
+            self.held_out = Batches(held_out, batch_size=recipe.batch_size * 2, device=choice.device, share=share)
         self.thinning = None
         if recipe.thinning:
             self.thinning = Thinning(len(learned), recipe.thinning, recipe.num_epochs, seed, choice.device)
         self.num_steps = recipe.num_epochs * self.batches.num_batches
         counts = learned.class_counts
         weights = torch.tensor(len(learned) / (counts.clip(1) * len(counts)), dtype=torch.float32)
-        self.class_weights = weights.to(choice.device) if recipe.class_weights else None
-        self.monitor = Monitor(network, learned.class_names, counts.tolist(), math.ceil(recipe.warmup * self.num_steps), choice.device)
-        self.generator = torch.Generator(choice.device)
+        warmup_steps = math.ceil(recipe.warmup * self.num_steps)
+        summed = None if processes.alone else processes.summed
+        self.monitor = Monitor(network, learned.class_names, counts.tolist(), warmup_steps, choice.device, summed)
+        self.gradient = BatchGradient(
+            network,
+            recipe=recipe,
+            preprocessing=preprocessing,
+            seed=seed,
+            choice=choice,
+            monitor=self.monitor,
+            thinning=self.thinning,
+            class_weights=weights.to(choice.device) if recipe.class_weights else None,
+            processes=processes,
+            pieces=accumulate or 1,
+            on_out_of_memory=on_out_of_memory,
+            say=self._say_out_of_memory,
+        )
         self.look_every = 1 if choice.device.type == "cpu" else _LOOK_EVERY
         # Where the training stands. The sums are over the epoch so far: loss, right answers, pictures.
         self.step = 0
@@ -79,6 +105,7 @@ class Training:
         self.rows: list[dict[str, Any]] = []
         self.findings: list[Finding] = []
         self.collapse: Finding | None = None
+        self.stopping = 0  # the signal that asked for it
         self.lr_scale = 1.0
         self.recoveries = 0
         self.good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
@@ -86,7 +113,7 @@ class Training:
 
     def go(self) -> None:
         """Train to the recipe's end."""
-        with StopSignal() as stop:
+        with StopSignal(0.0 if self.processes.alone else _ECHO_SECONDS) as stop, self.gradient.shared():
             while self.step < self.num_steps:
                 self._epoch(stop)
 
@@ -118,30 +145,26 @@ class Training:
                 loss, right, count = self.sums.tolist()
                 rate = done * self.batches.batch_size / max(self.epoch_seconds, 1e-9)
                 self.display.step(done, loss / count, right / count, rate, self.monitor.dead_class_names)
-            if not last and (stop.received or self.collapse or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
+            if last:
+                break
+            if self.step % self.look_every == 0 or self.processes.alone:
+                self._agree(stop)
+            if self.stopping or self.collapse or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS:
                 self.save()
-                self._stop_if(stop)
+                self._stop_if_asked()
         if self._report(self.monitor.after_epoch(epoch + 1, self.step, float(self.sums[1] / self.sums[2]))):
             return
         self._end_epoch(epoch + 1)
-        self._stop_if(stop)
+        self._agree(stop)
+        self._stop_if_asked()
 
     def _step(self, batch: Batch) -> None:
         """One step of SGD."""
         recipe = self.recipe
-        self.generator.manual_seed(derived_seed(self.seed, "augmentation", self.step))
-        torch.manual_seed(derived_seed(self.seed, "dropout", self.step))
-        pictures = self.preprocessing(recipe.augmentation(batch.pictures, self.generator))
-        with self.choice.autocast(), self.monitor.watching(self.step):
-            logits = self.network(pictures.contiguous(memory_format=self.choice.memory_format))
-        logits = logits.float()
-        loss = self._loss(logits, batch)
+        logits, loss = self.gradient(batch, self.step)
         look = self.step % self.look_every == 0
         if look:
             self._check_finite(loss, "loss")
-        for parameter in self.network.parameters():
-            parameter.grad = None
-        loss.backward()
         if recipe.clip_norm is not None:
             norm = gradient_norm(self.network.parameters())
             if look:
@@ -160,19 +183,9 @@ class Training:
             # Thinned out, easy pictures count for those that were left out, so that loss and accuracy are those of all pictures.
             weights = torch.ones_like(logits[:, 0]) if self.thinning is None else self.thinning.weights(batch.indices)
             right = (logits.argmax(1) == batch.labels) * weights
-            self.sums += torch.stack([loss.detach() * len(weights), right.sum(), weights.sum()]).to(self.sums)
+            self.sums += torch.stack([loss * len(weights), right.sum(), weights.sum()]).to(self.sums)
         self.monitor.after_step(logits, loss)
         self.step += 1
-
-    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Cross-entropy of a batch, as the recipe weighs it."""
-        smoothing = self.recipe.label_smoothing
-        if self.thinning is None:
-            return F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=smoothing)
-        losses = F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=smoothing, reduction="none")
-        self.thinning.note(batch.indices, losses)
-        whole = len(losses) if self.class_weights is None else self.class_weights[batch.labels].sum()
-        return (losses * self.thinning.weights(batch.indices)).sum() / whole
 
     def _end_epoch(self, epoch: int) -> None:
         loss, right, count = self.sums.tolist()
@@ -193,7 +206,8 @@ class Training:
         self.epoch_seconds = 0.0
         self.sums.zero_()
         self.save()  # before the line is written, so that a crash between the two writes it when resumed
-        self.run.write_metrics(self.rows)
+        if self.processes.first:
+            self.run.write_metrics(self.rows)
         self.display.end_epoch(row, self.recipe.num_epochs)
 
     @torch.inference_mode()
@@ -203,14 +217,17 @@ class Training:
         own = self._swap_in_mean()
         self.network.eval()
         right = torch.zeros((), dtype=torch.int64, device=self.choice.device)
-        for batch in self.held_out.epoch():
+
+        def answers(pictures: Tensor) -> Tensor:
             with self.choice.autocast():
-                logits = self.network(self.preprocessing(batch.pictures).contiguous(memory_format=self.choice.memory_format))
-            right += (logits.argmax(1) == batch.labels).sum()
+                return self.network(self.preprocessing(pictures).contiguous(memory_format=self.choice.memory_format)).argmax(1)
+
+        for batch in self.held_out.epoch():
+            right += (within_memory(answers, batch.pictures) == batch.labels[batch.part]).sum()
         self.network.train()
         if own is not None:
             self.network.load_state_dict(own)
-        return int(right) / len(self.held_out.dataset)
+        return int(self.processes.summed(right)) / len(self.held_out.dataset)
 
     def _swap_in_mean(self) -> dict[str, Tensor] | None:
         if self.mean is None:
@@ -243,6 +260,11 @@ class Training:
             "dead_class_maps": self.rows[-1]["dead_class_maps"],
             "seed": self.seed,
         }
+
+    def _say_out_of_memory(self, message: str) -> None:
+        """Note that from this step on batches are learned in smaller pieces."""
+        epoch = self.step // self.batches.num_batches + 1
+        self._report([Finding(kind="out of memory", epoch=epoch, step=self.step + 1, message=message)])
 
     def _report(self, findings: list[Finding]) -> bool:
         """Say what was found, and do about it what was asked for; True where the training went back."""
@@ -308,18 +330,27 @@ class Training:
         weights = [value for value in self.network.state_dict().values() if value.is_floating_point()]
         self._check_finite(torch.nn.utils.get_total_norm(weights, foreach=True), "norm of the weights")
 
-    def _stop_if(self, stop: StopSignal) -> None:
+    def _agree(self, stop: StopSignal) -> None:
+        """Take note of a signal that came to any of the processes: all of them stop after the same step."""
+        self.stopping = self.processes.highest(stop.received)
+
+    def _stop_if_asked(self) -> None:
+        if self.collapse is None and not (self.stopping and self.step < self.num_steps):
+            return
+        self.processes.wait()  # for the first one's checkpoint: as soon as one process has ended, torchrun ends all
         if self.collapse is not None:
             raise CollapseError(f"stopped at step {self.step}, as asked: {self.collapse.message}")
-        if stop.received and self.step < self.num_steps:
-            raise Interrupted(
-                f"stopped at step {self.step:,} of {self.num_steps:,}; everything is saved, "
-                f"go on with: nin train --resume --out {self.run.path}",
-                stop.received,
-            )
+        command = "nin" if self.processes.alone else "torchrun ... -m torchnin"
+        raise Interrupted(
+            f"stopped at step {self.step:,} of {self.num_steps:,}; everything is saved, "
+            f"go on with: {command} train --resume --out {self.run.path}",
+            self.stopping,
+        )
 
     def save(self) -> None:
         """Write a checkpoint; never one of numbers that are not finite."""
+        if not self.processes.first:
+            return
         self._check_finite(self.sums[0], "loss")
         self._check_weights()
         tensors, progress = self._state()
@@ -331,13 +362,25 @@ class Training:
 
     def restore(self) -> None:
         """Take up the newest whole checkpoint."""
-        checkpoint, broken = read_checkpoint(self.run.path / "checkpoint")
-        for sentence in broken:
-            self.display.note(sentence)
+        checkpoint = self._read_checkpoint()
         self._adopt(checkpoint.tensors, checkpoint.progress)
+        self.gradient.pieces = self.accumulate or checkpoint.progress.get("pieces", 1)
         if "good" in checkpoint.progress:
             self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
         self.display.note(f"resuming {self.run.path} at step {self.step:,} of {self.num_steps:,}")
+
+    def _read_checkpoint(self) -> Checkpoint:
+        """The newest whole one, read by the first process and told to the others, whose hosts may not see the folder."""
+        packed: bytes | None = None
+        with self.processes.together():
+            if self.processes.first:
+                checkpoint, broken = read_checkpoint(self.run.path / "checkpoint")
+                for sentence in broken:
+                    self.display.note(sentence)
+                if self.processes.alone:
+                    return checkpoint
+                packed = checkpoint.to_bytes()
+        return Checkpoint.from_bytes(self.processes.told(packed))
 
     def _state(self, copied: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next step depends on, as tensors and plain values; `copied`, it stays as it is now."""
@@ -362,6 +405,7 @@ class Training:
             "monitor": plain,
             "lr_scale": self.lr_scale,
             "recoveries": self.recoveries,
+            "pieces": self.gradient.pieces,
         }
         return ({name: value.detach().clone() for name, value in tensors.items()} if copied else tensors), progress
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -54,10 +54,19 @@ class Monitor:
         class_counts: how many training pictures each class has, for the accuracy of guessing.
         warmup_steps: steps before which a loss near ln(num_classes) is no finding.
         device: where the counters live, so that watching does not wait for the device.
+        summed: gives the sum of a tensor over all processes that look at a part of the batch each; None where one looks at all.
     """
 
-    def __init__(self, network: NiN, class_names: Sequence[str], class_counts: list[int], warmup_steps: int, device: torch.device) -> None:
-        self.network = network
+    def __init__(
+        self,
+        network: NiN,
+        class_names: Sequence[str],
+        class_counts: list[int],
+        warmup_steps: int,
+        device: torch.device,
+        summed: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        self.network, self.summed = network, summed
         self.can_die = network.config.class_map_relu and network.config.head == "gap"
         self.class_names = tuple(class_names)
         self.class_counts = class_counts
@@ -81,23 +90,21 @@ class Monitor:
 
     @contextmanager
     def watching(self, step: int) -> Iterator[None]:
-        """Around the forward pass of a step (from 0): looks at the blocks' channels every so many steps, else does nothing."""
+        """Around the forward passes of a step (from 0): looks at the blocks' channels every so many steps, else does nothing."""
         if (step + 1) % _CHANNEL_STEPS:  # the last of so many steps: an untrained network says nothing
             yield
             return
         blocks = [layer for layer in self.network.body if isinstance(layer, NiNBlock)]
-        handles = [block.register_forward_hook(self._look(f"block {number}")) for number, block in enumerate(blocks, 1)]
+        alive: dict[str, Tensor] = {}
+        handles = [block.register_forward_hook(_look(alive, f"block {number}")) for number, block in enumerate(blocks, 1)]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _look(self, name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            self.dead_channels[name] = round(1 - float((output.detach().amax((0, 2, 3)) > 0).float().mean()), 4)
-
-        return hook
+        for name, channels in alive.items():
+            counts = channels.float() if self.summed is None else self.summed(channels.float())
+            self.dead_channels[name] = round(1 - float((counts > 0).float().mean()), 4)
 
     @torch.no_grad()
     def after_step(self, logits: Tensor, loss: Tensor) -> None:
@@ -191,3 +198,13 @@ class Monitor:
                 "use --recipe steady, or check that the labels belong to the pictures",
             )
         ]
+
+
+def _look(alive: dict[str, Tensor], name: str) -> Any:
+    """A hook that notes which channels of a block are above zero anywhere, in this pass or one before it."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        now = (output.detach() > 0).any(3).any(2).any(0)  # of no pictures at all, none
+        alive[name] = now | alive[name] if name in alive else now
+
+    return hook

@@ -1,5 +1,7 @@
 """The same training with many seeds, to tell the recipe from luck."""
 
+import contextlib
+import json
 import os
 import statistics
 from pathlib import Path
@@ -9,6 +11,7 @@ from torchnin.data import DatasetSplits, load_dataset
 from torchnin.files import write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError
+from torchnin.training.processes import joined
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run, locked
 from torchnin.training.start import train
@@ -53,24 +56,33 @@ def train_seeds(
     folder = Path(out)
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")
-    splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
-    folder.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    summary: dict[str, Any] = {}
-    with locked(folder):
-        if not (resume or overwrite) and any(folder.glob("seed-*")):
-            raise ValueError(f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out")
+    with joined(options.get("device", "auto")) as processes, contextlib.ExitStack() as stack:
+        with processes.together():
+            splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+            if processes.first:
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(folder))
+                if not (resume or overwrite) and any(folder.glob("seed-*")):
+                    raise ValueError(
+                        f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out"
+                    )
+        rows: list[dict[str, Any]] = []
+        summary: dict[str, Any] = {}
         for number in range(seed, seed + seeds):
             path = folder / f"seed-{number}"
-            begun = resume and (path / "config.json").is_file()
+            begun = bool(processes.highest(int(processes.first and resume and (path / "config.json").is_file())))
             try:
                 run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **options)
-                rows.append({**run.result, "failure": _failure(run)})
+                row = {**run.result, "failure": _failure(run)} if processes.first else {}
             except (DivergenceError, CollapseError) as error:
-                rows.append({"seed": number, "failure": str(error)})
-            summary = summarise(rows, seeds)
-            write_json(folder / "summary.json", summary)
-    return summary
+                row = {"seed": number, "failure": str(error)}
+            rows.append(row)
+            with processes.together():
+                if processes.first:
+                    summary = summarise(rows, seeds)
+                    write_json(folder / "summary.json", summary)
+        told: dict[str, Any] = json.loads(processes.told(json.dumps(summary).encode() if processes.first else None))
+        return told
 
 
 def summarise(rows: list[dict[str, Any]], seeds: int) -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """What a training starts from: network, data, recipe and run folder brought together and checked."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,15 +12,23 @@ from typing import Any, Literal
 
 import torch
 
+from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.device import DeviceChoice, DtypeName, choose_device
 from torchnin.models import NiN, NiNConfig, model_entry
 from torchnin.plots import training_curves
-from torchnin.training.log import Both, Display, EpochEnd, make_display
+from torchnin.training.gradient import OnOutOfMemory
+from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training, num_parameters
+from torchnin.training.memory import named_when_short
+from torchnin.training.processes import Processes, joined
 from torchnin.training.provenance import describe_run, load_recorded
 from torchnin.training.recipe import Recipe, recipe_for
+from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, new_run_folder, opened
+
+# What a run keeps from its beginning to its end.
+_FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
 
 
 def train(
@@ -33,6 +43,9 @@ def train(
     dtype: DtypeName = "auto",
     validation: float = 0.0,
     on_collapse: Literal["warn", "stop", "recover"] = "warn",
+    on_out_of_memory: OnOutOfMemory = "accumulate",
+    accumulate: int | None = None,
+    deterministic: bool | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -40,6 +53,9 @@ def train(
     on_epoch: Callable[[Run], None] | None = None,
 ) -> Run:
     """Train a network and write a run folder.
+
+    Started by torchrun, all processes train one network together: each takes its part of every batch, the first one writes
+    the run folder and speaks, and all return when it has written the result.
 
     Args:
         network: a NiN, trained in place; or a network's name or configuration, built for the data's channels and classes.
@@ -55,6 +71,10 @@ def train(
             Where the data comes with a validation split, that is used and this stays 0.
         on_collapse: `warn` says what the monitor finds; `stop` ends the training when learning collapses;
             `recover` goes back to the last good state, with half the learning rate and, where maps died, a last block drawn anew.
+        on_out_of_memory: `accumulate` learns from half as many pictures at once from there on and adds up the gradients, so that
+            a batch stays what it was; `stop` ends the training.
+        accumulate: in how many pieces each process looks at its part of a batch, to save memory; None begins with one.
+        deterministic: the same seed, machine and number of threads give the same bits; None means so on a CPU.
         resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
         overwrite: replace the run in `out`.
         quiet: show nothing.
@@ -70,64 +90,95 @@ def train(
         DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
         CollapseError: the monitor found something and `on_collapse` is `stop`.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
+        OutOfMemoryError: there is too little memory, also for smaller pieces.
+        LostProcessError: another of the processes that train together ended.
     """
-    splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed)
-    if isinstance(network, str):
-        name, network = name or network, model_entry(network).config
-    if isinstance(network, NiNConfig):
-        torch.manual_seed(derived_seed(seed, "weights"))
-        network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
-    name = name or type(network).__name__
-    asked = recipe or recipe_for(network.config)
-    _check_fit(network, splits.train)
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation is {validation}; it is the share of train pictures to hold out, at least 0 and below 1")
-    held_out = splits.validation
-    if validation and held_out is not None:
-        raise ValueError(f"{splits.name} comes with {len(held_out)} validation pictures; leave out validation={validation}")
-    learned = splits.train
-    if validation:
-        learned, held_out = splits.train.split(validation, seed=derived_seed(seed, "validation"))
-    recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
-    choice = choose_device(device, dtype)
-    preprocessing = Preprocessing.of(learned, image_size=_image_size(recipe, network, learned), normalise=recipe.normalise)
-    config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
-    path = new_run_folder(f"{Path(splits.name).name}-{name}") if out is None else Path(out)
-    with opened(path, resume=resume, overwrite=overwrite) as run:
-        if resume:
-            _check_same(run.config, config)
-        if run.finished:
+    if accumulate is not None and accumulate < 1:
+        raise ValueError(f"accumulate is {accumulate}; it is a number of pieces, at least 1")
+    if on_out_of_memory not in ("accumulate", "stop"):
+        raise ValueError(f"on_out_of_memory is {on_out_of_memory!r}; accepted: 'accumulate', 'stop'")
+    with named_when_short(), joined(device) as processes, contextlib.ExitStack() as stack:
+        with processes.together():
+            splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed)
+            if isinstance(network, str):
+                name, network = name or network, model_entry(network).config
+            if isinstance(network, NiNConfig):
+                torch.manual_seed(derived_seed(seed, "weights"))
+                network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
+            name = name or type(network).__name__
+            asked = recipe or recipe_for(network.config)
+            _check_fit(network, splits.train)
+            learned, held_out = _held_out(splits, validation, seed)
+            recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
+            choice = choose_device(processes.device_name(device), dtype)
+            repeats = stack.enter_context(repeatable(deterministic, choice.device))
+            preprocessing = Preprocessing.of(learned, image_size=_image_size(recipe, network, learned), normalise=recipe.normalise)
+            config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
+            config["device"] |= {"processes": processes.count, "deterministic": repeats}
+        _check_alike(processes, config)
+        path = new_run_folder(f"{Path(splits.name).name}-{name}") if out is None else Path(out)
+        run = Run(processes.told(os.fsencode(path) if processes.first else None).decode())
+        with processes.together():
+            if processes.first:
+                stack.enter_context(opened(path, resume=resume, overwrite=overwrite))
+                if resume:
+                    _check_same(run.config, config)
+        if processes.highest(int(processes.first and run.finished)):
             return run
-        display = make_display(quiet, watcher)
-        if on_epoch is not None:
+        display = make_display(quiet, watcher) if processes.first else Silent()
+        if on_epoch is not None and processes.first:
             display = Both(display, EpochEnd(partial(on_epoch, run)))
-        try:
-            for sentence in splits.notes:
-                display.note(sentence)
-            if (recipe.batch_size, recipe.num_epochs) != (asked.batch_size, asked.num_epochs):
-                display.note(
-                    f"{len(learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
-                    f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
-                )
-            display.note(_heading(name, network, splits, len(learned), preprocessing, recipe, choice))
-            training = Training(run, network, learned, held_out, preprocessing, recipe, seed, choice, on_collapse, display)
-            if resume:
-                training.restore()
-            else:
-                training.save()
-                run.write_config(config)  # after the first checkpoint, so that a run with a configuration can always be resumed
-            run.write_metrics(training.rows)
-            display.begin(run.path)
-            training.go()
-            classifier = training.classifier(splits.test.class_names, config)
-            report = classifier.evaluate(splits.test)
-            classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
-            classifier.save(run.path / "classifier")
-            _draw_curves(run, display)
-            run.write_result(training.result(report.accuracy, report.loss, report.num_pictures))
-            return run
-        finally:
-            display.close()
+        stack.callback(display.close)
+        for sentence in splits.notes:
+            display.note(sentence)
+        if (recipe.batch_size, recipe.num_epochs) != (asked.batch_size, asked.num_epochs):
+            display.note(
+                f"{len(learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
+                f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
+            )
+        display.note(_heading(name, network, splits, len(learned), preprocessing, recipe, choice, processes))
+        training = Training(
+            run=run,
+            network=network,
+            learned=learned,
+            held_out=held_out,
+            preprocessing=preprocessing,
+            recipe=recipe,
+            seed=seed,
+            choice=choice,
+            on_collapse=on_collapse,
+            on_out_of_memory=on_out_of_memory,
+            accumulate=accumulate,
+            display=display,
+            processes=processes,
+        )
+        if resume:
+            training.restore()
+        with processes.together():
+            if processes.first:
+                if resume:
+                    _note_elsewhere(run.config["device"], config["device"], display)
+                else:
+                    training.save()
+                    run.write_config(config)  # after the first checkpoint, so that a run with a configuration can always be resumed
+                run.write_metrics(training.rows)
+        display.begin(run.path)
+        training.go()
+        with processes.together():
+            classifier = training.classifier(splits.test.class_names, config)  # in every process, whose network is the user's
+            if processes.first:
+                _finish(training, classifier, splits, display)
+        return run
+
+
+def _finish(training: Training, classifier: Classifier, splits: DatasetSplits, display: Display) -> None:
+    """Measure on the test pictures what was learned, and write what is left to write."""
+    run = training.run
+    report = classifier.evaluate(splits.test)
+    classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
+    classifier.save(run.path / "classifier")
+    _draw_curves(run, display)
+    run.write_result(training.result(report.accuracy, report.loss, report.num_pictures))
 
 
 def resume(
@@ -136,6 +187,9 @@ def resume(
     data_dir: str | os.PathLike[str] | None = None,
     device: str = "auto",
     on_collapse: Literal["warn", "stop", "recover"] = "warn",
+    on_out_of_memory: OnOutOfMemory = "accumulate",
+    accumulate: int | None = None,
+    deterministic: bool | None = None,
     quiet: bool = False,
     watcher: Display | None = None,
 ) -> Run:
@@ -146,51 +200,86 @@ def resume(
         data_dir: where to look for the data first; it is checked to be the same data.
         device: `auto`, or where to compute. Bits agree with the uninterrupted run on the same device and thread count.
         on_collapse: as for `train`.
+        on_out_of_memory: as for `train`.
+        accumulate: as for `train`; None goes on with the pieces that the run had come to.
+        deterministic: as for `train`.
         quiet: show nothing.
         watcher: as for `train`.
 
     Raises:
         ValueError: the folder holds no run, or the data has changed; otherwise as `train`.
     """
-    run = Run(out)
-    if run.finished:
-        return run
-    if not run.resumable:
-        raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
-    config = run.config
+    with joined(device) as processes:
+        run, config = Run(out), b""
+        with processes.together():
+            if processes.first:
+                if not run.resumable:
+                    raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
+                config = json.dumps(run.config).encode()
+        if processes.highest(int(processes.first and run.finished)):
+            return run
+        begun = json.loads(processes.told(config if processes.first else None))
+        with processes.together():
+            network, recipe, splits = _as_begun(begun, run, data_dir)
+        return train(
+            network,
+            splits,
+            recipe,
+            out=out,
+            name=begun["name"],
+            seed=begun["seed"],
+            device=device,
+            dtype=begun["device"]["dtype"],
+            validation=begun["validation"],
+            on_collapse=on_collapse,
+            on_out_of_memory=on_out_of_memory,
+            accumulate=accumulate,
+            deterministic=deterministic,
+            resume=True,
+            quiet=quiet,
+            watcher=watcher,
+        )
+
+
+def _as_begun(config: dict[str, Any], run: Run, data_dir: str | os.PathLike[str] | None) -> tuple[NiN, Recipe, DatasetSplits]:
+    """Network, recipe and data that a run's `config.json` records."""
     try:
         if config["data"]["source"] == "arrays":
             raise ValueError(f"{run.path} was trained on arrays; go on with torchnin.train(..., resume=True), which takes them again")
-        network = NiN(NiNConfig.from_dict(config["network"]))
-        recipe, seed, validation = Recipe.from_dict(config["recipe"]), config["seed"], config["validation"]
-        splits = load_recorded(config["data"], data_dir=data_dir)
+        network, recipe = NiN(NiNConfig.from_dict(config["network"])), Recipe.from_dict(config["recipe"])
+        _ = config["name"], config["seed"], config["validation"], config["device"]["dtype"]
+        return network, recipe, load_recorded(config["data"], data_dir=data_dir)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
-    return train(
-        network,
-        splits,
-        recipe,
-        out=out,
-        name=config["name"],
-        seed=seed,
-        device=device,
-        dtype=config["device"]["dtype"],
-        validation=validation,
-        on_collapse=on_collapse,
-        resume=True,
-        quiet=quiet,
-        watcher=watcher,
-    )
+
+
+def _held_out(splits: DatasetSplits, validation: float, seed: int) -> tuple[ImageDataset, ImageDataset | None]:
+    """The pictures to learn from, and those held out."""
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation is {validation}; it is the share of train pictures to hold out, at least 0 and below 1")
+    if not validation:
+        return splits.train, splits.validation
+    if splits.validation is not None:
+        raise ValueError(f"{splits.name} comes with {len(splits.validation)} validation pictures; leave out validation={validation}")
+    return splits.train.split(validation, seed=derived_seed(seed, "validation"))
 
 
 def _heading(
-    name: str, network: NiN, splits: DatasetSplits, num_learned: int, preprocessing: Preprocessing, recipe: Recipe, choice: DeviceChoice
+    name: str,
+    network: NiN,
+    splits: DatasetSplits,
+    num_learned: int,
+    preprocessing: Preprocessing,
+    recipe: Recipe,
+    choice: DeviceChoice,
+    processes: Processes,
 ) -> str:
     """What is about to happen, with the reason of each choice that was made for the user."""
     shape = f"{preprocessing.channels}x{preprocessing.height}x{preprocessing.width}"
+    shared = "" if processes.alone else f"\nprocesses: {processes.count}, each with its part of every batch of {recipe.batch_size}"
     return (
         f"{name}, {num_parameters(network):,} parameters, on {splits.name} ({splits.source}): {num_learned:,} pictures of {shape}, "
-        f"{len(splits.class_names)} classes, {recipe.num_epochs} epochs\n{choice}"
+        f"{len(splits.class_names)} classes, {recipe.num_epochs} epochs\n{choice}{shared}"
     )
 
 
@@ -229,6 +318,34 @@ def _check_fit(network: NiN, dataset: ImageDataset) -> None:
             raise ValueError(f"the network has {what}={wanted}, the data {there}; build it with create_model(..., {what}={there})")
 
 
+def _check_alike(processes: Processes, config: dict[str, Any]) -> None:
+    """Several processes train one network on the same data: what each made of its arguments and its files is the same."""
+    if processes.alone:
+        return
+    ours = {key: config[key] for key in (*_FIXED, "data", "versions")}
+    ours["data"] = ours["data"]["checksums"]
+    ours["versions"] = {key: ours["versions"][key] for key in ("torchnin", "torch")}
+    ours = json.loads(json.dumps(ours))
+    firsts = json.loads(processes.told(json.dumps(ours).encode() if processes.first else None))
+    with processes.together():
+        for key, value in ours.items():
+            if value != firsts[key]:
+                what = "the pictures or labels" if key == "data" else key
+                raise ValueError(
+                    f"process {processes.rank + 1} of {processes.count} on {socket.gethostname()}: {what} are not those of the first "
+                    f"({value!r}, not {firsts[key]!r}); give every host the same data, command and versions"
+                )
+
+
+def _note_elsewhere(before: dict[str, Any], now: dict[str, Any], display: Display) -> None:
+    """Say so where a resumed run computes in another way than before, which changes its last bits."""
+    changed = [
+        f"{key} {before[key]}, now {now[key]}" for key in ("device", "threads", "processes") if before.get(key, now[key]) != now[key]
+    ]
+    if changed:
+        display.note(f"begun with {'; '.join(changed)}: the same training up to rounding, not to the bit")
+
+
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """A run is resumed with the configuration it began with."""
     now = json.loads(json.dumps(now))  # as the other was read: tuples are lists there
@@ -237,7 +354,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
             f"the run was begun with other data ({before['data']['name']} from {before['data']['source']}); "
             "its pictures or labels have changed since; restore them, or train anew with --overwrite"
         )
-    for key in ("network", "recipe", "preprocessing", "seed", "validation"):
+    for key in _FIXED:
         if before.get(key) != now[key]:
             was, wanted = before.get(key), now[key]
             if isinstance(was, dict):

@@ -60,7 +60,7 @@ class Thinning:
 
     def note(self, indices: Tensor, losses: Tensor) -> None:
         """Take in the losses of the pictures of a step."""
-        self.losses[indices] = losses.detach()
+        self.losses[indices] = losses.detach().to(self.losses)
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

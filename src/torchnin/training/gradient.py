@@ -1,0 +1,206 @@
+"""The gradient of a batch's loss, however its pictures are spread over processes and over pieces of memory's size."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from inspect import signature
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from torchnin.data import Batch, Preprocessing, derived_seed
+from torchnin.device import DeviceChoice, is_out_of_memory, release_memory
+from torchnin.models import NiN
+from torchnin.training.errors import OutOfMemoryError
+from torchnin.training.monitor import Monitor
+from torchnin.training.processes import Processes
+from torchnin.training.recipe import Recipe
+from torchnin.training.thinning import Thinning
+from torchnin.training.whole_batch import Spread, seeing_whole_batches
+
+# torch 2.13 has renamed it and warns of the old name.
+_SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else "broadcast_buffers"
+OnOutOfMemory = Literal["accumulate", "stop"]
+
+
+class BatchGradient:
+    """Leaves the gradient of a batch's mean loss in the network's parameters.
+
+    One process with memory enough looks at the batch at once. Several processes look at a part each, and their gradients are added
+    up (DistributedDataParallel); batch normalisation and dropout stay those of the whole batch. Where memory is short, a part
+    is looked at in pieces, one after the other; batch normalisation then sees a piece at a time.
+
+    Args:
+        network: in training mode, on its device.
+        recipe, preprocessing, seed, choice: the training's.
+        monitor: watches the forward passes.
+        thinning: what is told the losses; None where every picture counts the same.
+        class_weights: `(k,)` on the device, or None.
+        processes: which share the batch.
+        pieces: in how many pieces a part is looked at, to begin with.
+        on_out_of_memory: halve the pieces, or stop.
+        say: called with one sentence when the pieces are halved.
+    """
+
+    def __init__(
+        self,
+        network: NiN,
+        *,
+        recipe: Recipe,
+        preprocessing: Preprocessing,
+        seed: int,
+        choice: DeviceChoice,
+        monitor: Monitor,
+        thinning: Thinning | None,
+        class_weights: Tensor | None,
+        processes: Processes,
+        pieces: int,
+        on_out_of_memory: OnOutOfMemory,
+        say: Callable[[str], None],
+    ) -> None:
+        self.network, self.recipe, self.preprocessing, self.seed, self.choice = network, recipe, preprocessing, seed, choice
+        self.monitor, self.thinning, self.class_weights, self.processes = monitor, thinning, class_weights, processes
+        self.pieces, self.on_out_of_memory, self.say = pieces, on_out_of_memory, say
+        self.generator = torch.Generator(choice.device)
+        self.dtype = next(network.parameters()).dtype
+        self.spread = Spread(processes)
+        self.module: nn.Module = network
+        self.normalises = any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """While open, several processes learn together; the first one's weights are those of all."""
+        if self.processes.alone:
+            yield
+            return
+        options: dict[str, Any] = {_SYNC_BUFFERS: False}
+        if self.choice.device.type == "cuda":
+            options["device_ids"] = [self.choice.device.index]
+        with seeing_whole_batches(self.network, self.spread):
+            # The buffers are the same everywhere, being made of whole batches' statistics.
+            self.module = DistributedDataParallel(self.network, **options)
+            try:
+                yield
+            finally:
+                self.module = self.network
+
+    def __call__(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """The logits `(n, k)` of the whole batch and its mean loss, as the recipe weighs it; both without gradient.
+
+        Raises:
+            OutOfMemoryError: memory is short, and smaller pieces are not wanted, not possible, or would not help.
+        """
+        while True:
+            try:
+                return self._learn(batch, step)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                said = str(error).strip().partition("\n")[0]
+            # Not in the handler, where the error's traceback still holds the activations.
+            self._halve(batch, step, said)
+
+    def _learn(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        # Seeds of their own for every step, so that no random state is carried from one to the next.
+        self.generator.manual_seed(derived_seed(self.seed, "augmentation", step))
+        torch.manual_seed(derived_seed(self.seed, "dropout", step))
+        pictures = self.recipe.augmentation(batch.pictures, self.generator, batch.part, len(batch.labels))
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        if self.pieces == 1 and self.processes.alone:
+            with self.monitor.watching(step):
+                logits = self._logits(pictures)
+            loss = self._loss(logits, batch)
+            loss.backward()
+            return logits.detach(), loss.detach()
+        parts, labels, indices = [], batch.labels[batch.part], batch.indices[batch.part]
+        counted = self._counted(batch)
+        with self.monitor.watching(step):
+            for number in range(self.pieces):
+                piece = _piece(len(pictures), number, self.pieces)
+                self._lay_out(batch, number)
+                # The gradients are added up over the processes once, with the last piece's.
+                with contextlib.nullcontext() if number == self.pieces - 1 else self._unsynchronised():
+                    logits = self._logits(pictures[piece])
+                    parts.append(logits.detach())
+                    losses = self._losses(logits, labels[piece], indices[piece])
+                    # DistributedDataParallel takes the mean over the processes; their number makes a sum of it.
+                    (losses.sum() * (self.processes.count / counted)).backward()
+        logits = self.processes.whole(torch.cat(parts), batch.part, len(batch.labels))
+        return logits, self._loss(logits, batch)
+
+    def _logits(self, pictures: Tensor) -> Tensor:
+        with self.choice.autocast():
+            logits = self.module(self.preprocessing(pictures).contiguous(memory_format=self.choice.memory_format))
+        return logits.to(self.dtype)
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of a whole batch, as the recipe weighs it."""
+        if self.thinning is None:
+            return F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing)
+        losses = self._cross_entropies(logits, batch.labels)
+        self.thinning.note(batch.indices, losses)
+        return (losses * self.thinning.weights(batch.indices)).sum() / self._counted(batch)
+
+    def _losses(self, logits: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+        """What each of some pictures adds to the sum of losses."""
+        losses = self._cross_entropies(logits, labels)
+        return losses if self.thinning is None else losses * self.thinning.weights(indices)
+
+    def _cross_entropies(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, self.class_weights, label_smoothing=self.recipe.label_smoothing, reduction="none")
+
+    def _counted(self, batch: Batch) -> int | Tensor:
+        """What the sum of a whole batch's losses is divided by."""
+        return len(batch.labels) if self.class_weights is None else self.class_weights[batch.labels].sum()
+
+    def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
+        return self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else contextlib.nullcontext()
+
+    def _lay_out(self, batch: Batch, number: int) -> None:
+        """Note how the batch that is made of every process's piece of this number lies over the processes."""
+        count, whole = self.processes.count, len(batch.labels)
+        sizes = []
+        for rank in range(count):
+            piece = _piece(whole * (rank + 1) // count - whole * rank // count, number, self.pieces)
+            sizes.append(piece.stop - piece.start)
+        before = sum(sizes[: self.processes.rank])
+        self.spread.part, self.spread.whole = slice(before, before + sizes[self.processes.rank]), sum(sizes)
+
+    def _halve(self, batch: Batch, step: int, said: str) -> None:
+        """Look at half as many pictures at once from here on.
+
+        Batch normalisation's running means have taken in, for some layers, the pass that failed: a pass over the same pictures.
+        """
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        release_memory(self.choice.device)
+        here, whole = batch.part.stop - batch.part.start, len(batch.labels)
+        size = -(-here // self.pieces)
+        short = f"out of memory at step {step + 1}, with {size} pictures at once ({said})"
+        least = 2 if self.normalises else 1
+        if self.on_out_of_memory == "stop":
+            raise OutOfMemoryError(
+                f"{short}; stopped, as asked: go on with --resume --accumulate {2 * self.pieces}, which halves the pieces"
+            )
+        if size < 2 * least:
+            raise OutOfMemoryError(f"{short}; fewer would not do: take a smaller --image-size or network, or a machine with more memory")
+        if not self.processes.alone:
+            raise OutOfMemoryError(
+                f"process {self.processes.rank + 1} of {self.processes.count}: {short}; the others cannot be told in the middle of a step: "
+                f"go on with --resume --accumulate {2 * self.pieces}, which halves the pieces"
+            )
+        self.pieces *= 2
+        size = -(-here // self.pieces)
+        seen = f"; batch normalisation sees {size} at a time" if self.normalises else ""
+        self.say(
+            f"{short}: from here on each batch is learned in pieces of {size}, whose gradients are added up, "
+            f"so a step is still one of {whole}{seen}"
+        )
+
+
+def _piece(count: int, number: int, pieces: int) -> slice:
+    """The pictures of a piece, of `count` in so many pieces."""
+    return slice(count * number // pieces, count * (number + 1) // pieces)

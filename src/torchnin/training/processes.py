@@ -155,10 +155,10 @@ def joined(device: str = "auto") -> Iterator[Processes]:
         yield _joined or ALONE
         return
     rank, count, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    gpu = torch.cuda.is_available() and (device == "auto" or device.startswith("cuda"))
     try:
         ours = not dist.is_initialized()
-        if gpu and torch.cuda.is_available() and local_rank < torch.cuda.device_count():
+        if gpu and local_rank < torch.cuda.device_count():
             torch.cuda.set_device(local_rank)
         if ours:
             dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=count, timeout=_TIMEOUT)

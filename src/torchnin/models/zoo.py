@@ -109,11 +109,18 @@ _PUBLISHED = (
 _OURS = "torchnin: shapes chosen by measured accuracy per second, docs/lab-log.md"
 
 
-def _ours(first: BlockConfig, second: BlockConfig, third: ClassBlockConfig, **fields: Any) -> NiNConfig:
-    """Our networks for 28 to 32 pixels: batch normalisation, and class maps that may be negative, so that none can die."""
+def _ours(*widths: int, hidden: int, first_stride: int = 1) -> NiNConfig:
+    """Our networks for 28 to 32 pixels: batch normalisation, and class maps that may be negative, so that none can die.
+
+    Each block is a 3x3 and one 1x1 convolution of the same width; the class block's 3x3 has `hidden` channels.
+    """
     return NiNConfig(
-        blocks=(first, second),
-        class_block=third,
+        blocks=tuple(
+            BlockConfig(channels=(width, width), kernel_size=3, stride=1 if index else first_stride, padding=1)
+            for index, width in enumerate(widths)
+        ),
+        class_block=ClassBlockConfig(hidden=(hidden,)),
+        mlp_layers=1,
         in_channels=1,
         num_classes=10,
         image_size=28,
@@ -121,21 +128,13 @@ def _ours(first: BlockConfig, second: BlockConfig, third: ClassBlockConfig, **fi
         class_map_relu=False,
         dropout=0.0,
         pool_rounding="ceil",
-        **fields,
     )
 
 
 _OWN = (
-    ModelEntry(
-        name="nin_small",
-        config=_ours(
-            BlockConfig(channels=(32, 32), kernel_size=3, stride=2, padding=1),
-            BlockConfig(channels=(96, 96), kernel_size=3, padding=1),
-            ClassBlockConfig(hidden=(160,)),
-            mlp_layers=1,
-        ),
-        source=_OURS,
-    ),
+    ModelEntry(name="nin_small", config=_ours(32, 96, hidden=160, first_stride=2), source=_OURS),
+    ModelEntry(name="nin_base", config=_ours(48, 128, 256, hidden=160), source=_OURS),
+    ModelEntry(name="nin_large", config=_ours(64, 192, 384, hidden=256), source=_OURS),
 )
 
 _BY_NAME = {entry.name: entry for entry in (*_PUBLISHED, *_OWN)}

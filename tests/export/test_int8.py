@@ -22,6 +22,7 @@ def test_eight_bits_beside_the_float_file(trained: Run, exported: Path, few: Dat
     assert min(found.pictures_per_second, found.float_pictures_per_second) > 0
     assert 0 < found.largest_difference < 0.5
     assert (small.metadata["precision"], float(small.metadata["test_accuracy"])) == ("int8", found.accuracy)
+    assert "test_accuracy_interval" not in small.metadata
     kinds = [node.op_type for node in onnx.load(done.path).graph.node]
     assert kinds.count("QuantizeLinear") > kinds.count("Conv") == 6
     for height, width in ((28, 28), (5, 90)):

@@ -51,7 +51,7 @@ def compare(
         network: where the class maps of the comparison come from.
         preprocessing: of that network.
         predict: what the probabilities are compared with.
-        pictures: uint8 (channels, h, w), any sizes; None takes windows over pictures of Fashion-MNIST laid side by side, other ones
+        pictures: uint8 (channels, h, w), any sizes; without any, windows over pictures of Fashion-MNIST laid side by side, others
             for each channel.
     """
     exported = ExportedClassifier(model)
@@ -85,7 +85,7 @@ def require_agreement(check: Check) -> None:
         if difference is not None and not difference <= TOLERANCE:
             raise ExportError(
                 f"the exported graph answers otherwise than predict: {what} differs by {difference:.2g}, accepted is {TOLERANCE:g}; "
-                "no file was written. Another version of onnxruntime or torch may agree; nin doctor shows the versions for a report"
+                "no file was written. Another version of onnxruntime or torch may agree; please report both versions"
             )
 
 
@@ -103,7 +103,7 @@ def _groups(p: Preprocessing, pictures: Sequence[np.ndarray] | None) -> list[np.
         )
     )
     count = max(_BATCH_SIZES)
-    if pictures is None:
+    if not pictures:
         sheet = _sheet()
         return [np.stack([_window(sheet, p.channels, number, *size) for number in range(count)]) for size in sizes]
     first = [pictures[number % len(pictures)][None] for number in range(count)]

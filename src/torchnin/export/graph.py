@@ -72,14 +72,12 @@ def build(network: NiN, preprocessing: Preprocessing, class_names: Sequence[str]
 
 
 def describe(model: "ModelProto", facts: Mapping[str, Any]) -> None:
-    """Write facts into the metadata; one that is there already is replaced, None is left out."""
-    known = {entry.key: entry.value for entry in model.metadata_props}
-    known |= {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in facts.items() if value is not None
-    }
+    """Write facts into the metadata; one that is there already is replaced, and with None it is taken out."""
+    known: dict[str, Any] = {entry.key: entry.value for entry in model.metadata_props}
     del model.metadata_props[:]
-    for key, value in known.items():
-        model.metadata_props.add(key=key, value=value)
+    for key, value in (known | dict(facts)).items():
+        if value is not None:
+            model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def require_exporter() -> None:

@@ -146,6 +146,7 @@ def _described(small: bytes, found: Int8, data: str) -> bytes:
             "precision": "int8",
             "data": data,
             "test_accuracy": found.accuracy,
+            "test_accuracy_interval": None,  # that of the float network
             "test_pictures": found.test_pictures,
             "float32_test_accuracy": found.float_accuracy,
         },

@@ -261,9 +261,11 @@ def _let_readers_go(server: uvicorn.Server) -> None:
 
 
 def _listener(port: int | None) -> socket.socket:
-    if port is not None:
-        return listen(_HOST, port)
     try:
-        return listen(_HOST, PORT)
+        listener = listen(_HOST, PORT if port is None else port)
     except ValueError:
-        return listen(_HOST, 0)
+        if port is not None:
+            raise
+        listener = listen(_HOST, 0)
+    listener.listen()  # at once: until then another process could bind the same port
+    return listener

@@ -174,3 +174,36 @@ def test_arrays_from_python() -> None:
     assert pair.test.checksum == data.test.checksum
     with pytest.raises(ValueError, match="found a tuple of 3"):
         load_dataset((IMAGES, LABELS, IMAGES))
+
+
+def test_an_archive_that_points_before_its_beginning(tmp_path: Path) -> None:
+    """Found by fuzzing: the system's own error for a place that cannot be."""
+    path = tmp_path / "x.npz"
+    np.savez(path, x=IMAGES, y=np.arange(len(IMAGES)))
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\x05\x06")
+    data[end + 16 : end + 20] = (0).to_bytes(4, "little")  # the directory begins nowhere near where it is said to
+    data[end + 12 : end + 16] = (len(data) * 2).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"x\.npz: expected an \.npz file"):
+        read_npz(path)
+
+
+def test_a_header_that_ends_in_the_middle_of_a_statement(tmp_path: Path) -> None:
+    """Found by fuzzing: numpy's reader of old headers lets the tokenizer's error through."""
+    header = b"\x93NUMPY\x01\x00" + (20).to_bytes(2, "little") + b"{'descr': ('|u1', (1"
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("x.npy", header)
+        archive.writestr("y.npy", header)
+    with pytest.raises(DataError, match=r"expected an \.npy header"):
+        read_npz(tmp_path / "x.npz")
+
+
+def test_nothing_of_a_size_that_no_array_has(tmp_path: Path) -> None:
+    """No bytes, yet no array has that shape."""
+    text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (0, 4611686018427387904, 8), }\n"
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in ("x.npy", "y.npy"):
+            archive.writestr(name, b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    with pytest.raises(DataError, match="a header that declares"):
+        read_npz(tmp_path / "x.npz")

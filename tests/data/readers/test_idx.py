@@ -87,3 +87,11 @@ def test_a_header_alone_makes_no_memory(tmp_path: Path) -> None:
 def test_only_bytes_are_written() -> None:
     with pytest.raises(ValueError, match="expected uint8"):
         encode_idx(np.zeros(3, dtype=np.int16))
+
+
+def test_nothing_of_a_size_that_no_array_has(tmp_path: Path) -> None:
+    """Found by fuzzing: no pictures, each of terabytes, are no bytes; yet no array has that shape."""
+    path = tmp_path / "x"
+    path.write_bytes(bytes((0, 0, 8, 3)) + struct.pack(">3I", 0, 0xFFFFFFFF, 0xFFFFFFFF))
+    with pytest.raises(DataError, match="as the header declares"):
+        read_idx(path, 3)

@@ -1,6 +1,9 @@
 """Arrays: from Python, or from the .npz files that Keras and MedMNIST made usual."""
 
+import errno
+import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -38,7 +41,12 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
     except FileNotFoundError as error:
         raise broken_file(path, expected="an .npz file", found="none", next_step="Check the path.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
-        raise broken_file(path, expected="an .npz file (zip)", found=f"a broken one ({error})", next_step="Write it again.") from error
+        raise _broken_zip(path, error) from error
+    except OSError as error:
+        # The places that a broken zip names may lie before the file's beginning; the disk's own errors are another matter.
+        if error.errno != errno.EINVAL:
+            raise
+        raise _broken_zip(path, error) from error
     names = None if "class_names" not in arrays else tuple(str(name) for name in arrays["class_names"].reshape(-1))
     pairs = {split: _pair_of(split, arrays) for split in _SPLITS}
     if pairs["train"] is None:
@@ -48,6 +56,10 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
         return datasets_of_pairs({split: pair for split, pair in pairs.items() if pair is not None}, names)
     except DataError as error:
         raise DataError(f"{os.fspath(path)}: {error}") from error
+
+
+def _broken_zip(path: str | os.PathLike[str], error: Exception) -> DataError:
+    return broken_file(path, expected="an .npz file (zip)", found=f"a broken one ({error})", next_step="Write it again.")
 
 
 def datasets_of_pairs(pairs: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None = None) -> dict[str, ImageDataset]:
@@ -150,7 +162,7 @@ def _read_array(stream: IO[bytes], size: int, where: str) -> np.ndarray:
         # The header of version 3 differs from that of version 2 in its encoding alone, and numpy's reader of the latter takes both.
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = read_header(stream)
-    except (ValueError, TypeError, UnicodeError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, UnicodeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise broken_file(where, expected="an .npy header", found=f"a broken one ({error})", next_step="Write the file again.") from error
     if dtype.hasobject:
         next_step = "Write it with a number or text dtype: np.asarray(values, dtype=str)."
@@ -159,7 +171,9 @@ def _read_array(stream: IO[bytes], size: int, where: str) -> np.ndarray:
     for axis in shape:
         declared *= axis
     available = size - stream.tell()
-    if declared != available or declared > MAX_ARRAY_BYTES or any(axis < 0 for axis in shape):
+    # Of nothing there may still be more, along the other axes, than an array can have.
+    extent = math.prod((dtype.itemsize or 1, *(axis or 1 for axis in shape)))
+    if declared != available or extent > MAX_ARRAY_BYTES or any(axis < 0 for axis in shape):
         found = f"a header that declares {declared:,} bytes (shape {shape}, {dtype})"
         expected = f"{available:,} bytes of data" if declared != available else f"at most {MAX_ARRAY_BYTES:,} bytes"
         raise broken_file(where, expected=expected, found=found, next_step="Write the file again.")

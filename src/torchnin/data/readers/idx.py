@@ -92,7 +92,8 @@ def _parse_header(header: bytes, num_dimensions: int, path: str | os.PathLike[st
 
 def _check_size(data: bytes, dims: tuple[int, ...], path: str | os.PathLike[str]) -> None:
     count, found = math.prod(dims), len(data) - 4 - 4 * len(dims)
-    if found != count:
+    # Of nothing there may still be more, along the other axes, than an array can have.
+    if found != count or math.prod(dim or 1 for dim in dims) > MAX_IDX_BYTES:
         expected = f"{count:,} bytes of data ({_times(dims)}, as the header declares)"
         raise broken_file(path, expected=expected, found=f"{found:,}", next_step="Fetch the file again.")
 

@@ -46,7 +46,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> No
         "try:\n    write_atomically(pathlib.Path(sys.argv[1]), b'x' * 10000)\n"
         "except OSError as error:\n    print(error.errno, error.filename)\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=600, check=True)
     # The path is in the error, so that the message names it: the system's own error for a failed write names nothing.
     assert ran.stdout.split() == [str(errno.EFBIG), str(path)]
     assert path.read_bytes() == b"old"
@@ -62,7 +62,7 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
         "os.fsync = lambda number: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.write_atomically(pathlib.Path(sys.argv[1]), b'new')\n"
     )
-    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=60, check=False)
+    ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, timeout=600, check=False)
     assert ran.returncode == -9
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new")  # what was left aside is no obstacle

@@ -46,7 +46,7 @@ def environment(folder: Path, *names: str) -> dict[str, str]:
 def run(code: str, where: Path, variables: dict[str, str]) -> str:
     # -S leaves out this interpreter's own packages, torch among them; PYTHONPATH brings back the few.
     ran = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=where, env=variables, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-S", "-c", code], cwd=where, env=variables, capture_output=True, text=True, timeout=600, check=False
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

@@ -38,7 +38,7 @@ def test_the_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reader_that_leaves_is_no_error(trained: Run) -> None:
     command = f"{sys.executable} -c 'from torchnin.commands.main import main; main()' models | head -1; echo ${{PIPESTATUS[0]}}"
-    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600, check=False)
     assert ran.stdout.splitlines()[-1] == "0"
     assert ran.stderr == ""
 

@@ -25,7 +25,7 @@ def test_a_stop_finishes_what_is_in_flight_and_ends_with_0(trained: Run, number:
         found = re.search(r"answers at http://127\.0\.0\.1:(\d+)/", said)
         assert found, said + process.stderr.read()
         where = ("127.0.0.1", int(found[1]))
-        with socket.create_connection(where, timeout=60) as connection, socket.create_connection(where, timeout=60) as quiet:
+        with socket.create_connection(where, timeout=600) as connection, socket.create_connection(where, timeout=60) as quiet:
             head = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\nContent-Length: {len(PICTURE)}\r\n\r\n"
             connection.sendall(head.encode() + PICTURE[:50])
             quiet.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")

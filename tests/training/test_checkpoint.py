@@ -105,7 +105,7 @@ def test_killed_while_writing_the_one_before_stays(tmp_path: Path, file: str) ->
         "write_checkpoint(pathlib.Path(sys.argv[1]), Checkpoint(tensors={'a': torch.ones(3)}, progress={'step': 6}))\n"
     )
     number = {"first": "1", "second": "2"}[file]
-    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path), number], capture_output=True, timeout=60, check=False)
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path), number], capture_output=True, timeout=600, check=False)
     assert ran.returncode == -9, ran.stderr
     read, broken = read_checkpoint(tmp_path)
     assert (read.progress["step"], broken) == (5, [])

@@ -57,7 +57,7 @@ def few_file(few: torchnin.DatasetSplits, tmp_path_factory: pytest.TempPathFacto
 
 def stop(number: int, step: int, every: float, *arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", STOPPED, number, step, every, *arguments]
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False, cwd=cwd)
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600, check=False, cwd=cwd)
 
 
 def state(run: Path) -> dict[str, torch.Tensor]:

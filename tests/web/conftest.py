@@ -22,7 +22,7 @@ def _service(classifier: Classifier, settings: ServiceSettings | None = None) ->
         thread.start()
         try:
             assert started.wait(10)
-            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30, trust_env=False) as client:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=600, trust_env=False) as client:
                 yield client
         finally:
             server.should_exit = True

@@ -16,7 +16,7 @@ RECIPE = Recipe(num_epochs=2, batch_size=32, lr=0.1)
 
 
 def ask(address: str, path: str = "v1/training", **options: Any) -> httpx.Response:
-    return httpx.get(address + path, timeout=10, trust_env=False, **options)
+    return httpx.get(address + path, timeout=600, trust_env=False, **options)
 
 
 def test_a_training_from_its_beginning_to_its_end(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_training_from_its_beginning_to_its_end(tiny: NiNConfig, few_file: Pat
 
 
 def test_the_stream_ends_with_the_last_word(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
-    with watched(0) as (watcher, address), httpx.Client(trust_env=False, timeout=10) as client:
+    with watched(0) as (watcher, address), httpx.Client(trust_env=False, timeout=600) as client:
         stream = client.stream("GET", address + "v1/training/events")
         response = stream.__enter__()
         lines = response.iter_lines()

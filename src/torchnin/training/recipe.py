@@ -180,7 +180,7 @@ epochs 1, 2, 3 of 3, no class map dead; its many-seeds figures are still to be m
 """
 
 FAST = Recipe(
-    num_epochs=10,
+    num_epochs=8,
     batch_size=512,
     min_batches=50,
     min_steps=800,

@@ -107,6 +107,7 @@ _PUBLISHED = (
 )
 
 _OURS = "torchnin: shapes chosen by measured accuracy per second, docs/lab-log.md"
+_OURS_LONG = "torchnin: three blocks from full resolution on, for long trainings; first measurements in docs/lab-log.md"
 
 
 def _ours(*widths: int, hidden: int, first_stride: int = 1) -> NiNConfig:
@@ -133,8 +134,8 @@ def _ours(*widths: int, hidden: int, first_stride: int = 1) -> NiNConfig:
 
 _OWN = (
     ModelEntry(name="nin_small", config=_ours(32, 96, hidden=160, first_stride=2), source=_OURS),
-    ModelEntry(name="nin_base", config=_ours(48, 128, 256, hidden=160), source=_OURS),
-    ModelEntry(name="nin_large", config=_ours(64, 192, 384, hidden=256), source=_OURS),
+    ModelEntry(name="nin_base", config=_ours(48, 128, 256, hidden=160), source=_OURS_LONG),
+    ModelEntry(name="nin_large", config=_ours(64, 192, 384, hidden=256), source=_OURS_LONG),
 )
 
 _BY_NAME = {entry.name: entry for entry in (*_PUBLISHED, *_OWN)}

@@ -68,7 +68,7 @@ def classifier(few: DatasetSplits) -> Classifier:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright.expect.set_options(timeout=30_000)
+    playwright.expect.set_options(timeout=300_000)
     with playwright.sync_playwright() as started:
         chromium = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield chromium
@@ -482,7 +482,7 @@ class Held(Silent):
         self.go_on = threading.Event()
 
     def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
-        assert self.go_on.wait(60)
+        assert self.go_on.wait(600)
 
 
 def test_a_training_is_watched(visit: Callable[..., Any], tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class Watcher:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._version = 0
-        self._begin = (0.0, 0.0)  # when the first step of this process was done, and how far the training was then
+        self._begin: tuple[float, float] | None = None  # when this process began to train, and how far the training was then
         self._now = Progress()
 
     @property
@@ -115,7 +115,7 @@ class Watcher:
         config, rows = run.config, run.metrics
         network = config["network"]
         with self._change():
-            self._begin = (0.0, 0.0)
+            self._begin = None
             self._now = Progress(
                 path=str(path),
                 name=config["name"],
@@ -136,6 +136,8 @@ class Watcher:
         with self._change() as now:
             now.phase, now.epoch, now.num_epochs, now.num_steps = "training", epoch, num_epochs, num_steps
             now.progress = (epoch - 1 + step / num_steps) / num_epochs
+            if self._begin is None or self._begin[1] > now.progress:
+                self._begin = (time.monotonic(), now.progress)
             # A training that went back has nothing to show of what it threw away.
             now.rows = [row for row in now.rows if row["epoch"] < epoch]
             now.trace = [point for point in now.trace if point[0] <= epoch - 1 + step / num_steps]
@@ -182,12 +184,11 @@ class Watcher:
 
     def _advance(self, share: float) -> None:
         """Note how much of the running epoch is done, and with that the time left at the pace of this process."""
-        now, at, (since, done) = self._now, time.monotonic(), self._begin
+        now = self._now
         now.progress = (now.epoch - 1 + share) / now.num_epochs
-        if not since or done > now.progress:
-            self._begin = (at, now.progress)
-        elif now.progress > done:
-            now.seconds_left = (at - since) / (now.progress - done) * (1 - now.progress)
+        if self._begin is not None and now.progress > self._begin[1]:
+            since, done = self._begin
+            now.seconds_left = (time.monotonic() - since) / (now.progress - done) * (1 - now.progress)
 
 
 def create_watch_app(watcher: Watcher) -> Starlette:

@@ -4,21 +4,22 @@ import dataclasses
 import hmac
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from torchnin.web.answers import send_error
+from torchnin.web.answers import send_outcome
 from torchnin.web.limits import RefusedError
 from torchnin.web.metrics import Metrics
 
 # The name or address in a Host header, without its port; IPv6 addresses stand in brackets.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]]+)(?::[0-9]{1,5})?", re.IGNORECASE)
-_HEADERS = (
+SAFETY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+"""What every answer carries: a browser guesses no types, and other pages embed nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,40 +69,22 @@ def is_loopback(host: str) -> bool:
     return _is_address(host) and ipaddress.ip_address(host).is_loopback
 
 
-class Gate:
-    """The outermost layer: turns away who may not ask, and counts what was answered."""
+class Door:
+    """Turns away who may not ask."""
 
-    def __init__(self, app: ASGIApp, access: Access, metrics: Metrics, direct: Mapping[str, ASGIApp] | None = None) -> None:
-        self._app = app
-        self._direct = dict(direct or {})  # endpoints that are asked without the layers in between, by path
+    def __init__(self, access: Access) -> None:
         self._access = access
-        self._metrics = metrics
         self._known: set[bytes] = set()  # Host headers that were found good: there are few, and each request has one
         self._bearer = None if access.token is None else f"Bearer {access.token}".encode()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        begin = perf_counter()
+    def admit(self, path: str, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Let a request pass; the names of its headers are in lower case.
 
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
-                self._metrics.answered(scope["path"], message["status"], perf_counter() - begin)
-            await send(message)
-
-        try:
-            self._admit(scope)
-        except RefusedError as refusal:
-            await send_error(counted, refusal)
-        else:
-            await self._direct.get(scope["path"], self._app)(scope, receive, counted)
-
-    def _admit(self, scope: Scope) -> None:
+        Raises:
+            RefusedError: 400, 401, 403 or 421: its Host, its Origin or its token is not as it must be.
+        """
         host = origin = authorization = None
-        for name, value in scope["headers"]:
+        for name, value in headers:
             if name == b"host":
                 host = value
             elif name == b"origin":
@@ -112,7 +95,7 @@ class Gate:
             self._check_host(host)
         if origin is not None:
             self._check_origin(origin.decode("latin-1"), (host or b"").decode("latin-1"))
-        if self._bearer is not None and _is_guarded(scope["path"]) and scope["method"] != "OPTIONS":
+        if self._bearer is not None and _is_guarded(path) and method != "OPTIONS":
             _check_token(authorization or b"", self._bearer)
 
     def _check_host(self, host: bytes | None) -> None:
@@ -129,6 +112,35 @@ class Gate:
             raise RefusedError(
                 403, f"pages of {origin[:100]!r} may not ask here; to let them, start the service with --allow-origin {origin[:100]}"
             )
+
+
+class Gate:
+    """The outermost layer: asks at the door, and counts what was answered."""
+
+    def __init__(self, app: ASGIApp, door: Door, metrics: Metrics) -> None:
+        self._app = app
+        self._door = door
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = perf_counter()
+
+        async def counted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *SAFETY_HEADERS]
+                self._metrics.answered(scope["path"], message["status"], perf_counter() - begin)
+            await send(message)
+
+        try:
+            self._door.admit(scope["path"], scope["method"], scope["headers"])
+        except RefusedError as refusal:
+            await send_outcome(counted, refusal)
+        else:
+            await self._app(scope, receive, counted)
 
 
 def _check_token(given: bytes, bearer: bytes) -> None:

@@ -15,19 +15,24 @@ _JSON = (b"content-type", b"application/json")
 _FRESH = (b"cache-control", b"no-store")
 
 
-async def send_json(send: Send, body: bytes) -> None:
-    """Answer 200 with finished JSON."""
-    headers = [_JSON, _FRESH, (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+Outcome = bytes | RefusedError
+"""What a request comes to: finished JSON, or why there is none."""
 
 
-async def send_error(send: Send, refusal: RefusedError) -> None:
-    """Answer with a refusal."""
-    body = encode(refusal.to_dict())
+def compose(outcome: Outcome) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Status, headers and body of an answer: 200 with the JSON, or the refusal's."""
+    if isinstance(outcome, bytes):
+        return 200, [_JSON, _FRESH, (b"content-length", b"%d" % len(outcome))], outcome
+    body = encode(outcome.to_dict())
     headers = [_JSON, _FRESH, (b"content-length", b"%d" % len(body))]
-    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers.items()]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+    headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in outcome.headers.items()]
+    return outcome.status, headers, body
+
+
+async def send_outcome(send: Send, outcome: Outcome) -> None:
+    """Answer a request."""
+    status, headers, body = compose(outcome)
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 

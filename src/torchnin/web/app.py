@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from time import perf_counter
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,14 +20,14 @@ from torch import Tensor
 
 from torchnin.classifier import Classifier
 from torchnin.models import summarize
-from torchnin.web.access import Access, Gate
-from torchnin.web.answers import encode, not_asked_so, refused, respond, send_error, send_json
+from torchnin.web.access import Access, Door, Gate
+from torchnin.web.answers import Outcome, encode, not_asked_so, refused, respond, send_outcome
 from torchnin.web.limits import Limits, RefusedError
 from torchnin.web.looking import explanation_json, network_json
 from torchnin.web.metrics import CONTENT_TYPE, Metrics
 from torchnin.web.openapi import describe
 from torchnin.web.pages import PAGE, Page
-from torchnin.web.queue import BatchingQueue, Outcome
+from torchnin.web.queue import BatchingQueue
 from torchnin.web.samples import samples_json
 from torchnin.web.uploads import Uploads
 
@@ -48,6 +49,7 @@ class Service:
         self.classifier = classifier
         self.settings = settings
         self.metrics = Metrics()
+        self.door = Door(settings.access)
         self.uploads = Uploads(settings.limits)
         self.queue = BatchingQueue(classifier, settings.limits, self.metrics.batch)
         self.metrics.watch_waiting(lambda: self.queue.waiting)
@@ -79,9 +81,48 @@ class Service:
             if all(isinstance(outcome, RefusedError) for outcome in outcomes):
                 raise _worst(outcomes)
             parts = [outcome if isinstance(outcome, bytes) else encode(outcome.to_dict()) for outcome in outcomes]
-            await send_json(send, b"[" + b", ".join(parts) + b"]" if taken.several else parts[0])
+            await send_outcome(send, b"[" + b", ".join(parts) + b"]" if taken.several else parts[0])
         except RefusedError as refusal:
-            await send_error(send, refusal)
+            await send_outcome(send, refusal)
+
+    def predict_at_once(self, headers: Sequence[tuple[bytes, bytes]], body: bytes, answered: Callable[[Outcome], None]) -> bool:
+        """POST /v1/predict of one picture whose body came with its headers: the same answers without the layers in between.
+
+        Args:
+            headers: of the request, names in lower case.
+            body: the picture.
+            answered: called with the outcome, now or later, in the event loop.
+
+        Returns:
+            False where only the endpoint can answer; then nothing was done.
+        """
+        if self.settings.access.allow_origins:
+            return False  # their headers are made by a layer in between
+        begin = perf_counter()
+
+        def finish(outcome: Outcome) -> None:
+            status = 200 if isinstance(outcome, bytes) else outcome.status
+            self.metrics.answered("/v1/predict", status, perf_counter() - begin)
+            answered(outcome)
+
+        try:
+            self.door.admit("/v1/predict", "POST", headers)
+            taken = self.uploads.take_whole(headers, body)
+        except RefusedError as refusal:
+            finish(refusal)
+            return True
+        if taken is None:
+            return False
+
+        def finish_taken(outcome: Outcome) -> None:
+            self.uploads.give_back(taken)
+            finish(outcome)
+
+        try:
+            self.queue.predict_one(body, finish_taken)
+        except RefusedError as refusal:
+            finish_taken(refusal)
+        return True
 
     async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
         """POST /v1/explain."""
@@ -100,11 +141,9 @@ class Service:
                 outcome = await self.queue.run(file, work) if isinstance(file, bytes) else file
             finally:
                 self.uploads.give_back(taken)
-            if isinstance(outcome, RefusedError):
-                raise outcome
-            await send_json(send, outcome)
+            await send_outcome(send, outcome)
         except RefusedError as refusal:
-            await send_error(send, refusal)
+            await send_outcome(send, refusal)
 
     async def model(self, _: Request) -> Response:
         """GET /v1/model."""
@@ -136,7 +175,7 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
     """The service as an ASGI application.
 
     Args:
-        classifier: what answers. Once the application runs, its network belongs to the application's thread.
+        classifier: what answers. While the application runs, its network is left as it is: several threads compute with it.
         settings: who may ask and how much; by default programs and pages of this machine.
     """
     settings = settings or ServiceSettings()
@@ -151,9 +190,7 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
         Route("/metrics", service.read_metrics),
         Mount("/", Page(directory=PAGE, html=True)),
     ]
-    # Predictions are asked for by the thousand: they skip the router, unless CORS stands between it and the gate.
-    direct = {} if settings.access.allow_origins else {"/v1/predict": _Posted(service.predict)}
-    middleware = [Middleware(Gate, settings.access, service.metrics, direct)]
+    middleware = [Middleware(Gate, service.door, service.metrics)]
     if settings.access.allow_origins:
         middleware.append(
             Middleware(
@@ -199,7 +236,7 @@ class _Posted:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             path, method = scope["path"], scope["method"]
-            await send_error(send, RefusedError(405, not_asked_so(path, method), headers={"Allow": "POST"}))
+            await send_outcome(send, RefusedError(405, not_asked_so(path, method), headers={"Allow": "POST"}))
         else:
             await self._endpoint(scope, receive, send)
 

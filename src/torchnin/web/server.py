@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 import threading
@@ -12,41 +11,12 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from torchnin.web.limits import Limits
+from torchnin.web.protocol import Protocol
 
-_MOST_HEADER_BYTES = 65_536
 _TICK = 1.0  # seconds between looks for connections that have been quiet for too long
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP with errors in JSON and a bound on headers, which it has not."""
-
-    _header_bytes = 0
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._header_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > _MOST_HEADER_BYTES:
-            raise ValueError  # the parser ends, and with it the connection
-
-    def send_400_response(self, msg: str) -> None:
-        body = json.dumps({"error": "this is no HTTP request that can be read"}).encode()
-        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self.transport.write(STATUS_LINE[400] + headers + body)
-        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -125,7 +95,7 @@ def make_server(app: Starlette, limits: Limits, on_start: Callable[[str], None] 
     """
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=Protocol,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -1,6 +1,7 @@
 """From a request to the bytes of its pictures, within bounds of time and size."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -44,8 +45,8 @@ class Uploads:
             RefusedError: 400, 408, 413, 415 or 503: the body is not what was declared, too slow, too large, no picture, or there is
                 no room for it.
         """
-        declared, length = _headers(scope)
-        several = declared[: len(_MULTIPART)].lower() == _MULTIPART
+        declared, length = _headers(scope["headers"])
+        several = _is_form(declared)
         kind = "" if several else require_declared(declared)
         if length > self._limits.max_body_bytes:
             raise self._too_large()
@@ -62,9 +63,35 @@ class Uploads:
             self._held -= len(body)
             raise
 
+    def take_whole(self, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> Taken | None:
+        """`take` for a body that came with its headers; None for a form, which only `take` takes apart.
+
+        Raises:
+            RefusedError: as `take` does.
+        """
+        declared, _ = _headers(headers)
+        if _is_form(declared):
+            return None
+        kind = require_declared(declared)
+        self._hold(0, len(body))
+        try:
+            require_picture(body, kind)
+        except RefusedError:
+            self._held -= len(body)
+            raise
+        return Taken([body], False, len(body))
+
     def give_back(self, taken: "Taken") -> None:
         """The request is answered; its bytes are no longer held."""
         self._held -= taken.size
+
+    def _hold(self, size: int, more: int) -> None:
+        """Count `more` bytes of a body as held, of which `size` came before."""
+        if size + more > self._limits.max_body_bytes:
+            raise self._too_large()
+        if self._held + more > self._limits.max_upload_bytes:
+            raise busy(f"{self._held:,} bytes of pictures are held, which is nearly as many as may")
+        self._held += more
 
     async def _read(self, receive: Receive, body: bytearray) -> None:
         """Fill `body`, which counts as held from its first byte on. A body that came with its headers waits for no other."""
@@ -89,11 +116,7 @@ class Uploads:
         if message["type"] == "http.disconnect":
             raise RefusedError(400, "the body ended before it was complete")
         chunk = message.get("body", b"")
-        if len(body) + len(chunk) > self._limits.max_body_bytes:
-            raise self._too_large()
-        if self._held + len(chunk) > self._limits.max_upload_bytes:
-            raise busy(f"{self._held:,} bytes of pictures are held, which is nearly as many as may")
-        self._held += len(chunk)
+        self._hold(len(body), len(chunk))
         body += chunk
         return bool(message.get("more_body", False))
 
@@ -103,15 +126,19 @@ class Uploads:
         )
 
 
-def _headers(scope: Scope) -> tuple[str, int]:
+def _headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, int]:
     """The declared type and length of a body; empty and 0 where they are not declared."""
     declared, length = "", 0
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"content-type":
             declared = value.decode("latin-1")
         elif name == b"content-length" and value.isdigit():
             length = int(value)
     return declared, length
+
+
+def _is_form(declared: str) -> bool:
+    return declared[: len(_MULTIPART)].lower() == _MULTIPART
 
 
 def _checked(declared: str, file: bytes) -> Upload:

@@ -22,7 +22,7 @@ from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
 from torchnin.training import Run
-from torchnin.web.access import Access, Gate
+from torchnin.web.access import Access, Door, Gate
 from torchnin.web.answers import encode, respond
 from torchnin.web.metrics import Metrics
 from torchnin.web.pages import PAGE, Page, with_policy
@@ -204,7 +204,7 @@ def create_watch_app(watcher: Watcher) -> Starlette:
         return StreamingResponse(_events(watcher), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     routes = [Route("/", page), Route("/v1/training", now), Route("/v1/training/events", events), Mount("/", Page(directory=PAGE))]
-    return Starlette(routes=routes, middleware=[Middleware(Gate, Access(host=_HOST), Metrics())])
+    return Starlette(routes=routes, middleware=[Middleware(Gate, Door(Access(host=_HOST)), Metrics())])
 
 
 async def _events(watcher: Watcher) -> AsyncIterator[bytes]:

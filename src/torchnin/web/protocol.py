@@ -1,0 +1,151 @@
+"""HTTP as it arrives: uvicorn's protocol with errors in JSON, a bound on headers, and a short way for what is asked most.
+
+A prediction for one picture is answered without a task, an ASGI scope and two writes to the socket of its own, which would cost
+as much of the processor's time as the picture does. Whatever is not such a request in every respect, or is not complete in one
+piece, goes the whole way through the application; the answers are the same.
+"""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from torchnin.web.access import SAFETY_HEADERS
+from torchnin.web.answers import Outcome, compose
+from torchnin.web.app import Service
+from torchnin.web.limits import RefusedError
+
+_MOST_HEADER_BYTES = 65_536
+_PREDICT = b"/v1/predict"
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection to an application that `create_app` gave."""
+
+    _header_bytes = 0
+    _early: bytearray | None = None  # the body so far of a request that may go the short way
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._service: Service = self.config.app.state.service  # type: ignore[union-attr]
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come."""
+        super().data_received(data)
+        if self._early is not None:
+            self._go_the_whole_way()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of its address."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """There are no more of them."""
+        if self._is_short():
+            self._early = bytearray()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        if self._early is not None:
+            self._early += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        if self._early is None:
+            super().on_message_complete()
+            return
+        before, self.cycle = self.cycle, (cycle := _Answer(self))
+        try:
+            taken = self._service.predict_at_once(self.headers, bytes(self._early), cycle.answer)
+        except Exception as error:
+            logging.getLogger("torchnin.web").error("a request could not be taken", exc_info=error)
+            cycle.answer(RefusedError(500, f"the service failed ({type(error).__name__}); its log says where"))
+            taken = True
+        if taken:
+            self._early = None
+        else:
+            self.cycle = before
+            self._go_the_whole_way()
+            super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self._early = None
+        body = json.dumps({"error": "this is no HTTP request that can be read"}).encode()
+        headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self.transport.write(STATUS_LINE[400] + headers + body)
+        self.transport.close()
+
+    def _is_short(self) -> bool:
+        """Whether a request whose headers are complete may go the short way: if its body comes with them, and is no form."""
+        return (
+            self.url == _PREDICT
+            and self.parser.get_method() == b"POST"
+            and self.parser.get_http_version() == "1.1"
+            and not self.expect_100_continue
+            and not self.parser.should_upgrade()
+            and (self.cycle is None or self.cycle.response_complete)  # no answer is due before this one
+            and not self.flow.write_paused  # a client that reads no answers gets no more of them
+            and not self.transport.is_closing()
+        )
+
+    def _go_the_whole_way(self) -> None:
+        early, self._early = self._early, None
+        super().on_headers_complete()
+        if early:
+            super().on_body(bytes(early))
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            raise ValueError  # the parser ends, and with it the connection
+
+
+_NOBODY_WAITS = asyncio.Event()
+
+
+class _Answer(RequestResponseCycle):
+    """A request on the short way: to the connection what a request of the application is."""
+
+    def __init__(self, connection: Protocol) -> None:
+        # Only what a connection and `Server` look at.
+        self.connection = connection
+        self.disconnected = False
+        self.keep_alive = connection.parser.should_keep_alive()
+        self.message_event = _NOBODY_WAITS
+        self.response_complete = False
+        self.body = bytearray()
+
+    def answer(self, outcome: Outcome) -> None:
+        """Send the answer, and let the connection go on; nothing where it has ended meanwhile."""
+        connection, transport = self.connection, self.connection.transport
+        self.response_complete = True
+        if transport.is_closing():
+            return
+        status, headers, body = compose(outcome)
+        lines = [STATUS_LINE[status]]
+        for name, value in (*connection.server_state.default_headers, *headers, *SAFETY_HEADERS):
+            lines += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        transport.write(b"".join((*lines, b"\r\n", body)))
+        if not self.keep_alive:
+            transport.close()
+        connection.on_response_complete()

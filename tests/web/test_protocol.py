@@ -1,0 +1,105 @@
+"""A request whose body comes with its headers goes a shorter way than one that comes in pieces; nobody can tell from the answer."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from time import sleep
+
+import httpx
+import pytest
+
+from torchnin import Run
+from torchnin.web import Access, Limits, ServiceSettings
+
+Serve = Callable[..., AbstractContextManager[httpx.Client]]
+PICTURE = (Path(__file__).parents[2] / "docs" / "pictures" / "ankle-boot.png").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def client(trained: Run, service: Serve) -> Iterator[httpx.Client]:
+    settings = ServiceSettings(access=Access(token="secret"), limits=Limits(max_body_bytes=len(PICTURE)))
+    with service(trained.classifier, settings) as client:
+        yield client
+
+
+def request(body: bytes = PICTURE, *, line: str = "POST /v1/predict HTTP/1.1", last: bool = True, **headers: str | None) -> bytes:
+    """A request; None leaves one of the usual headers out, and `last` closes the connection after the answer."""
+    usual: dict[str, str | None] = {"Host": "127.0.0.1", "Content-Type": "image/png", "Authorization": "Bearer secret"}
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    given = {**usual, "Content-Length": str(len(body)), "Connection": "close" if last else None, **more}
+    lines = [line, *(f"{name}: {value}" for name, value in given.items() if value is not None)]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def answer(client: httpx.Client, *pieces: bytes) -> bytes:
+    """All that comes back until the connection ends, without its date."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            sleep(0.05 if len(pieces) > 1 else 0)
+        told = b"".join(iter(lambda: connection.recv(65536), b""))
+    return b"\r\n".join(line for line in told.split(b"\r\n") if not line.startswith(b"date:"))
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="p"; filename="p"\r\n\r\n' + PICTURE[:300] + b"\r\n--x--\r\n"
+REQUESTS = {
+    "a picture": (request(), b"200"),
+    "of no declared type": (request(Content_Type=None), b"200"),
+    "in chunks": (
+        request(b"%x\r\n%b\r\n0\r\n\r\n" % (len(PICTURE), PICTURE), Content_Length=None, Transfer_Encoding="chunked"),
+        b"200",
+    ),
+    "of the page": (request(Origin="http://127.0.0.1"), b"200"),
+    "HTTP/1.0": (request(line="POST /v1/predict HTTP/1.0"), b"200"),
+    "a form": (request(FORM, Content_Type="multipart/form-data; boundary=x"), b"422"),
+    "no body": (request(b""), b"400"),
+    "a truncated picture": (request(PICTURE[:300]), b"422"),
+    "a text": (request(b"text", Content_Type="text/plain"), b"415"),
+    "another kind": (request(Content_Type="image/gif"), b"415"),
+    "too large": (request(PICTURE + b"x"), b"413"),
+    "no host": (request(Host=None), b"400"),
+    "another's host": (request(Host="attacker.example"), b"421"),
+    "another's page": (request(Origin="http://attacker.example"), b"403"),
+    "no token": (request(Authorization=None), b"401"),
+    "a parameter": (request(line="POST /v1/predict?top=1 HTTP/1.1"), b"400"),
+    "another method": (request(line="PUT /v1/predict HTTP/1.1"), b"405"),
+    "another path": (request(line="POST /v1/predictions HTTP/1.1"), b"405"),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_in_one_piece_is_answered_as_one_in_two(client: httpx.Client, name: str) -> None:
+    whole, status = REQUESTS[name]
+    at_once = answer(client, whole)
+    assert at_once.startswith(b"HTTP/1.1 " + status + b" ")
+    assert at_once == answer(client, whole[:-2], whole[-2:])
+
+
+def test_requests_one_behind_the_other_are_answered_in_their_order(client: httpx.Client) -> None:
+    apart = [answer(client, request()), answer(client, request(PICTURE[:300])), answer(client, request())]
+    kept = (b"content-type: ", b"\r\nconnection: close")
+    bodies = [told.partition(b"\r\n\r\n")[2] for told in apart]
+    told = answer(client, request(last=False) + request(PICTURE[:300], last=False) + request())
+    assert told.count(kept[0]) == 3
+    assert told.count(kept[1]) == 1  # at the end of the last
+    found = [told.index(body) for body in bodies[:2]] + [told.rindex(bodies[2])]
+    assert found == sorted(found)
+    assert len(set(found)) == 3
+
+
+def test_a_connection_that_is_kept_counts_each_of_its_requests(client: httpx.Client) -> None:
+    def counted() -> float:
+        lines = client.get("/metrics", headers={"Authorization": "Bearer secret"}).text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith('nin_requests_total{path="/v1/predict",status="200"}'))
+
+    before = counted()
+    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30) as connection:
+        for _ in range(5):
+            connection.sendall(request(last=False))
+            told = b""
+            while not told.endswith(b"}}"):
+                told += connection.recv(65536)
+            assert told.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" not in told
+    assert counted() == before + 5

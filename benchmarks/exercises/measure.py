@@ -6,7 +6,8 @@
 
 Counts are those of the chapter's own network at 224 pixels. Accuracies are measured on `nin_small`, the same architecture for 28
 pixels, with the same change made to it: Fashion-MNIST, a tenth of the train pictures held out, two epochs, three seeds (`--seeds`).
-Trainings are kept under runs/exercises (`--runs`), so that a second call goes on where the first one stopped.
+Trainings are kept under runs/exercises (`--runs`), so that a second call goes on where the first one stopped; `--more` also takes the
+seeds that are recorded in results/ as they are.
 Each exercise writes `results/NAME.json`; `benchmarks/tables.py` makes the tables of docs/exercises.md from these files.
 """
 
@@ -107,11 +108,28 @@ def trained(arguments: tuple[str, ...], seed: int, runs: Path) -> dict[str, Any]
     }
 
 
-def measured(trainings: dict[str, tuple[str, ...]], seeds: int, runs: Path, kept: bool) -> list[dict[str, Any]]:
+def recorded(name: str) -> dict[tuple[str, int], dict[str, Any]]:
+    """The trainings that `results/NAME.json` has already, by command and seed."""
+    file = RESULTS / f"{name}.json"
+    rows = json.loads(file.read_text(encoding="utf-8")).get("trainings", []) if file.is_file() else []
+    return {(row["command"], run["seed"]): run for row in rows for run in row["runs"]}
+
+
+def command(arguments: tuple[str, ...]) -> str:
+    """What would have to be typed for a training, but for its seed."""
+    return " ".join(("nin train --model", *arguments, *TRAINING[:4]))
+
+
+def measured(
+    trainings: dict[str, tuple[str, ...]], seeds: int, runs: Path, kept: bool, known: dict[tuple[str, int], dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Every training of an exercise with each seed, or those that are there; seed after seed, so that a first answer is there early."""
     found: dict[str, list[dict[str, Any]]] = {label: [] for label in trainings}
     for seed in range(seeds):
         for label, arguments in trainings.items():
+            if (command(arguments), seed) in known:
+                found[label].append(known[command(arguments), seed])
+                continue
             if kept and not (folder_of(arguments, seed, runs) / "result.json").is_file():
                 continue
             row = trained(arguments, seed, runs)
@@ -120,7 +138,7 @@ def measured(trainings: dict[str, tuple[str, ...]], seeds: int, runs: Path, kept
     return [
         {
             "label": label,
-            "command": " ".join(("nin train --model", *trainings[label], *TRAINING[:4])),
+            "command": command(trainings[label]),
             **{
                 f"{kind}_accuracy": {
                     "mean": statistics.fmean(values := [row[f"{kind}_accuracy"] for row in rows]),
@@ -154,22 +172,25 @@ def conditions() -> dict[str, Any]:
 def main() -> None:
     """Answer the exercises that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = (*EXERCISES, *CLAIMS)
-    parser.add_argument("exercises", nargs="*", help=f"which ones, all where none is named: {', '.join(known)}")
+    names = (*EXERCISES, *CLAIMS)
+    parser.add_argument("exercises", nargs="*", help=f"which ones, all where none is named: {', '.join(names)}")
     parser.add_argument("--counts", action="store_true", help="count, train nothing, write nothing")
     parser.add_argument("--runs", type=Path, default=Path("runs/exercises"), help="where the trainings are kept")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each network")
     parser.add_argument("--kept", action="store_true", help="train nothing anew, take the trainings that are there")
+    parser.add_argument("--more", action="store_true", help="train only the seeds that results/ has not")
     options = parser.parse_args()
-    for name in options.exercises or known:
-        if name not in known:
-            parser.error(f"no exercise {name!r}; the exercises: {', '.join(known)}")
+    for name in options.exercises or names:
+        if name not in names:
+            parser.error(f"no exercise {name!r}; the exercises: {', '.join(names)}")
         if name in CLAIMS:
             found = CLAIMS[name]()
         else:
             networks, trainings = EXERCISES[name]
             found = {"networks": counts(networks)}
-            found |= {} if options.counts else {"trainings": measured(trainings, options.seeds, options.runs, options.kept)}
+            if not options.counts:
+                known = recorded(name) if options.more else {}
+                found["trainings"] = measured(trainings, options.seeds, options.runs, options.kept, known)
         document = {
             "exercise": name,
             "command": f"python benchmarks/exercises/measure.py {name}",

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import torchnin
-from torchnin.explanation import occlusion_drop
+from torchnin.occlusion import OcclusionDrops, occlusion_drop
 
 RESULTS = Path(__file__).parent / "results"
 AREAS = (0.02, 0.05, 0.1)
@@ -55,7 +55,7 @@ def compared(pointed: torch.Tensor, other: torch.Tensor) -> dict[str, float | li
     }
 
 
-def figures(drops: torchnin.explanation.OcclusionDrops, where: torch.Tensor) -> dict[str, Any]:
+def figures(drops: OcclusionDrops, where: torch.Tensor) -> dict[str, Any]:
     """What the covers did to the pictures of a selection."""
     pointed = drops.pointed[where]
     return {
@@ -63,6 +63,7 @@ def figures(drops: torchnin.explanation.OcclusionDrops, where: torch.Tensor) -> 
         "mean_fall": round(float(pointed.mean()), 5),
         "against_random": compared(pointed, drops.elsewhere[where]),
         "against_lowest": compared(pointed, drops.lowest[where]),
+        "against_exchanged": compared(pointed, drops.exchanged[where]),
     }
 
 

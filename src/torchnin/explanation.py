@@ -9,17 +9,15 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor, nn
 
 from torchnin.data import Preprocessing
 from torchnin.models import NiN, NiNBlock
 from torchnin.plots import Language, class_maps_over_picture
-
-_CHUNK = 64  # pictures that go through the network at a time in the occlusion check: bounds the memory, not the result
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,20 +149,6 @@ class PixelVectors:
     """
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
-class OcclusionDrops:
-    """By how much covering a part of a picture lowers the probability of its class; below 0 where it rises."""
-
-    pointed: Float32[Tensor, "n"]
-    """Where the class map is largest."""
-    elsewhere: Float32[Tensor, "n"]
-    """At a random place that does not touch the first."""
-    lowest: Float32[Tensor, "n"]
-    """Where the class map is smallest, of the places that do not touch the first."""
-    share: float
-    """The part of the picture that is covered, 0 to 1: what whole pixels make of the share asked for."""
-
-
 def explain(
     network: NiN, preprocessing: Preprocessing, class_names: Sequence[str], picture: UInt8[Tensor, "c h w"], *, resize: bool = True
 ) -> Explanation:
@@ -180,12 +164,12 @@ def explain(
     Raises:
         ValueError: the network's head is fully connected, the names do not fit, or the picture is too small for the layers.
     """
-    _require_means(network)
+    require_means(network)
     names = tuple(class_names)
     if len(names) != network.num_classes:
         raise ValueError(f"{len(names)} class names for a network of {network.num_classes} classes; give one for each")
-    inputs = _prepare(network, preprocessing, picture[None], resize)
-    with _at_rest(network):
+    inputs = prepared(network, preprocessing, picture[None], resize)
+    with at_rest(network):
         maps = network.class_block(network.forward_features(inputs))
         logits = network.head(maps)[0].float().cpu()
     return Explanation(
@@ -194,7 +178,7 @@ def explain(
         class_maps=maps[0].float().cpu(),
         logits=logits,
         probabilities=logits.softmax(0),
-        grid=_grid(_geometry(network)[-1], maps, inputs),
+        grid=class_map_grid(network, maps, inputs),
     )
 
 
@@ -206,7 +190,7 @@ def block_maps(
     Raises:
         ValueError: the picture is too small for the layers, or has another number of channels.
     """
-    inputs = _prepare(network, preprocessing, picture[None], resize)
+    inputs = prepared(network, preprocessing, picture[None], resize)
     return tuple(
         BlockMaps(block=name, layers=tuple((layer, values[0]) for layer, values in layers), grid=_grid(geometry, layers[-1][1], inputs))
         for geometry, (name, layers) in zip(_geometry(network), _run(network, inputs), strict=True)
@@ -257,124 +241,15 @@ def pixel_vectors(
     return tuple(found)
 
 
-def occlusion_drop(
-    network: NiN,
-    preprocessing: Preprocessing,
-    pictures: UInt8[Tensor, "n c h w"],
-    classes: Int[Tensor, "n"],
-    *,
-    share: float = 0.1,
-    filling: Literal["black", "mean", "blur"] = "black",
-    generator: torch.Generator | None = None,
-) -> OcclusionDrops:
-    """Does a class map point at what the network uses? Cover the place and see the probability fall; cover another to compare.
-
-    All covers have the picture's proportions and the same size. The first lies where the class map, brought to the network's
-    resolution, has the largest mean, its middle among the places that the map's values stand for; the second at a place drawn
-    evenly from all that do not overlap it, the third at that of them where the map has the smallest mean.
-
-    Args:
-        network: a trained NiN with `head="gap"`.
-        preprocessing: what it was trained with.
-        pictures: uint8 `(n, c, h, w)`.
-        classes: `(n,)`, of each picture the class to look at.
-        share: of the picture to cover, above 0 and at most 1/9 (a larger cover in the middle leaves no room for another).
-        filling: what covers: `black` is pixel value 0, `mean` the mean colour of the given pictures, `blur` the picture
-            itself, blurred beyond recognition. A cover that is not the picture's own background adds something as well.
-        generator: of the random places; on the CPU.
-
-    Raises:
-        ValueError: `share` is out of range, `filling` is unknown, or the network's head is fully connected.
-
-    Source: Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks" (arXiv 1311.2901), section 4.2.
-    """
-    _require_means(network)
-    if filling not in ("black", "mean", "blur"):
-        raise ValueError(f"filling is {filling!r}; accepted: 'black', 'mean', 'blur'")
-    if not 0 < share <= 1 / 9:
-        raise ValueError(f"share is {share}; it must be above 0 and at most 1/9, so that a second cover finds room beside the first")
-    inputs = _prepare(network, preprocessing, pictures, resize=True)
-    height, width = inputs.shape[2:]
-    cover = tuple(max(1, min(round(side * math.sqrt(share)), side // 3)) for side in (height, width))
-    covered = _filled(inputs, filling, preprocessing)
-    classes = classes.to(inputs.device)
-    drops: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
-    for chunk, colour, chosen in zip(inputs.split(_CHUNK), covered.split(_CHUNK), classes.split(_CHUNK), strict=True):
-        with _at_rest(network):
-            maps = network.class_maps(chunk)
-            before = _probability(network.head(maps), chosen)
-            own = maps[torch.arange(len(chunk), device=maps.device), chosen]
-            grid = _grid(_geometry(network)[-1], maps, inputs)
-            weight = nn.functional.avg_pool2d(grid.upsample(own.cpu(), height, width)[:, None], cover, stride=1)[:, 0]
-            middles = _middles(grid, cover, (weight.shape[1], weight.shape[2]))
-            first = weight.flatten(1).masked_fill(~middles, -math.inf).argmax(1)
-            apart = _apart(first, (weight.shape[1], weight.shape[2]), cover)
-            second = torch.multinomial(apart.float(), 1, generator=generator)[:, 0]
-            third = weight.flatten(1).masked_fill(~(apart & middles), math.inf).argmin(1)
-            for found, corners in zip(drops, (first, second, third), strict=True):
-                hidden = _cover(corners, weight.shape[2], cover, (height, width)).to(chunk.device)
-                found.append(before - _probability(network(torch.where(hidden, colour, chunk)), chosen))
-    pointed, elsewhere, lowest = (torch.cat(found).cpu() for found in drops)
-    return OcclusionDrops(
-        pointed=pointed,
-        elsewhere=elsewhere,
-        lowest=lowest,
-        share=math.prod(cover) / (height * width),
-    )
-
-
-def _probability(logits: Tensor, classes: Tensor) -> Tensor:
-    return logits.float().softmax(1).gather(1, classes[:, None])[:, 0]
-
-
-def _filled(inputs: Tensor, filling: str, preprocessing: Preprocessing) -> Tensor:
-    """What each picture shows where it is covered; `(n, c, h, w)`."""
-    if filling == "mean":
-        return inputs.mean((0, 2, 3), keepdim=True).expand_as(inputs)
-    if filling == "black":
-        return preprocessing.normalise(torch.zeros_like(inputs))
-    width = min(inputs.shape[2:]) // 6 * 2 + 1
-    for _ in range(3):  # three box filters are nearly a Gaussian
-        inputs = nn.functional.avg_pool2d(inputs, width, stride=1, padding=width // 2, count_include_pad=False)
-    return inputs
-
-
-def _middles(grid: Grid, cover: tuple[int, ...], places: tuple[int, int]) -> Tensor:
-    """Which covers have their middle between those of the map's first and last values, `(places,)`, numbered row by row.
-
-    Beyond them the map is only continued, so nothing there tells one place from the next.
-    """
-    allowed = []
-    for axis in (0, 1):
-        first = grid.centre - (cover[axis] - 1) / 2
-        ends = [min(max(round(end), 0), places[axis] - 1) for end in (first, first + grid.stride * (grid.size[axis] - 1))]
-        allowed.append((torch.arange(places[axis]) >= ends[0]) & (torch.arange(places[axis]) <= ends[1]))
-    return (allowed[0][:, None] & allowed[1]).flatten()
-
-
-def _apart(corners: Tensor, places: tuple[int, int], cover: tuple[int, ...]) -> Tensor:
-    """Of each cover the places that do not overlap it, `(n, places)`; corners and places are numbered row by row."""
-    rows, columns = torch.arange(places[0]), torch.arange(places[1])
-    clear_above = (rows - corners[:, None] // places[1]).abs() >= cover[0]
-    clear_beside = (columns - corners[:, None] % places[1]).abs() >= cover[1]
-    return (clear_above[:, :, None] | clear_beside[:, None, :]).flatten(1)
-
-
-def _cover(corners: Tensor, columns: int, cover: tuple[int, ...], size: tuple[int, int]) -> Tensor:
-    """Which pixels are covered: `(n, 1, h, w)`."""
-    top, left = corners[:, None] // columns, corners[:, None] % columns
-    down, across = torch.arange(size[0]), torch.arange(size[1])
-    rows, cols = (down >= top) & (down < top + cover[0]), (across >= left) & (across < left + cover[1])
-    return (rows[:, :, None] & cols[:, None, :])[:, None]
-
-
-def _prepare(network: NiN, preprocessing: Preprocessing, pictures: Tensor, resize: bool) -> Tensor:
+def prepared(network: NiN, preprocessing: Preprocessing, pictures: Tensor, resize: bool) -> Tensor:
+    """What the network is given of uint8 pictures `(n, c, h, w)`, on its device."""
     like = next(network.parameters())
     pictures = pictures.to(like.device)
     return (preprocessing(pictures) if resize else preprocessing.normalise(pictures.float())).to(like.dtype)
 
 
-def _require_means(network: NiN) -> None:
+def require_means(network: NiN) -> None:
+    """Raise ValueError where the logits are not the means of the class maps."""
     if network.config.head != "gap":
         raise ValueError(
             f"this network's head is {network.config.head!r}: a fully connected layer makes its logits from all pixels of all class maps, "
@@ -384,7 +259,7 @@ def _require_means(network: NiN) -> None:
 
 
 @contextmanager
-def _at_rest(network: NiN) -> Iterator[None]:
+def at_rest(network: NiN) -> Iterator[None]:
     """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
@@ -403,7 +278,7 @@ def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor
     """
     network.check_pictures(inputs)
     found: list[tuple[str, list[tuple[str, Tensor]]]] = []
-    with _at_rest(network):
+    with at_rest(network):
         for part in (*network.body, network.class_block):
             if not isinstance(part, NiNBlock):
                 inputs = part(inputs)
@@ -437,6 +312,11 @@ def _geometry(network: NiN) -> list[tuple[float, int]]:
 def _side(size: Any) -> int:
     """A kernel, stride or padding, which PyTorch keeps as one number or two; those of a NiN are equal."""
     return size if isinstance(size, int) else size[0]
+
+
+def class_map_grid(network: NiN, maps: Tensor, inputs: Tensor) -> Grid:
+    """Where the values of class maps `(n, k, y, x)` lie in the inputs `(n, c, h, w)` that they are of."""
+    return _grid(_geometry(network)[-1], maps, inputs)
 
 
 def _grid(geometry: tuple[float, int], maps: Tensor, inputs: Tensor) -> Grid:

@@ -26,15 +26,20 @@ class Running:
         self.address = address
         self.port = int(address.rstrip("/").rpartition(":")[2])
 
+    def processes(self) -> list[int]:
+        """The service's process, and those that look for it."""
+        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [self.process.pid, *(int(number) for file in children for number in file.read_text(encoding="utf-8").split())]
+
     def memory(self) -> float:
-        """Resident memory in MiB."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) / 1024  # type: ignore[index]
+        """Memory of all its processes in MiB; what they share counts once."""
+        rollups = [Path(f"/proc/{number}/smaps_rollup").read_text(encoding="utf-8") for number in self.processes()]
+        return sum(int(re.search(r"Pss:\s+(\d+) kB", rollup)[1]) for rollup in rollups) / 1024  # type: ignore[index]
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time that all its processes used so far."""
+        stats = [Path(f"/proc/{number}/stat").read_text(encoding="utf-8") for number in self.processes()]
+        return sum(int(ticks) for stat in stats for ticks in stat.rpartition(")")[2].split()[11:13]) / os.sysconf("SC_CLK_TCK")
 
     def metrics(self) -> dict[str, float]:
         """What `GET /metrics` says, by the name of the line."""

@@ -20,15 +20,6 @@ Serve = Callable[..., AbstractContextManager[httpx.Client]]
 PICTURE = (Path(__file__).parents[2] / "docs" / "pictures" / "ankle-boot.png").read_bytes()
 
 
-@pytest.fixture(autouse=True)
-def one_core() -> Iterator[None]:
-    """One thread that looks, so that what waits waits for it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Halting:
     """A classifier whose network waits at a gate before it looks."""
 

@@ -48,7 +48,7 @@ def serve(
             f"--host is {host}, which others may reach; give --token with a secret that they must send, or --no-auth to answer everyone"
         )
     access = web.Access(host=host, token=token, allow_hosts=allow_host, allow_origins=allow_origin)
-    settings = web.ServiceSettings(access=access)
+    settings = web.ServiceSettings(access=access, own_processes=True)
     with web.listen(host, port) as listener:
         app = web.create_app(torchnin.load(classifier, device=device), settings)
         server = web.make_server(app, settings.limits, lambda address: note(f"{classifier} answers at {address}; Ctrl-C stops it"))

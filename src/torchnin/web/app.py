@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
@@ -16,14 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
-from torch import Tensor
 
 from torchnin.classifier import Classifier
 from torchnin.models import summarize
 from torchnin.web.access import Access, Door, Gate
 from torchnin.web.answers import Outcome, encode, not_asked_so, refused, respond, send_outcome
 from torchnin.web.limits import Limits, RefusedError
-from torchnin.web.looking import explanation_json, network_json
+from torchnin.web.looker import Task
+from torchnin.web.looking import network_json
 from torchnin.web.metrics import CONTENT_TYPE, Metrics
 from torchnin.web.openapi import describe
 from torchnin.web.pages import PAGE, Page
@@ -40,6 +40,8 @@ class ServiceSettings:
     """Who may ask."""
     limits: Limits = dataclasses.field(default_factory=Limits)
     """How much is taken."""
+    own_processes: bool = False
+    """Whether processes of their own look at the pictures where that is faster, on as many cores as torch may use (at most four)."""
 
 
 class Service:
@@ -51,7 +53,7 @@ class Service:
         self.metrics = Metrics()
         self.door = Door(settings.access)
         self.uploads = Uploads(settings.limits)
-        self.queue = BatchingQueue(classifier, settings.limits, self.metrics.batch)
+        self.queue = BatchingQueue(classifier, settings.limits, self.metrics.batch, own_processes=settings.own_processes)
         self.metrics.watch_waiting(lambda: self.queue.waiting)
         self._model = encode(model_json(classifier))
         self._description = encode(describe(classifier, settings.access, settings.limits))
@@ -60,7 +62,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """While the application runs, so does the queue."""
-        self.queue.start()
+        await self.queue.start()
         try:
             yield
         finally:
@@ -73,7 +75,7 @@ class Service:
                 _parameters(scope, {})
             taken = await self.uploads.take(scope, receive)
             try:
-                futures = iter(self.queue.predict([file for file in taken.files if isinstance(file, bytes)]))
+                futures = iter(self.queue.ask([Task("predict", file) for file in taken.files if isinstance(file, bytes)]))
                 # Not gathered: a future of the queue never ends in an exception.
                 outcomes = [await next(futures) if isinstance(file, bytes) else file for file in taken.files]
             finally:
@@ -119,7 +121,7 @@ class Service:
             finish(outcome)
 
         try:
-            self.queue.predict_one(body, finish_taken)
+            self.queue.predict(body, finish_taken)
         except RefusedError as refusal:
             finish_taken(refusal)
         return True
@@ -129,16 +131,13 @@ class Service:
         try:
             given = _parameters(scope, {"layers": "true"})
             layers = _truth("layers", given["layers"])
-
-            def work(pixels: Tensor) -> bytes:
-                return encode(explanation_json(self.classifier, pixels, layers=layers))
-
             taken = await self.uploads.take(scope, receive)
             try:
                 if len(taken.files) > 1:
                     raise RefusedError(400, f"the request has {len(taken.files)} pictures; one is explained at a time")
                 file = taken.files[0]
-                outcome = await self.queue.run(file, work) if isinstance(file, bytes) else file
+                work: Literal["explain", "explain layers"] = "explain layers" if layers else "explain"
+                outcome = await self.queue.ask([Task(work, file)])[0] if isinstance(file, bytes) else file
             finally:
                 self.uploads.give_back(taken)
             await send_outcome(send, outcome)

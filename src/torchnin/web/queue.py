@@ -1,46 +1,38 @@
-"""Requests that arrive together go through the network together: a bounded queue, a thread a core that looks, a few that decode.
+"""Requests that arrive together go through the network together: a bounded queue, a few that look, a few that decode.
 
-Nothing waits for company: a thread takes whatever has arrived while all were busy with the pictures before. Under load that
-makes large batches by itself, and a lone request is answered at once. Threads that have nothing to do share what arrives, so
-that all cores have work; each computes its own batch alone, because threads that must wait for each other at every layer of a
-small network lose more than they win. Only where a picture is much work by itself do they compute it together.
+Nothing waits for company: whoever looks takes whatever has arrived while all were busy with the pictures before. Under load that
+makes large batches by itself, and a lone request is answered at once. Those that have nothing to do share what arrives.
 
-Small pictures are decoded by the threads that look. Large ones are decoded and resized beside them, so that they keep nobody
-waiting. The event loop only hands over bytes and gets finished JSON back, both as many at once as there are.
+There is a thread for each that looks. Where a picture is little work, it hands its batches to a process of its own, so that all
+cores are used; where one is much work by itself, it computes here, and idle cores help. Large pictures are decoded and resized
+on threads beside them, so that they keep nobody waiting. The event loop only hands over bytes and gets finished JSON back, both
+as many at once as there are.
 """
 
 import asyncio
 import dataclasses
-import json
-import logging
-import math
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
-from PIL.Image import Image
-from torch import Tensor
 
 from torchnin.classifier import Classifier
-from torchnin.data import DataError
-from torchnin.data.errors import TooManyPixelsError
 from torchnin.data.pictures import open_quietly, quiet_pillow
 from torchnin.models import summarize
-from torchnin.prediction import Prediction
 from torchnin.web.answers import Outcome
 from torchnin.web.limits import Limits, RefusedError, busy
+from torchnin.web.looker import Looker, LookerProcess, Looks, Task, refusal
 
 # Pictures that go through the network at once; more would only keep the first of them waiting.
 _MOST_AT_ONCE = 64
-# Threads that look, at most: beyond them Python's own lock is what they wait for.
+# Processes that look, at most: the event loop feeds no more than that.
 _MOST_LOOKERS = 4
-# Multiply-adds of a picture from which on idle cores help with it: some ten milliseconds of one core.
+# Multiply-adds of a picture from which on the cores had better help each other with it: some ten milliseconds of one.
 _MUCH_WORK = 200_000_000
-# Pixels up to which a picture is decoded by a thread that looks.
-_SMALL = 256 * 256
 # Pixels above which pictures are decoded one at a time: one of 25 million takes half a gigabyte until it is resized.
 _HUGE = 2048 * 2048
 # Seconds between looks for requests whose time is over.
@@ -49,12 +41,10 @@ _TICK = 0.1
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Job:
-    """A picture on its way, or other work for a thread that looks."""
+    """A picture on its way."""
 
     answered: Callable[[Outcome], None]  # called in the event loop
-    body: bytes
-    work: Callable[[Tensor], bytes] | None = None  # of the decoded picture; None: predict
-    pixels: Tensor | None = None  # once it is decoded
+    task: Task
     done: bool = False  # answered, or given up
 
 
@@ -64,14 +54,21 @@ class BatchingQueue:
     Args:
         classifier: what answers.
         limits: how many pictures may wait, how large they may be and how long they may take.
-        on_batch: told of every forward pass how many pictures it had; called by any of the threads.
+        on_batch: told of every batch how many pictures were predicted; called by any of the threads.
+        own_processes: whether processes look where that is faster: on the host, with several cores, at pictures that are little work.
     """
 
-    def __init__(self, classifier: Classifier, limits: Limits, on_batch: Callable[[int], None] = lambda size: None) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        limits: Limits,
+        on_batch: Callable[[int], None] = lambda size: None,
+        *,
+        own_processes: bool = False,
+    ) -> None:
         self._classifier = classifier
         self._limits = limits
         self._on_batch = on_batch
-        self._write = _Writer(classifier.class_names)
         # Every job that is not answered, with the time at which it is given up; in the order of arrival. Only the event loop
         # touches it, as it does what it has not handed over yet.
         self._open: dict[_Job, float] = {}
@@ -82,12 +79,21 @@ class BatchingQueue:
         self._change = threading.Condition(threading.Lock())
         self._idle = 0
         self._ended = False
-        self._cores = torch.get_num_threads()
         p = classifier.preprocessing
-        self._much_work = summarize(classifier.network, (1, p.channels, p.height, p.width)).num_macs >= _MUCH_WORK
-        on_host = classifier.choice.device.type == "cpu"
-        count = min(_MOST_LOOKERS, self._cores) if on_host else 1
-        self._lookers = [threading.Thread(target=self._look, name=f"look-{number}", daemon=True) for number in range(count)]
+        much_work = summarize(classifier.network, (1, p.channels, p.height, p.width)).num_macs >= _MUCH_WORK
+        cores = torch.get_num_threads()
+        # One core is left to the event loop and to what decodes, but not where that is little: threads that must wait for each
+        # other at every layer of the network lose more than they win where they cannot all run.
+        self._cores = cores if much_work else max(1, cores - 1)
+        self._copy: tempfile.TemporaryDirectory[str] | None = None  # of the classifier, for processes that may have to start again
+        self._lookers: list[Looks] = [Looker(classifier, limits.max_pixels)]
+        if own_processes and cores > 1 and not much_work and classifier.choice.device.type == "cpu":
+            self._copy = tempfile.TemporaryDirectory(prefix="torchnin-serve-")
+            self._lookers = [LookerProcess(self._copy.name, limits.max_pixels) for _ in range(min(_MOST_LOOKERS, cores))]
+        self._threads = [
+            threading.Thread(target=self._look, args=(looker,), name=f"look-{number}", daemon=True)
+            for number, looker in enumerate(self._lookers)
+        ]
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
         self._huge_decoder = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
         self._clock: asyncio.Task[None] | None = None
@@ -100,13 +106,16 @@ class BatchingQueue:
     @property
     def alive(self) -> bool:
         """Whether all threads that look are running."""
-        return all(thread.is_alive() for thread in self._lookers)
+        return all(thread.is_alive() for thread in self._threads)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begin to answer; called inside the event loop that will ask."""
         self._loop = asyncio.get_running_loop()
+        if self._copy is not None:
+            self._classifier.save(self._copy.name)
+        await asyncio.gather(*(asyncio.to_thread(looker.start) for looker in self._lookers))
         self._clock = self._loop.create_task(self._give_up_late_ones())
-        for thread in self._lookers:
+        for thread in self._threads:
             thread.start()
 
     async def stop(self) -> None:
@@ -120,41 +129,36 @@ class BatchingQueue:
             self._clock.cancel()
         for pool in (self._decoders, self._huge_decoder):
             pool.shutdown(wait=False, cancel_futures=True)
-        for thread in self._lookers:
+        for thread in self._threads:
             await asyncio.to_thread(thread.join, _TICK * 20)
+        for looker in self._lookers:
+            await asyncio.to_thread(looker.stop)
+        if self._copy is not None:
+            self._copy.cleanup()
 
-    def predict(self, pictures: Sequence[bytes]) -> "list[asyncio.Future[Outcome]]":
-        """Predictions for the files of one request; each future ends in a JSON object or in a refusal, never in an exception.
+    def ask(self, tasks: Sequence[Task]) -> "list[asyncio.Future[Outcome]]":
+        """Answers to the tasks of one request; each future ends in a JSON object or in a refusal, never in an exception.
 
         Raises:
             RefusedError: 503, there is no room for all of them.
         """
-        self._require_room(len(pictures))
-        return [self._promise(picture) for picture in pictures]
+        self._require_room(len(tasks))
+        return [self._promise(task) for task in tasks]
 
-    def predict_one(self, picture: bytes, answered: Callable[[Outcome], None]) -> None:
+    def predict(self, picture: bytes, answered: Callable[[Outcome], None]) -> None:
         """A prediction for one file; `answered` is called in the event loop, later, with a JSON object or a refusal.
 
         Raises:
             RefusedError: 503, there is no room.
         """
         self._require_room(1)
-        self._submit(_Job(answered, picture))
-
-    def run(self, picture: bytes, work: Callable[[Tensor], bytes]) -> "asyncio.Future[Outcome]":
-        """Other work with the network, between two batches: `work` gets what `Classifier.decode` gives.
-
-        Raises:
-            RefusedError: 503, there is no room.
-        """
-        self._require_room(1)
-        return self._promise(picture, work)
+        self._submit(_Job(answered, Task("predict", picture)))
 
     def _require_room(self, count: int) -> None:
         if len(self._open) + count > self._limits.max_waiting:
             raise busy(f"{len(self._open)} pictures are waiting, which is as many as may")
 
-    def _promise(self, picture: bytes, work: Callable[[Tensor], bytes] | None = None) -> "asyncio.Future[Outcome]":
+    def _promise(self, task: Task) -> "asyncio.Future[Outcome]":
         assert self._loop is not None, "the queue was not started"
         future: asyncio.Future[Outcome] = self._loop.create_future()
 
@@ -162,7 +166,7 @@ class BatchingQueue:
             if not future.done():  # whoever asked may have gone
                 future.set_result(outcome)
 
-        self._submit(_Job(answered, picture, work))
+        self._submit(_Job(answered, task))
         return future
 
     def _submit(self, job: _Job) -> None:
@@ -202,15 +206,23 @@ class BatchingQueue:
         if answers and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._deliver, answers)
 
-    # From here on: in the threads that look.
+    # From here on: in the threads beside the event loop.
 
-    def _look(self) -> None:
-        with quiet_pillow():
-            while jobs := self._take():
-                self._handle([job for job in jobs if not job.done])
+    def _look(self, looker: Looks) -> None:
+        torch.set_num_threads(self._cores)  # of what this thread computes itself
+        while jobs := self._take():
+            if not (jobs := [job for job in jobs if not job.done]):
+                continue
+            found = list(zip(jobs, looker.look([job.task for job in jobs]), strict=True))
+            if predicted := sum(isinstance(outcome, bytes) and job.task.work == "predict" for job, outcome in found):
+                self._on_batch(predicted)
+            self._answer([(job, outcome) for job, outcome in found if outcome is not None])
+            for job, outcome in found:
+                if outcome is None:
+                    self._decode_beside(job)
 
     def _take(self) -> list[_Job]:
-        """Wait for pictures: all that are there, or this thread's share of them where others have nothing to do; none at the end."""
+        """Wait for pictures: all that are there, or a share of them where others have nothing to do; none at the end."""
         with self._change:
             self._idle += 1
             while not self._arrived and not self._ended:
@@ -219,92 +231,26 @@ class BatchingQueue:
             count = min(_MOST_AT_ONCE, -(-len(self._arrived) // (1 + self._idle)))
             return [self._arrived.popleft() for _ in range(count)]
 
-    def _take_cores(self) -> None:
-        """As many threads for the next computation as are not needed for others."""
-        count = max(1, self._cores // (len(self._lookers) - self._idle)) if self._much_work else 1
-        if count != torch.get_num_threads():
-            torch.set_num_threads(count)  # of this thread's computations alone
-
-    def _handle(self, jobs: list[_Job]) -> None:
-        refused: list[tuple[_Job, Outcome]] = []
-        ready: list[_Job] = []
-        for job in jobs:
-            if job.pixels is None:
-                try:
-                    picture = open_quietly(job.body, max_pixels=self._limits.max_pixels)
-                    if (size := picture.width * picture.height) > _SMALL:
-                        pool = self._huge_decoder if size > _HUGE else self._decoders
-                        pool.submit(self._decode_beside, job, picture)
-                        continue
-                    job.pixels = self._classifier.decode(picture)
-                except Exception as error:
-                    refused.append((job, _refusal(error)))
-                    continue
-            ready.append(job)
-        self._answer(refused)
-        self._take_cores()
-        predict = [job for job in ready if job.work is None]
-        if predict:
-            self._answer(self._predict(predict))
-        for job in ready:
-            if job.work is not None:
-                self._answer([(job, self._work(job))])
-
-    def _decode_beside(self, job: _Job, picture: Image) -> None:
-        if job.done:
+    def _decode_beside(self, job: _Job) -> None:
+        """Decode a large picture on another thread, and let it come back."""
+        try:
+            with quiet_pillow():
+                picture = open_quietly(job.task.body, max_pixels=self._limits.max_pixels)
+        except Exception as error:
+            self._answer([(job, refusal(error))])
             return
-        try:
-            job.pixels = self._classifier.decode(picture)
-        except Exception as error:
-            self._answer([(job, _refusal(error))])
-        else:
-            self._put([job])
+        pool = self._huge_decoder if picture.width * picture.height > _HUGE else self._decoders
 
-    def _predict(self, jobs: list[_Job]) -> list[tuple[_Job, Outcome]]:
-        try:
-            found = self._classifier.predict_decoded([job.pixels for job in jobs if job.pixels is not None])
-            answers: list[tuple[_Job, Outcome]] = [(job, self._write(prediction)) for job, prediction in zip(jobs, found, strict=True)]
-        except Exception as error:
-            if len(jobs) == 1:
-                return [(jobs[0], _failure(error))]
-            return [answer for job in jobs for answer in self._predict([job])]  # one that fails must not take others with it
-        self._on_batch(len(jobs))
-        return answers
+        def decode() -> None:
+            if job.done:
+                return
+            try:
+                with quiet_pillow():
+                    pixels = self._classifier.decode(picture)
+            except Exception as error:
+                self._answer([(job, refusal(error))])
+            else:
+                job.task = job.task._replace(body=b"", pixels=pixels)
+                self._put([job])
 
-    def _work(self, job: _Job) -> Outcome:
-        assert job.work is not None
-        assert job.pixels is not None
-        try:
-            return job.work(job.pixels)
-        except RefusedError as refusal:
-            return refusal
-        except Exception as error:
-            return _failure(error)
-
-
-class _Writer:
-    """Writes predictions as `nin predict --json` does, without `path`: the same bytes as `json.dumps`, with the names written once."""
-
-    def __init__(self, class_names: Sequence[str]) -> None:
-        self._names = {name: json.dumps(name, ensure_ascii=False) for name in class_names}
-
-    def __call__(self, prediction: Prediction) -> bytes:
-        if not math.isfinite(prediction.probability):  # then all are none
-            raise ValueError(f"the network gives {prediction.probability} as a probability; its weights are broken")
-        names = self._names
-        probabilities = ", ".join([f"{names[name]}: {value!r}" for name, value in prediction.probabilities.items()])
-        return (
-            f'{{"label": {names[prediction.label]}, "probability": {prediction.probability!r}, "probabilities": {{{probabilities}}}}}'
-        ).encode()
-
-
-def _refusal(error: Exception) -> RefusedError:
-    if not isinstance(error, DataError):
-        return _failure(error)
-    reason = str(error).removeprefix("picture: ")
-    return RefusedError(413 if isinstance(error, TooManyPixelsError) else 422, reason)
-
-
-def _failure(error: Exception) -> RefusedError:
-    logging.getLogger("torchnin.web").error("a picture could not be looked at", exc_info=error)
-    return RefusedError(500, f"the service failed at this picture ({type(error).__name__}); its log says where")
+        pool.submit(decode)

@@ -21,7 +21,7 @@ def _service(classifier: Classifier, settings: ServiceSettings | None = None) ->
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:
-            assert started.wait(10)
+            assert started.wait(120)
             with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=600, trust_env=False) as client:
                 yield client
         finally:

@@ -146,6 +146,15 @@ class LookerProcess:
 
     def look(self, tasks: Sequence[Task]) -> list[Outcome | None]:
         """Of each task its JSON object, or why there is none; None for a large picture, which is to be decoded first."""
+        found = self._ask(tasks)
+        if found is not None:
+            return found
+        # The one that is to blame, if one is, takes no others with it.
+        died = RefusedError(500, "the service failed at this picture (the process that looked at it died); its log says when")
+        return [outcome for task in tasks for outcome in self._ask([task]) or [died]]
+
+    def _ask(self, tasks: Sequence[Task]) -> list[Outcome | None] | None:
+        """What the process says; None where it died, and another was started."""
         assert self._connection is not None
         try:
             self._connection.send_bytes(marshal.dumps([(task.work, task.body, _plain(task.pixels)) for task in tasks]))
@@ -154,9 +163,7 @@ class LookerProcess:
             self.stop()
             logging.getLogger("torchnin.web").error("a process that looked at %d pictures died; another is started", len(tasks))
             self.start()
-            if len(tasks) == 1:
-                return [RefusedError(500, "the service failed at this picture (its process died); its log says when")]
-            return [outcome for task in tasks for outcome in self.look([task])]  # the one that is to blame takes no others with it
+            return None
         return [RefusedError(*outcome) if isinstance(outcome, tuple) else outcome for outcome in told]
 
     def stop(self) -> None:

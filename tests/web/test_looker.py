@@ -1,0 +1,76 @@
+"""Processes that look at the pictures: the same answers as without them, and another one where one dies."""
+
+import io
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from time import sleep
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from torchnin import Run
+from torchnin.web import Limits, ServiceSettings
+
+Serve = Callable[..., AbstractContextManager[httpx.Client]]
+PICTURE = (Path(__file__).parents[2] / "docs" / "pictures" / "ankle-boot.png").read_bytes()
+
+
+def children() -> set[int]:
+    """The processes that this one started."""
+    return {int(number) for file in Path("/proc/self/task").glob("*/children") for number in file.read_text(encoding="utf-8").split()}
+
+
+@pytest.fixture(scope="module")
+def served(trained: Run, service: Serve) -> Iterator[tuple[httpx.Client, set[int]]]:
+    """A client, and the processes that look."""
+    before, threads = children(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with service(trained.classifier, ServiceSettings(own_processes=True, limits=Limits(answer_seconds=600))) as client:
+            yield client, children() - before
+        assert children() <= before
+    finally:
+        torch.set_num_threads(threads)
+
+
+def ask(client: httpx.Client, body: bytes, path: str = "/v1/predict") -> httpx.Response:
+    return client.post(path, content=body, headers={"Content-Type": "image/png"})
+
+
+def test_processes_answer_as_predict_does(served: tuple[httpx.Client, set[int]], trained: Run) -> None:
+    client, processes = served
+    assert len(processes) == 2
+    large = io.BytesIO()
+    Image.fromarray(np.arange(300 * 300, dtype=np.uint32).astype(np.uint8).reshape(300, 300)).save(large, "PNG")
+    for picture in (PICTURE, large.getvalue()):
+        expected = trained.classifier.predict(picture)
+        answer = ask(client, picture).json()
+        assert answer["label"] == expected.label
+        assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+        explained = ask(client, picture, "/v1/explain?layers=false").json()
+        assert dict(zip(explained["class_names"], explained["probabilities"], strict=True)) == pytest.approx(
+            expected.probabilities, abs=1e-5
+        )
+    broken = ask(client, PICTURE[:300])
+    assert (broken.status_code, list(broken.json())) == (422, ["error"])
+    files = [("picture", (f"{number}.png", PICTURE[: None if number % 2 else 300], "image/png")) for number in range(8)]
+    rows = client.post("/v1/predict", files=files).json()
+    assert [next(iter(row)) for row in rows] == ["error", "label"] * 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")
+def test_where_one_dies_another_takes_its_place(served: tuple[httpx.Client, set[int]], caplog: pytest.LogCaptureFixture) -> None:
+    client, processes = served
+    for number in processes:
+        os.kill(number, signal.SIGKILL)
+    while processes & children() and any(Path(f"/proc/{number}/cmdline").read_bytes() for number in processes & children()):
+        sleep(0.01)
+    assert [ask(client, PICTURE).status_code for _ in range(4)] == [200] * 4
+    assert client.get("/healthz").status_code == 200
+    assert "another is started" in caplog.text

@@ -4,14 +4,13 @@ python benchmarks/docs_tables.py            write them
 python benchmarks/docs_tables.py --check    fail where they are not what the results say
 """
 
-import argparse
 import json
-import re
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from pages import write_or_check
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -290,34 +289,5 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
 }
 
 
-def filled(page: str, language: str, makers: dict[str, Maker]) -> str:
-    """A page with its tables made anew.
-
-    Raises:
-        ValueError: the page has not one place for each table.
-    """
-    for name, make in makers.items():
-        made = make(language)
-        pattern = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
-        page, count = re.subn(pattern, lambda match, made=made: f"{match[1]}{made}\n{match[2]}", page, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"the page has {count} places marked <!-- {name} -->; it needs one")
-    return page
-
-
-def main() -> None:
-    """Write the tables, or check them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is not up to date")
-    check = parser.parse_args().check
-    for path, (language, makers) in PAGES.items():
-        page = path.read_text(encoding="utf-8")
-        wanted = filled(page, language, makers)
-        if check and page != wanted:
-            sys.exit(f"{path.name}: its tables are not what the recorded results say; run python benchmarks/docs_tables.py")
-        if not check:
-            path.write_text(wanted, encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, "python benchmarks/docs_tables.py", PAGES)

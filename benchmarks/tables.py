@@ -4,17 +4,14 @@ python benchmarks/tables.py            write them
 python benchmarks/tables.py --check    fail where they are not what the results say
 """
 
-import argparse
 import json
 import re
-import sys
 from pathlib import Path
-from typing import Any
 
 import torchnin
+from pages import Makers, write_or_check
 
 HERE = Path(__file__).parent
-PAGES = {"en": HERE.parent / "README.md", "zh": HERE.parent / "README.zh-CN.md"}
 FIRST_TRAINING = HERE / "first_training" / "results"
 
 WORDS: dict[str, dict[str, str]] = {
@@ -80,30 +77,8 @@ def networks(language: str) -> str:
     return "\n".join(lines)
 
 
-def filled(page: str, language: str) -> str:
-    """A page with its tables made anew."""
-    for name, make in (("results", results), ("networks", networks)):
-        table = make(language)
-        pattern = rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end -->)"
-        page, count = re.subn(pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", page, flags=re.DOTALL)
-        if count != 1:
-            raise ValueError(f"the page has {count} places marked <!-- {name}: ... -->; it needs one")
-    return page
-
-
-def main() -> None:
-    """Write the tables, or check them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is not up to date")
-    options: Any = parser.parse_args()
-    for language, path in PAGES.items():
-        page = path.read_text(encoding="utf-8")
-        wanted = filled(page, language)
-        if options.check and page != wanted:
-            sys.exit(f"{path.name}: its tables are not what the recorded results say; run python benchmarks/tables.py")
-        if not options.check:
-            path.write_text(wanted, encoding="utf-8")
-
+README: Makers = {"results": results, "networks": networks}
+PAGES: dict[Path, tuple[str, Makers]] = {HERE.parent / "README.md": ("en", README), HERE.parent / "README.zh-CN.md": ("zh", README)}
 
 if __name__ == "__main__":
-    main()
+    write_or_check(__doc__, "python benchmarks/tables.py", PAGES)

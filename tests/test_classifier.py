@@ -33,6 +33,25 @@ def test_saved_and_loaded_it_answers_with_the_same_bits(classifier: Classifier, 
     assert "10 classes, 1x28x28, cpu" in repr(again)
 
 
+def test_half_the_file_and_almost_the_same_answers(classifier: Classifier, few: DatasetSplits, tmp_path: Path) -> None:
+    whole, half = classifier.save(tmp_path / "whole"), classifier.save(tmp_path / "half", half=True)
+    sizes = [(folder / "model.safetensors").stat().st_size for folder in (whole, half)]
+    assert 0.5 < sizes[1] / sizes[0] < 0.9  # the vectors stay as they are, and in so small a network they count
+    again, pixels = load(half), torch.from_numpy(few.test.images)
+    assert {tensor.dtype for tensor in again.network.state_dict().values()} == {torch.float32, torch.int64}
+    assert torch.equal(again.network.body[0][1].running_var, classifier.network.body[0][1].running_var)
+    assert 0 < (again.logits(pixels) - classifier.logits(pixels)).abs().max() < 0.01
+    assert torch.equal(load(again.save(tmp_path / "again", half=True)).logits(pixels), again.logits(pixels))
+
+
+def test_weights_too_large_for_float16_are_refused(classifier: Classifier, tmp_path: Path) -> None:
+    large = load(classifier.save(tmp_path / "large"))
+    large.network.body[0][0].weight.data[0, 0, 0, 0] = 1e6
+    with pytest.raises(ValueError, match=r"body\.0\.0\.weight holds 1e\+06, and float16 ends at 65,504; save it without half"):
+        large.save(tmp_path / "refused", half=True)
+    assert not (tmp_path / "refused").exists()
+
+
 def test_every_form_of_a_picture_gives_the_same_answer(classifier: Classifier, few: DatasetSplits, tmp_path: Path) -> None:
     array = few.test.images[3]
     path = tmp_path / "3.png"

@@ -12,7 +12,6 @@ process, the machine and the versions. Nothing here chooses anything: the recipe
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,7 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from conditions import machine  # noqa: E402
+
+RESULTS = HERE / "results"
 
 
 def cases(data_dir: str | None, photos: str | None) -> dict[str, tuple[list[str], int]]:
@@ -37,30 +40,6 @@ def cases(data_dir: str | None, photos: str | None) -> dict[str, tuple[list[str]
     if photos:
         known["photos"] = ([photos, "--image-size", "32"], 3)
     return known
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores, system and versions."""
-    import torch
-
-    import torchnin
-
-    name = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
-        named = {key.strip(): value.strip() for key, value in lines.items()}
-        name = f"{named.get('model name', name)} (family {named.get('cpu family')}, model {named.get('model')})"
-    choice = torchnin.choose_device().to_dict()
-    return {
-        "processor": name,
-        "cores": os.cpu_count(),
-        "computes": f"{choice['device']}, {choice['dtype']}, {choice['memory_format']}, {choice['threads']} threads",
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchnin": torchnin.__version__,
-    }
 
 
 def measure(name: str, arguments: list[str], seeds: int) -> dict[str, Any]:

@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from torchnin.models import create_model as create_model
     from torchnin.models import from_notebook as from_notebook
     from torchnin.models import list_models as list_models
+    from torchnin.models import list_weights as list_weights
     from torchnin.models import model_entry as model_entry
     from torchnin.models import summarize as summarize
     from torchnin.models import to_notebook as to_notebook
+    from torchnin.models import weights_entry as weights_entry
     from torchnin.prediction import Prediction as Prediction
     from torchnin.training import RECIPES as RECIPES
     from torchnin.training import CollapseError as CollapseError
@@ -62,7 +64,7 @@ _HOME = {
     "torchnin.exported": ("ExportedClassifier",),
     "torchnin.models": (
         *("BlockConfig", "ClassBlockConfig", "NiN", "NiNBlock", "NiNConfig", "Summary", "create_model"),
-        *("from_notebook", "list_models", "model_entry", "summarize", "to_notebook"),
+        *("from_notebook", "list_models", "list_weights", "model_entry", "summarize", "to_notebook", "weights_entry"),
     ),
     "torchnin.prediction": ("Prediction",),
     "torchnin.training": (

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,8 @@ from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
 from torchnin.export import Export, export_onnx
 from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
-from torchnin.models import NiN, NiNConfig
+from torchnin.models import NiN, NiNConfig, list_weights, weights_entry
+from torchnin.models.shipped import what_ships
 from torchnin.prediction import LARGE_PIXELS, Predictor
 from torchnin.version import __version__
 
@@ -137,8 +139,11 @@ class Classifier(Predictor[Tensor]):
         """The per-pixel MLP at work: of each block the channels at one pixel, before and after each 1 x 1 convolution."""
         return pixel_vectors(self.network, self.preprocessing, self.preprocessing.pixels(picture), x, y, resize=resize)
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
         """Write `model.safetensors` and `config.json` into a folder.
+
+        With `half` the convolutions' and the head's weights are stored in float16, all else in float32: half the file, for answers
+        that differ in their last digits. They are read back to float32, in which everything is computed.
 
         A crash at any moment leaves a folder that loads: as the classifier that was there before, or as this one. `config.json` names
         the checksum of its weights, so the moment when it is renamed decides; until the weights have their own name, `load` finds
@@ -148,11 +153,14 @@ class Classifier(Predictor[Tensor]):
             The folder.
 
         Raises:
+            ValueError: with `half`, a weight is too large for float16.
             OSError: the disk is full or the folder cannot be written to; the classifier that was there before is untouched.
         """
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        if half:
+            tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         weights = save(tensors, metadata={"format": "pt"})
         config = {
             "format": "torchnin classifier 1",
@@ -183,10 +191,8 @@ class Classifier(Predictor[Tensor]):
             ValueError: there is no such folder, or it holds no classifier.
             DataError: a file of it is broken or does not fit the other.
         """
-        path = Path(folder)
-        if (path / "classifier" / "config.json").is_file():
-            path = path / "classifier"
-        if not (path / "config.json").is_file() or not any((path / name).is_file() for name in (_WEIGHTS, _WAITING)):
+        path = _place(Path(folder))
+        if path is None:
             raise ValueError(_no_classifier(Path(folder)))
         config, weights = _read(path)
         try:
@@ -284,13 +290,40 @@ class Classifier(Predictor[Tensor]):
 
 
 def load(source: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
-    """Load a classifier: a run folder, or a saved classifier's folder.
+    """Load a classifier: a run folder, a saved classifier's folder, or the name of weights that ship (`list_weights()`).
+
+    A run or classifier at that path goes before weights of the same name, with a warning; where there is something else, as a folder
+    of pictures `mnist`, the name is meant. `./mnist` is always the path.
 
     Raises:
-        ValueError: there is no classifier at that place.
+        ValueError: there is no classifier at that place, and none of that name ships.
         DataError: its files are broken.
     """
-    return Classifier.load(source, device=device)
+    name = os.fspath(source)
+    if name not in list_weights():
+        return Classifier.load(source, device=device)
+    shipped, here = weights_entry(name).folder, Path(name)
+    if _place(here) is None and not (here / "checkpoint").is_dir():
+        return Classifier.load(shipped, device=device)
+    warnings.warn(f"{name} is a folder here and the name of weights that ship; the folder is taken. The weights: {shipped}", stacklevel=2)
+    return Classifier.load(here, device=device)
+
+
+def _place(folder: Path) -> Path | None:
+    """Where below a run's or a classifier's folder its files lie; None where there are none."""
+    for path in (folder / "classifier", folder):
+        if (path / "config.json").is_file() and any((path / name).is_file() for name in (_WEIGHTS, _WAITING)):
+            return path
+    return None
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    """A weight in float16. Vectors stay as they are: biases and batch normalisation are few, and its variances may be very small."""
+    if tensor.dim() < 2:
+        return tensor
+    if not (half := tensor.half()).isfinite().all():
+        raise ValueError(f"{name} holds {float(tensor.abs().max()):.3g}, and float16 ends at 65,504; save it without half")
+    return half
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
@@ -337,7 +370,10 @@ def _no_classifier(folder: Path) -> str:
     if folder.suffix == ".onnx":
         return f"{folder} is an exported file, which nin predict and torchnin.ExportedClassifier run; here give the classifier it is from"
     if not folder.exists():
-        return f"{folder} is no classifier: there is no such folder; give a run folder or a saved classifier's folder"
+        return (
+            f"{folder} is no classifier: there is no such folder, and no weights of that name ship; {what_ships(str(folder))}; "
+            "or give a run folder or a saved classifier's folder"
+        )
     if (folder / "checkpoint").is_dir():
         return f"{folder} is a run that has not finished: go on with nin train --resume --out {folder}"
     return f"{folder} holds no classifier: expected config.json and model.safetensors in it, or in {folder / 'classifier'}"

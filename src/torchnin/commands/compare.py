@@ -48,7 +48,7 @@ def compare(
     nin compare nin_d2l nin_d2l:mlp_kernel_size=3 nin_d2l:head=fc
 
     Args:
-        networks: Named networks (see `nin models`), their variants, run folders or saved classifiers.
+        networks: Named networks (see `nin models`), their variants, run folders, saved classifiers, or weights that ship.
         shape: Shape of one picture for all of them; without it each has its own.
         batch_size: Pictures in a batch; without it memory is counted for 1 and speed measured with 32.
         seconds: Time for measuring speed, of all networks together; 0 leaves it out.

@@ -34,7 +34,7 @@ def evaluate(
     """Measure a classifier on a dataset: accuracy with its interval, per class, confusion, calibration.
 
     Args:
-        classifier: A run folder or a saved classifier's folder.
+        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
         data: A dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: Where to look for the data first.
         split: Which pictures: test, train or validation.

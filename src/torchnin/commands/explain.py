@@ -35,7 +35,7 @@ def explain(
     each 1x1 convolution.
 
     Args:
-        classifier: A run folder or a saved classifier's folder.
+        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
         picture: The picture to explain.
         out: The file to draw into: .png, .pdf or .svg.
         top: How many classes to draw, 3 by default.

@@ -32,7 +32,7 @@ def export(
     onnxruntime beside `nin predict`; where a probability differs by more than 0.0001, the export fails and leaves no file.
 
     Args:
-        classifier: A run folder or a saved classifier's folder.
+        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
         out: The file to write, ending in .onnx; an exported classifier there is replaced.
         int8: Quantise to 8 bits, calibrated on train pictures; reports accuracy, size and speed beside the float file's.
         accept_accuracy_loss: Write the 8-bit file also where its test accuracy is lower by more than half a point.

@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torchnin.commands.process import set_up_process
 
 # A command's module is imported when it is called, so that `nin --help` answers at once.
 _COMMANDS = {
-    "models": "the named networks: parameters, multiply-adds, input, source",
+    "models": "the named networks: parameters, multiply-adds, input, the weights that ship, source",
     "summary": "a network layer by layer: shapes, parameters, multiply-adds, receptive field, memory",
     "datasets": "the named datasets and where each was found; gets one",
     "train": "train a network: a run folder with metrics, result and classifier",
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         hint = f"did you mean {near[0]}? " if near else ""
         print(f"nin: there is no command {name!r}; {hint}the commands: {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
+    if os.environ.get("TORCHNIN_DEBUG") != "1":
+        warnings.formatwarning = _one_line
     set_up_process(keep_freed_memory=name != "serve")  # one large picture must not stay in a service's memory for good
     try:
         code = _run(name, given[1:])
@@ -72,6 +75,11 @@ def _run(name: str, arguments: list[str]) -> int | None:
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
     code: int | None = tyro.cli(command, prog=f"nin {name}", args=arguments, config=config, console_outputs=not _follows())
     return code
+
+
+def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None) -> str:
+    """A warning without the line of code that it comes from."""
+    return f"nin: {message}\n"
 
 
 def _follows() -> bool:

@@ -8,8 +8,9 @@ from torchnin.commands.output import result, table
 
 
 def models(*, as_json: Json = False) -> None:
-    """List the named networks: parameters, multiply-adds, input, whether weights ship, source."""
+    """List the named networks: parameters, multiply-adds, input, the weights that ship and their accuracy, source."""
     rows: list[dict[str, Any]] = []
+    shipped = [torchnin.weights_entry(name) for name in torchnin.list_weights()]
     for name in torchnin.list_models():
         entry = torchnin.model_entry(name)
         config = entry.config
@@ -22,12 +23,21 @@ def models(*, as_json: Json = False) -> None:
                 "input": [config.in_channels, config.image_size, config.image_size],
                 "num_classes": config.num_classes,
                 "min_image_size": config.min_image_size,
-                "weights": None,
+                "weights": [
+                    {
+                        "name": weights.name,
+                        "data": weights.data,
+                        "test_accuracy": weights.test_accuracy,
+                        "test_accuracy_interval": list(weights.test_accuracy_interval),
+                    }
+                    for weights in shipped
+                    if weights.network == name
+                ],
                 "source": entry.source,
             }
         )
     text = table(
-        ("network", "parameters", "MACs", "input", "classes", "weights", "source"),
+        ("network", "parameters", "MACs", "input", "classes", "weights, test accuracy", "source"),
         [
             (
                 row["name"],
@@ -35,7 +45,7 @@ def models(*, as_json: Json = False) -> None:
                 f"{row['num_macs']:,}",
                 "x".join(map(str, row["input"])),
                 str(row["num_classes"]),
-                row["weights"] or "none",
+                ", ".join(f"{weights['name']} {weights['test_accuracy']:.2%}" for weights in row["weights"]) or "none",
                 row["source"],
             )
             for row in rows

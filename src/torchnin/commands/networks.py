@@ -85,8 +85,8 @@ def make_network(name: str, choices: NetworkChoices) -> "NiN":
 
 
 def is_trained(name: str) -> bool:
-    """Whether this is a path to a run or saved classifier, and no network's name."""
-    return name not in torchnin.list_models() and Path(name).exists()
+    """Whether this is a path to a run or saved classifier, or the name of weights that ship, and no network's name."""
+    return name not in torchnin.list_models() and (name in torchnin.list_weights() or Path(name).exists())
 
 
 def named_config(text: str, choices: NetworkChoices) -> "NiNConfig":

@@ -36,7 +36,8 @@ def predict(
     A picture that cannot be read is reported, the others go on, and the exit code is 1.
 
     Args:
-        classifier: A run folder, a saved classifier's folder, or an .onnx file that nin export wrote, which runs without torch.
+        classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or an .onnx file that nin
+            export wrote, which runs without torch.
         pictures: Files, folders whose pictures are taken (those in subfolders too), or quoted patterns such as 'photos/**/*.jpg'.
         top: How many classes to show: 3 by default, with --json all.
         device: auto, cpu, cuda or mps; an .onnx file runs on the cpu.

@@ -29,7 +29,7 @@ def serve(
     or SIGTERM finishes what is in flight and stops.
 
     Args:
-        classifier: A run folder or a saved classifier's folder.
+        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
         host: The address to listen on. Another than this machine's own wants --token or --no-auth.
         port: The port to listen on; 0 takes a free one.
         token: What requests must send as 'Authorization: Bearer TOKEN'; TORCHNIN_TOKEN in the environment keeps it out of the list of

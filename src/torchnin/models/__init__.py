@@ -4,6 +4,7 @@ from .block import NiNBlock
 from .config import BlockConfig, ClassBlockConfig, NiNConfig
 from .nin import NiN
 from .notebook import from_notebook, to_notebook
+from .shipped import WeightsEntry, list_weights, weights_entry
 from .summary import LayerRow, Summary, summarize
 from .zoo import ModelEntry, create_model, list_models, model_entry
 
@@ -16,10 +17,13 @@ __all__ = [
     "NiNBlock",
     "NiNConfig",
     "Summary",
+    "WeightsEntry",
     "create_model",
     "from_notebook",
     "list_models",
+    "list_weights",
     "model_entry",
     "summarize",
     "to_notebook",
+    "weights_entry",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from .config import BlockConfig, ClassBlockConfig, NiNConfig
 from .nin import NiN
+from .shipped import fill
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,26 +160,32 @@ def model_entry(name: str) -> ModelEntry:
     return _BY_NAME[name]
 
 
-def create_model(name: str, *, pretrained: bool = False, **changes: Any) -> NiN:
-    """Build a named network with fresh weights.
+def create_model(name: str, *, pretrained: bool | str = False, **changes: Any) -> NiN:
+    """Build a named network, with fresh weights or with those that ship.
+
+    Trained weights know pictures that were prepared as theirs were: `torchnin.load(WEIGHTS)` is the same network together with that
+    preprocessing and its class names.
 
     Args:
         name: one of `list_models()`.
-        pretrained: whether to fill in trained weights that ship with the package; none ship with this version.
+        pretrained: True fills in the weights that ship for this network with these channels and classes, where several do the
+            first by name; a name of `list_weights()` those.
         **changes: fields of `NiNConfig` to change, such as `in_channels`, `num_classes`, `mlp_layers`, `class_map_relu`.
 
     Returns:
         The network, in training mode, float32, on the default device.
 
     Raises:
-        ValueError: the name or a field is unknown, a value is out of range, or weights are asked for that do not ship.
+        ValueError: the name or a field is unknown, a value is out of range, or weights are asked for that do not ship or do not
+            fit the changes.
     """
     config = model_entry(name).config
-    if pretrained:
-        raise ValueError(f"no weights of {name} ship with this version; train them with nin train --model {name}, and load the run")
     fields = [field.name for field in dataclasses.fields(config)]
     for field in changes:
         if field not in fields:
             near = difflib.get_close_matches(field, fields, n=1)
             raise ValueError(f"a NiN has no field {field!r};{f' did you mean {near[0]}?' if near else ''} its fields: {', '.join(fields)}")
-    return NiN(dataclasses.replace(config, **changes))
+    network = NiN(dataclasses.replace(config, **changes))
+    if pretrained:
+        fill(network, name, None if pretrained is True else pretrained)
+    return network

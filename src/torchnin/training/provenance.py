@@ -67,7 +67,7 @@ def load_recorded(data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] |
         data_dir: where to look first; None looks where they were found.
 
     Raises:
-        ValueError: they were arrays, or are not the same any more; otherwise as `load_dataset`.
+        ValueError: they were arrays, are not to be had here, or are not the same any more; otherwise as `load_dataset`.
         DataError: the record is incomplete, as that of another version may be.
     """
     if missing := sorted({"name", "source", "shape", "split_seed", "skipped", "checksums"} - data.keys()):
@@ -87,6 +87,9 @@ def load_recorded(data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] |
         seed=data["split_seed"],
         skip_broken=bool(data["skipped"]),
     )
+    if known and splits.name != name:
+        where = f"{name}, which the training used, is not to be had here; to take {splits.name} instead, name it"
+        raise ValueError(f"{where}. {splits.notes[-1]}")
     if {"train": splits.train.checksum, "test": splits.test.checksum} != data["checksums"]:
         raise ValueError(
             f"{splits.source}: its pictures, labels or split are not those of the training any more; restore them, or name other data"

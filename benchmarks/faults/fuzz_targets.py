@@ -468,9 +468,12 @@ class RunConfig(Target):
         self.resume, self.place = torchnin.resume, trained(self.folder)
         self.errors = (*self.errors, ValueError, torchnin.TrainingError, FileNotFoundError)
         (self.place / "result.json").unlink()
-        for path in (self.place / "checkpoint").glob("*.json"):
+        for path in (self.place / "checkpoint").glob("step-*.json"):
             path.write_bytes(b"")
-        self.seeds = [(self.place / "config.json").read_bytes()]
+        # As earlier versions wrote it: with a checksum and a copy every change would end there.
+        (self.place / "checkpoint" / "config.json").unlink()
+        config = json.loads((self.place / "config.json").read_text())
+        self.seeds = [json.dumps({key: value for key, value in config.items() if key != "checksum"}).encode()]
 
     def run(self, data: bytes) -> str:
         (self.place / "config.json").write_bytes(data)
@@ -511,7 +514,9 @@ class CheckpointFile(Target):
         for path in self.folder_of.glob("step-*"):
             if path.stem != Path(self.name).stem:
                 path.unlink()
-        self.seeds = [(self.folder_of / self.name).read_bytes()]
+        # As earlier versions wrote it, for the same reason.
+        document = json.loads((self.folder_of / self.name).read_text())
+        self.seeds = [json.dumps({key: document[key] for key in ("sha256", "progress")}).encode()]
 
     def run(self, data: bytes) -> str:
         (self.folder_of / self.name).write_bytes(data)

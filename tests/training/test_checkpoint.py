@@ -70,6 +70,33 @@ def test_a_broken_one_is_passed_over(tmp_path: Path, how: str) -> None:
     assert broken[0].endswith("the checkpoint before it is used")
 
 
+def test_not_one_bit_of_a_checkpoint_may_change(tmp_path: Path) -> None:
+    """Also not of its plain values, which would still be read: another step, another learning rate."""
+    write_checkpoint(tmp_path, checkpoint(5))
+    write_checkpoint(tmp_path, checkpoint(6))
+    document, tensors = tmp_path / "step-000000006.json", tmp_path / "step-000000006.safetensors"
+    for path in (document, tensors):
+        data = path.read_bytes()
+        for place in range(len(data)):
+            for bit in range(8) if path is document else [place % 8]:
+                path.write_bytes(bytes([*data[:place], data[place] ^ (1 << bit), *data[place + 1 :]]))
+                read, broken = read_checkpoint(tmp_path)
+                assert (read.progress["step"], len(broken)) == (5, 1), (path.name, place, bit)
+        path.write_bytes(data)
+    assert read_checkpoint(tmp_path)[0].progress["step"] == 6
+
+
+def test_checkpoints_of_versions_without_that_checksum_are_read(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, checkpoint(6))
+    document = tmp_path / "step-000000006.json"
+    values = json.loads(document.read_text())
+    assert list(values) == ["whole", "sha256", "progress"]
+    del values["whole"]
+    document.write_text(json.dumps(values))
+    read, broken = read_checkpoint(tmp_path)
+    assert (read.progress, broken) == (checkpoint(6).progress, [])
+
+
 def test_a_broken_one_takes_no_place_of_a_whole_one(tmp_path: Path) -> None:
     """Going on from step 5, the broken step 60 is of a future that never comes; two whole ones are to be kept all the same."""
     write_checkpoint(tmp_path, checkpoint(5))

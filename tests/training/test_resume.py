@@ -141,7 +141,7 @@ def interrupted(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A run that was killed after 14 steps, with checkpoints after 12 and 13."""
     out = tmp_path_factory.mktemp("interrupted") / "run"
     assert stop(9, 14, 0.0, "train", few_file, "--out", out, *OPTIONS).returncode == -9
-    assert sorted(path.name for path in (out / "checkpoint").glob("*.json")) == ["step-000000012.json", "step-000000013.json"]
+    assert sorted(path.name for path in (out / "checkpoint").glob("step-*.json")) == ["step-000000012.json", "step-000000013.json"]
     return out
 
 

@@ -1,6 +1,8 @@
+import contextlib
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -111,6 +113,88 @@ def test_what_a_killed_start_left_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "checkpoint" / "step-000000000.safetensors.tmp").write_text("half")
     with opened(tmp_path, resume=False, overwrite=False) as run:
         assert list(run.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["another value", "no json", "no checksum", "empty"])
+def test_a_config_that_was_changed_is_noticed_and_its_copy_used(trained: Run, tmp_path: Path, damage: str) -> None:
+    run = Run(shutil.copytree(trained.path, tmp_path / "run"))
+    path = run.path / "config.json"
+    text = path.read_text()
+    document = json.loads(text)
+    match damage:
+        case "another value":
+            assert '"lr": 0.1' in text
+            path.write_text(text.replace('"lr": 0.1', '"lr": 0.3'))
+        case "no json":
+            path.write_bytes(b"\xff" + text.encode())
+        case "no checksum":
+            path.write_text(json.dumps({key: value for key, value in document.items() if key != "checksum"}))
+        case "empty":
+            path.write_text("")
+    config, sentence = run.read_config()
+    assert config == trained.config
+    assert sentence is not None
+    assert sentence.startswith(f"{path} is not ")
+    assert sentence.endswith(f"its copy {run.path / 'checkpoint' / 'config.json'} is used")
+    with opened(run.path, resume=True, overwrite=False):  # it is still known for a run's folder
+        pass
+    (run.path / "checkpoint" / "config.json").unlink()
+    if damage == "no checksum":  # as earlier versions wrote it
+        assert run.read_config() == (trained.config, None)
+    else:
+        with pytest.raises(DataError, match=r"config\.json is not "):
+            _ = run.config
+
+
+def test_a_run_goes_on_from_the_copy_of_its_config_and_restores_it(tiny: NiNConfig, few_file: Path, tmp_path: Path, nin: Any) -> None:
+    out = tmp_path / "run"
+    train(tiny, str(few_file), Recipe(num_epochs=1, batch_size=80, lr=0.1), name="tiny", out=out, quiet=True)
+    (out / "result.json").unlink()
+    whole = (out / "config.json").read_text()
+    (out / "config.json").write_text(whole.replace('"momentum": 0.9', '"momentum": 0.1'))
+    answer = nin("train", "--resume", "--out", out)
+    assert answer.code == 0, answer.err
+    assert f"{out / 'config.json'} is not as the training wrote it" in answer.err
+    assert (out / "config.json").read_text() == whole
+
+
+class Killed(BaseException):
+    """In place of the signal: nothing between it and the end of the process does anything."""
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_killed_while_it_replaces_a_run_what_is_left_can_be_gone_on_with_or_begun_anew(
+    trained: Run, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shutil.copytree(trained.path, tmp_path / "run")
+    left = [number]
+
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any, **options: Any) -> None:
+            left[0] -= 1
+            if not left[0]:
+                raise Killed
+            real(*arguments, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", counted(Path.unlink))
+        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+        with pytest.raises(Killed) if number < 7 else contextlib.nullcontext(), opened(path, resume=False, overwrite=True):
+            pass
+    holds_run = (path / "config.json").exists()
+    assert Run(path).resumable or not holds_run
+    with opened(path, resume=holds_run, overwrite=False):
+        pass
+
+
+def test_a_half_drawn_picture_of_a_killed_process_is_taken_away(trained: Run, tmp_path: Path) -> None:
+    path = shutil.copytree(trained.path, tmp_path / "run")
+    (path / ".curves.4711.png").write_bytes(b"half")
+    with opened(path, resume=True, overwrite=False):
+        pass
+    assert {entry.name for entry in path.iterdir()} == {entry.name for entry in trained.path.iterdir()}
 
 
 def test_two_processes_never_share_a_folder(tmp_path: Path, few_file: Path, nin: Callable[..., Any]) -> None:

@@ -10,10 +10,13 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from torchnin.files import read_json, write_atomically
+from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically
 from torchnin.training.errors import TrainingError
 
 _KEPT = 2  # the newest, and the one before it in case the newest turns out broken
+# How a checkpoint's JSON file begins: with the SHA-256 of all that follows. Those of earlier versions begin with the tensors' alone.
+_SEALED, _UNSEALED = b'{"whole": "', b'{"sha256": "'
+_HEX = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class Checkpoint:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint so that a crash at any moment leaves this one or the one before it, whole.
 
-    Two files a checkpoint: the tensors, then a small JSON file with their SHA-256, whose presence says that all is written.
+    Two files a checkpoint: the tensors, then a small JSON file with their SHA-256 and its own, whose presence says that all is written.
 
     Raises:
         OSError: the disk is full or the folder cannot be written to; earlier checkpoints are untouched.
@@ -48,9 +51,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     name = f"step-{checkpoint.progress['step']:09d}"
     data = _packed(checkpoint.tensors)
-    document = {"sha256": hashlib.sha256(data).hexdigest(), "progress": checkpoint.progress}
+    document = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "progress": checkpoint.progress}).encode()
     write_atomically(folder / f"{name}.safetensors", data)
-    write_atomically(folder / f"{name}.json", json.dumps(document).encode())
+    write_atomically(folder / f"{name}.json", _sealed(document))
     # Later steps are those of a broken checkpoint that was passed over: the training that goes on is another one.
     kept = [path.stem for path in _newest_first(folder) if path.stem <= name][:_KEPT]
     for path in sorted(folder.glob("step-*")):  # a .json goes before its .safetensors, so that what is left is never half of one
@@ -64,25 +67,51 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     Raises:
         TrainingError: there is none.
     """
-    broken = []
+    broken: list[str] = []
     for path in _newest_first(folder):
-        tensors = path.with_suffix(".safetensors")
         try:
-            document = read_json(path)
-            data = tensors.read_bytes()
-            expected = document["sha256"]
-            if (found := hashlib.sha256(data).hexdigest()) != expected:
-                broken.append(f"{tensors} is broken (SHA-256 {found[:12]}, expected {expected[:12]}); the checkpoint before it is used")
-                continue
-            return Checkpoint(tensors=load(data), progress=document["progress"]), broken
+            return _read_whole(path), [f"{sentence}; the checkpoint before it is used" for sentence in broken]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            broken.append(f"{path} is broken ({error}); the checkpoint before it is used")
+            broken.append(f"{path} is broken ({error})")
+        except _BrokenError as error:
+            broken.append(str(error))
     raise TrainingError("; ".join([*broken, f"{folder} holds no whole checkpoint to resume from; train anew with --overwrite"]))
 
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is anything to resume from."""
     return any(_newest_first(folder))
+
+
+class _BrokenError(Exception):
+    """A file does not have the checksum that was written with it."""
+
+
+def _read_whole(path: Path) -> Checkpoint:
+    """The checkpoint whose JSON file this is, whole as it was written."""
+    with path.open("rb") as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if data.startswith(_SEALED):
+        end = len(_SEALED) + _HEX
+        _check(path, data[end:], data[len(_SEALED) : end].decode("ascii", "replace"))
+    elif not data.startswith(_UNSEALED):
+        raise _BrokenError(f"{path} is broken (it does not begin as a checkpoint does)")
+    document = parse_json(data)
+    tensors = path.with_suffix(".safetensors")
+    data = tensors.read_bytes()
+    _check(tensors, data, document["sha256"])
+    return Checkpoint(tensors=load(data), progress=document["progress"])
+
+
+def _check(path: Path, data: bytes, expected: str) -> None:
+    if (found := hashlib.sha256(data).hexdigest()) != expected:
+        raise _BrokenError(f"{path} is broken (SHA-256 {found[:12]}, expected {expected[:12]})")
+
+
+def _sealed(document: bytes) -> bytes:
+    """A JSON object with the SHA-256 of all that follows it as its first entry."""
+    rest = b'", ' + document[1:]
+    return _SEALED + hashlib.sha256(rest).hexdigest().encode() + rest
 
 
 def _packed(tensors: dict[str, Tensor]) -> bytes:

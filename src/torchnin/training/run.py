@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -15,8 +16,10 @@ from torchnin.data import DataError
 from torchnin.files import read_json, write_atomically, write_json
 from torchnin.training.checkpoint import has_checkpoint
 
-_FILES = ("config.json", "metrics.jsonl", "result.json", "curves.png")
-_FOLDERS = ("checkpoint", "classifier")
+# In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
+_PARTS = ("result.json", "curves.png", "classifier", "metrics.jsonl", "config.json", "checkpoint")
+_COPY = Path("checkpoint", "config.json")  # a second one, for the day on which the first is broken
+_CHECKSUM = "checksum"
 _CONFIG_HAS = {"network", "recipe", "data", "versions"}
 # What a training leaves that was killed before its configuration stood; nothing of it is needed.
 _BEGUN = {"checkpoint", "metrics.jsonl", "config.json.tmp"}
@@ -35,7 +38,23 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration: network, recipe, data with checksums, versions, device, git commit."""
-        return _read_json(self.path / "config.json")
+        return self.read_config()[0]
+
+    def read_config(self) -> tuple[dict[str, Any], str | None]:
+        """The configuration, and a sentence where `config.json` is broken, so that its copy beside the checkpoints was read.
+
+        Raises:
+            ValueError: there is none.
+            DataError: it is broken, and so is the copy, or there is no copy.
+        """
+        try:
+            return _read_sealed(self.path / "config.json", sealed=(self.path / _COPY).is_file()), None
+        except (DataError, OSError) as error:
+            try:
+                copy = _read_sealed(self.path / _COPY, sealed=True)
+            except (ValueError, OSError):  # DataError is a ValueError
+                raise error from None
+            return copy, f"{error}; its copy {self.path / _COPY} is used"
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
@@ -64,8 +83,11 @@ class Run:
         return Classifier.load(self.path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write `config.json`."""
-        write_json(self.path / "config.json", config)
+        """Write `config.json` with its checksum, and first its copy."""
+        document = {**config, _CHECKSUM: _checksum(config)}
+        (self.path / _COPY).parent.mkdir(exist_ok=True)
+        for path in (self.path / _COPY, self.path / "config.json"):
+            write_json(path, document)
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Write `metrics.jsonl` whole, so that no line is ever lost, doubled or half written."""
@@ -101,7 +123,8 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
     # What lies there is looked at under the lock: until then another process may still be writing it.
     with locked(path):
         names = {entry.name for entry in path.iterdir()}
-        holds_run = _is_config(path / "config.json")
+        # With a copy that is whole beside it, a config.json that is not is a run's all the same.
+        holds_run = "config.json" in names and (_is_config(path / "config.json") or _is_config(path / _COPY))
         if names - _BEGUN and not holds_run:
             raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
         if holds_run and not (resume or overwrite):
@@ -109,10 +132,13 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
         if resume and not holds_run:
             raise ValueError(_NO_RUN.format(path))
         if not resume:
-            for name in _FILES:
-                (path / name).unlink(missing_ok=True)
-            for name in _FOLDERS:
-                shutil.rmtree(path / name, ignore_errors=True)
+            for part in (path / name for name in _PARTS):
+                if part.is_dir():
+                    shutil.rmtree(part, ignore_errors=True)
+                else:
+                    part.unlink(missing_ok=True)
+        for aside in path.glob(".curves.*.png"):  # of a process that was killed while it drew
+            aside.unlink(missing_ok=True)
         yield run
 
 
@@ -140,6 +166,20 @@ def _is_config(path: Path) -> bool:
         return read_json(path).keys() >= _CONFIG_HAS
     except (OSError, ValueError):
         return False
+
+
+def _checksum(config: Mapping[str, Any]) -> str:
+    """Of the values, so that a file that was only laid out anew is the same."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _read_sealed(path: Path, *, sealed: bool) -> dict[str, Any]:
+    """A configuration that has the checksum written with it; those of earlier versions have none, which `sealed` does not accept."""
+    config = _read_json(path)
+    expected = config.pop(_CHECKSUM, None)
+    if (sealed or expected is not None) and expected != (found := _checksum(config)):
+        raise DataError(f"{path} is not as the training wrote it (SHA-256 of its values {found[:12]}, expected {str(expected)[:12]})")
+    return config
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def train(
             if processes.first:
                 stack.enter_context(opened(path, resume=resume, overwrite=overwrite))
                 if resume:
-                    _check_same(run.config, config)
+                    begun, broken = run.read_config()
+                    _check_same(begun, config)
         if processes.highest(int(processes.first and run.finished)):
             return run
         display = make_display(quiet, watcher) if processes.first else Silent()
@@ -157,7 +158,10 @@ def train(
         with processes.together():
             if processes.first:
                 if resume:
-                    _note_elsewhere(run.config["device"], config["device"], display)
+                    _note_elsewhere(begun["device"], config["device"], display)
+                    if broken is not None:
+                        display.note(broken)
+                        run.write_config(begun)
                 else:
                     training.save()
                     run.write_config(config)  # after the first checkpoint, so that a run with a configuration can always be resumed

@@ -1,10 +1,12 @@
-"""The tables of docs/exercises.md and docs/looking-inside.md, in both languages, and of docs/onnx.md, made from the recorded results.
+"""The tables of docs/exercises.md, docs/looking-inside.md and docs/why-nin-fails.md, in both languages, and of docs/onnx.md, made from
+the recorded results.
 
 python benchmarks/docs_tables.py            write them
 python benchmarks/docs_tables.py --check    fail where they are not what the results say
 """
 
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -86,6 +88,66 @@ WORDS: dict[str, tuple[str, str]] = {
     "seconds": ("seconds by the clock", "实际秒数"),
     "load": ("processes that wanted the two cores", "争用两个核的进程数"),
     "peak": ("peak memory of the process", "进程的峰值内存"),
+    "start": ("start", "初始化"),
+    "d2l start": ("the notebooks' (Xavier)", "笔记本的（Xavier）"),
+    "steady start": ("`steady`", "`steady`"),
+    "network start": ("as published, 224 pixels", "原样，224 像素"),
+    "network start-narrow": ("narrow, 67 pixels", "窄，67 像素"),
+    "differs 1": ("differs after convolution 1", "卷积 1 后随图片而变"),
+    "differs 12": ("in the class maps", "类别图中随图片而变"),
+    "gradient 1": ("gradient norm, convolution 1", "梯度范数，卷积 1"),
+    "dead first": ("dead maps, median (range)", "死图数，中位数（范围）"),
+    "always": ("neither dead nor on for every picture", "既非全死、也非对每张图片都亮"),
+    "seed": ("seed", "种子"),
+    "dead at": ("dead maps at steps {steps}", "第 {steps} 步时的死图数"),
+    "living mean": ("mean of the living maps, first and last step", "活图的均值，首步与末步"),
+    "best loss": ("loss, last rows", "末几行的损失"),
+    "left chance": ("accuracy above .2 from step", "准确率超过 0.2 始于第几步"),
+    "most dead": ("most maps dead at once", "同时死掉的图数最多"),
+    "revived": ("maps that were dead and lived at the end", "曾死而最终活着的图数"),
+    "end": ("test accuracy after {epochs} epochs", "{epochs} 轮后的测试准确率"),
+    "epoch ends": ("ends of epochs", "轮末次数"),
+    "lost": ("classes with recall below .1, on average", "召回率低于 0.1 的类别数（平均）"),
+    "lost dead": ("of these with a dead map", "其中图已死"),
+    "lost starved": ("nearly dead: a tenth of the median gradient at most", "几乎已死：梯度不到中位数的十分之一"),
+    "lost alive": ("of these with a living map", "其中图活着"),
+    "weakest": ("its weakest living class", "活图中最弱的类别"),
+    "change": ("change", "改动"),
+    "stayed": ("at chance", "停在瞎猜水平"),
+    "with dead": ("with dead maps", "有死图"),
+    "middle": ("test accuracy, median (range)", "测试准确率，中位数（范围）"),
+    "variant": ("recipe", "配方"),
+    "failures": ("failures", "失败"),
+    "held out median": ("held-out accuracy, median (range)", "留出图片上的准确率，中位数（范围）"),
+    "never": ("never", "从未"),
+    "warned": ("`--on-collapse warn`", "`--on-collapse warn`"),
+    "recovered": ("`--on-collapse recover`", "`--on-collapse recover`"),
+    "recoveries": ("recoveries", "恢复次数"),
+    "dead end": ("dead maps", "死图数"),
+    "watched step": ("a step", "一步"),
+    "own": ("of it the monitor", "其中监视"),
+    "own share": ("share", "占比"),
+    "gave up": ("gave up", "放弃"),
+    "change none": ("none: the notebooks' recipe", "无：笔记本的配方"),
+    "change bias 1": ("the class maps' bias is 1 at the start", "类别图偏置从 1 开始"),
+    "change leaky": ("the last ReLU lets a tenth of negative values through", "最后的 ReLU 让负值的十分之一通过"),
+    "change no last ReLU": ("no last ReLU", "去掉最后的 ReLU"),
+    "change alive": ("the start of `steady`", "`steady` 的初始化"),
+    "change lr .02": ("learning rate .02", "学习率 0.02"),
+    "change lr .05": ("learning rate .05", "学习率 0.05"),
+    "change alive, lr .02": ("the start of `steady`, learning rate .02", "`steady` 的初始化，学习率 0.02"),
+    "cure steady": ("`steady`", "`steady`"),
+    "cure Xavier initialisation": ("with the notebooks' start (Xavier)", "改用笔记本的初始化（Xavier）"),
+    "cure initialisation as built": ("with PyTorch's start", "改用 PyTorch 的初始化"),
+    "cure without living class maps": ("He start, class maps' bias 0", "He 初始化，类别图偏置为 0"),
+    "cure without warm-up": ("without warm-up", "不预热"),
+    "cure without clipping": ("without clipping", "不裁剪梯度"),
+    "cure without momentum": ("without momentum (rate times ten)", "不用动量（学习率乘十）"),
+    "cure constant learning rate": ("constant rate after the warm-up", "预热后学习率不变"),
+    "cure pixels in [0, 1]": ("pixels in [0, 1]", "像素在 [0, 1] 内"),
+    "cure without weight decay": ("without weight decay", "不用权重衰减"),
+    "cure without flips": ("without flips", "不翻转"),
+    "cure the notebooks'": ("the notebooks' recipe", "笔记本的配方"),
 }
 
 
@@ -267,7 +329,182 @@ def exported(language: str) -> str:
     return "\n".join((table(language, ("", "`Classifier.predict`", "file, float32", "file, int8"), rows), "", *conditions))
 
 
+def _spread_of(values: Sequence[float], form: str) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} - {max(values):{form}})"
+
+
+def why_start(language: str) -> str:
+    """What reaches the class maps before the first step."""
+    rows = []
+    for which in ("start", "start-narrow"):
+        found = recorded("every_seed", "results", f"{which}.json")
+        for name, start in found["starts"].items():
+            deaths = [count for count, times in enumerate(start["dead_maps"]) for _ in range(times)]
+            alive = [count for count, times in enumerate(start["maps_on_for_every_picture"]) for _ in range(times)]
+            rows.append(
+                (
+                    say(language, f"{name} start"),
+                    say(language, f"network {which}"),
+                    f"{start['differs'][0]:.0%}",
+                    f"{start['differs'][-1]:.2%}",
+                    f"{start['gradient'][0]:.2g}",
+                    _spread_of(deaths, ".0f"),
+                    f"{10 * found['seeds'] - sum(deaths) - sum(alive)} / {10 * found['seeds']}",
+                )
+            )
+    header = ("start", "network", "differs 1", "differs 12", "gradient 1", "dead first", "always")
+    return table(language, header, rows, left=2)
+
+
+def why_first(language: str) -> str:
+    """The full network's first steps, seed by seed."""
+    runs = recorded("every_seed", "results", "why-67.json")["changes"]["none"]
+    marks = (0, 100, 200, runs[0]["steps"][-1])
+    rows = []
+    for run in runs:
+        dead = dict(zip(run["steps"], run["dead"], strict=True))
+        living = [number for number in range(10) if number not in run["dead"][0]]
+        means = [sum(row["mean"][number] for number in living) / max(1, len(living)) for row in (run["rows"][0], run["rows"][-1])]
+        rows.append(
+            (
+                str(run["seed"]),
+                ", ".join(str(len(dead[step])) for step in marks),
+                f"{means[0]:.2f}, {means[1]:.2f}",
+                f"{run['loss'][-1]:.3f}",
+                f"{run['tests'][-1]['test_accuracy']:.3f}",
+            )
+        )
+    header = ("seed", say(language, "dead at", steps=", ".join(map(str, marks))), "living mean", "best loss", "test")
+    return table(language, header, rows)
+
+
+def why_lives(language: str) -> str:
+    """How the ten epochs of the narrow network went, seed by seed."""
+    runs = recorded("every_seed", "results", "why-narrow.json")["changes"]["none"]
+    rows = []
+    for run in runs:
+        left = next((step for step, accuracy in zip(run["steps"], run["accuracy"], strict=True) if accuracy > 0.2), None)
+        end = run["tests"][-1]
+        ever = {number for dead in run["dead"] for number in dead}
+        recalls = [recall for number, recall in enumerate(end["recalls"]) if number not in end["dead_maps"]]
+        rows.append(
+            (
+                str(run["seed"]),
+                str(len(run["dead"][0])),
+                str(max(map(len, run["dead"]))),
+                say(language, "never") if left is None else str(left),
+                str(len(end["dead_maps"])),
+                str(len(ever - set(end["dead_maps"]))),
+                f"{end['test_accuracy']:.3f}",
+                f"{min(recalls, default=0):.2f}",
+            )
+        )
+    header = (
+        "seed",
+        say(language, "dead at", steps="0"),
+        "most dead",
+        "left chance",
+        "dead end",
+        "revived",
+        say(language, "end", epochs=round(runs[0]["tests"][-1]["step"] / 469)),
+        "weakest",
+    )
+    return table(language, header, rows)
+
+
+def why_plateaus(language: str) -> str:
+    """At every epoch's end of the narrow network: classes that are hardly recognised, by the state of their maps."""
+    tests = [test for run in recorded("every_seed", "results", "why-narrow.json")["changes"]["none"] for test in run["tests"]]
+    rows = []
+    for low, high in ((0.0, 0.2), (0.2, 0.6), (0.6, 0.74), (0.74, 0.84)):
+        here = [test for test in tests if low <= test["test_accuracy"] < high]
+        counts = {"dead": 0, "starved": 0, "living": 0}
+        for test in here:
+            middle = statistics.median(test["gradient_norm"])
+            for number, recall in enumerate(test["recalls"]):
+                if recall < 0.1:
+                    starved = test["gradient_norm"][number] < 0.1 * middle
+                    counts["dead" if number in test["dead_maps"] else "starved" if starved else "living"] += 1
+        cells = (f"{count / max(1, len(here)):.1f}" for count in (sum(counts.values()), *counts.values()))
+        rows.append((f"{low:g} {say(language, 'to')} {high:g}", str(len(here)), *cells))
+    return table(language, ("test", "epoch ends", "lost", "lost dead", "lost starved", "lost alive"), rows)
+
+
+def why_changes(language: str) -> str:
+    """The same seeds with one thing changed, after two epochs; and the unchanged recipe over the same seeds."""
+    changes = recorded("every_seed", "results", "why-narrow.json")["changes"]
+    seeds = set.intersection(*({run["seed"] for run in runs} for runs in changes.values()))
+    rows = []
+    for name, runs in changes.items():
+        kept = [run for run in runs if run["seed"] in seeds]
+        ends = [next(test for test in run["tests"] if test["step"] == 938) for run in kept]
+        lefts = [next((s for s, accuracy in zip(run["steps"], run["accuracy"], strict=True) if accuracy > 0.2), None) for run in kept]
+        rows.append(
+            (
+                say(language, f"change {name}"),
+                ", ".join(say(language, "never") if left is None else str(left) for left in lefts),
+                ", ".join(str(len(end["dead_maps"])) for end in ends),
+                _spread_of([end["test_accuracy"] for end in ends], ".3f"),
+            )
+        )
+    header = ("change", "left chance", "dead end", "middle")
+    return table(language, header, rows)
+
+
+def why_cure(language: str) -> str:
+    """`steady` with each ingredient taken away."""
+    found = recorded("every_seed", "results", "cure-narrow.json")
+    rows = []
+    for name, variant in found["variants"].items():
+        accuracies = [run["accuracy"] for run in variant["runs"] if run["accuracy"] is not None]
+        dead = [run["dead_class_maps"] for run in variant["runs"] if run["dead_class_maps"] is not None]
+        rows.append(
+            (
+                say(language, f"cure {name}"),
+                f"{variant['failures']} / {variant['seeds']}",
+                ", ".join(map(str, dead)),
+                _spread_of(accuracies, ".3f"),
+            )
+        )
+    return table(language, ("variant", "failures", "dead end", "held out median"), rows)
+
+
+def why_recover(language: str) -> str:
+    """The notebooks' recipe warned of, and recovered."""
+    found = recorded("every_seed", "results", "recover.json")
+    rows = []
+    for warned, saved in zip(found["warn"], found["recover"], strict=False):
+        cells = []
+        for run in (warned, saved):
+            given_up = run["test_accuracy"] is None
+            cells.append(say(language, "gave up") if given_up else f"{run['test_accuracy']:.3f} ({run['dead_class_maps']})")
+        rows.append((str(warned["seed"]), *cells, str(saved.get("recoveries", "-"))))
+    return table(language, ("seed", "warned", "recovered", "recoveries"), rows)
+
+
+def why_monitor(language: str) -> str:
+    """What watching costs."""
+    rows = [
+        (
+            f"`{row['network']}`, {row['image_size']}x{row['image_size']} [{row['batch_size']}]",
+            f"{row['watched_step_milliseconds']:.1f} ms",
+            f"{row['monitor_milliseconds_a_step']:.3f} ms",
+            f"{row['share_of_a_step']:.3%}",
+        )
+        for row in recorded("every_seed", "results", "monitor_cost.json")["rows"]
+    ]
+    return table(language, ("network", "watched step", "own", "own share"), rows)
+
+
 Maker = Callable[[str], str]
+WHY: dict[str, Maker] = {
+    "start": why_start,
+    "first": why_first,
+    "lives": why_lives,
+    "plateaus": why_plateaus,
+    "changes": why_changes,
+}
 EXERCISES: dict[str, Maker] = {
     **{f"{name} counts": partial(counts, exercise=name) for name in ("mlp_layers", "mlp_kernel_size", "head", "resources", "one_step")},
     **{f"{name} accuracy": partial(accuracies, exercise=name) for name in ("tuning", "mlp_layers", "mlp_kernel_size", "head", "one_step")},
@@ -285,6 +522,8 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "exercises.zh-CN.md": ("zh", EXERCISES),
     DOCS / "looking-inside.md": ("en", LOOKING),
     DOCS / "looking-inside.zh-CN.md": ("zh", LOOKING),
+    DOCS / "why-nin-fails.md": ("en", WHY),
+    DOCS / "why-nin-fails.zh-CN.md": ("zh", WHY),
     DOCS / "onnx.md": ("en", {"export": exported}),
 }
 

@@ -2,26 +2,32 @@
 
     CURE="python benchmarks/every_seed/cure.py"
     $CURE --out runs/cure --seeds 50 --only steady                                        224 pixels, 10 epochs: a GPU's work
-    $CURE --out runs/cure-112 --image-size 112 --share 0.2 --num-epochs 2 --seeds 5       what a CPU can do
+    $CURE --out runs/cure-narrow --image-size 67 --widths 8 24 32 --num-epochs 1 --share 0.5 --seeds 3 --held-out 0.1 --least 0.4    a CPU's
     $CURE --out runs/mnist --model nin_mnist --data mnist --data-dir DIR --num-epochs 1 --seeds 20 --only steady
     $CURE --out runs/cifar --model nin_cifar10 --data cifar-10 --data-dir DIR --num-epochs 1 --seeds 20 --only steady
 
 Every training is a run folder below `--out`, `VARIANT/seed-N`; one that is finished is not trained again and one that was
 cut off goes on, so the command may be stopped and called again. The table goes to `--out/summary.json`. A training fails where
-its test accuracy is below `--least`, or a class map is dead at the end, or it stops because numbers are not finite.
+its accuracy is below `--least`, or a class map is dead at the end, or it stops because numbers are not finite. With `--held-out`
+the accuracy is that of so large a share of the train pictures, which is what a choice is made by; else it is that of the test pictures.
 """
 
 import argparse
 import dataclasses
 import json
 import statistics
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import torchnin
+from torchnin.commands.process import set_up_process
 from torchnin.data import Augmentation
 from torchnin.files import write_json
+from torchnin.models import NiNConfig
 from torchnin.training import CollapseError, DivergenceError, Recipe
 
 
@@ -55,13 +61,34 @@ def one(variant: str, seed: int, data: torchnin.DatasetSplits, options: argparse
     begun = (folder / "config.json").is_file()
     try:
         run = torchnin.train(
-            options.model, data, VARIANTS[variant](recipe), out=folder, seed=seed, device=options.device, resume=begun, quiet=True
+            network_of(options),
+            data,
+            VARIANTS[variant](recipe),
+            out=folder,
+            name=options.model,
+            seed=seed,
+            device=options.device,
+            validation=options.held_out,
+            resume=begun,
+            quiet=True,
         )
     except (DivergenceError, CollapseError) as error:
-        return {"seed": seed, "test_accuracy": None, "failure": str(error)}
-    accuracy, dead = run.result["test_accuracy"], run.result["dead_class_maps"]
-    failure = f"accuracy {accuracy:.3f}" if accuracy < options.least else f"{dead} class maps dead" if dead else None
-    return {"seed": seed, "test_accuracy": accuracy, "dead_class_maps": dead, "seconds": run.result["seconds"], "failure": failure}
+        return {"seed": seed, "accuracy": None, "dead_class_maps": None, "failure": str(error)}
+    accuracy, dead = run.result["validation_accuracy" if options.held_out else "test_accuracy"], run.result["dead_class_maps"]
+    failure = f"{dead} class maps dead" if dead else f"accuracy {accuracy:.3f}" if accuracy < options.least else None
+    return {"seed": seed, "accuracy": accuracy, "dead_class_maps": dead, "failure": failure}
+
+
+def network_of(options: argparse.Namespace) -> NiNConfig:
+    """The published network, its blocks of other widths where they are given; the class block is always the published one."""
+    config = torchnin.model_entry(options.model).config
+    if options.widths is None:
+        return config
+    blocks = tuple(
+        dataclasses.replace(block, channels=(width,) * len(block.channels))
+        for block, width in zip(config.blocks, options.widths, strict=True)
+    )
+    return dataclasses.replace(config, blocks=blocks)
 
 
 def main() -> None:
@@ -72,13 +99,18 @@ def main() -> None:
     parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--data-dir")
     parser.add_argument("--image-size", type=int, help="side in pixels; the network's own where it is not given")
+    parser.add_argument("--widths", type=int, nargs="*", help="of the blocks, in place of the network's own; the class block stays")
     parser.add_argument("--num-epochs", type=int, default=10)
+    parser.add_argument(
+        "--held-out", type=float, default=0.0, help="share of the train pictures to judge by, in place of the test pictures"
+    )
     parser.add_argument("--share", type=float, default=1.0, help="share of the train pictures to learn from")
     parser.add_argument("--seeds", type=int, default=50)
-    parser.add_argument("--least", type=float, default=0.85, help="test accuracy below which a training counts as failed")
+    parser.add_argument("--least", type=float, default=0.85, help="accuracy below which a training counts as failed")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), help="which variants")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
+    set_up_process()
     if options.image_size is None:
         options.image_size = torchnin.model_entry(options.model).config.image_size
     data = torchnin.load_dataset(options.data, data_dir=options.data_dir)
@@ -87,11 +119,15 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     summary: dict[str, Any] = {
         "model": options.model,
+        "widths": options.widths,
         "data": options.data,
         "image_size": options.image_size,
         "num_epochs": options.num_epochs,
         "pictures": len(data.train),
+        "held_out": options.held_out,
         "least": options.least,
+        "torch": torch.__version__,
+        "date": time.strftime("%Y-%m-%d"),
         "device": torchnin.choose_device(options.device).to_dict(),
         "variants": {},
     }
@@ -106,7 +142,7 @@ def main() -> None:
 
 def table(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the seeds of one variant say together."""
-    accuracies = [row["test_accuracy"] for row in rows if row["test_accuracy"] is not None]
+    accuracies = [row["accuracy"] for row in rows if row["accuracy"] is not None]
     return {
         "seeds": len(rows),
         "failures": sum(row["failure"] is not None for row in rows),

@@ -4,6 +4,7 @@ Each function takes arrays and a path and writes one file (.png, .pdf, .svg, .jp
 (`language="en"`) or Chinese (`"zh"`). Figures are made without pyplot, so that no state is shared and any thread may draw.
 """
 
+from .collapse import accuracies_beside, changes_over_steps, class_map_lives, price_of_dead_maps, signal_at_the_start
 from .maps import class_maps_over_picture, feature_maps, pixel_mlp
 from .quality import confusion_matrix, mistakes, picture_sheet, reliability_diagram
 from .runs import accuracy_histogram, training_curves
@@ -12,14 +13,19 @@ from .style import SUFFIXES, Language, require_drawable
 __all__ = [
     "SUFFIXES",
     "Language",
+    "accuracies_beside",
     "accuracy_histogram",
+    "changes_over_steps",
+    "class_map_lives",
     "class_maps_over_picture",
     "confusion_matrix",
     "feature_maps",
     "mistakes",
     "picture_sheet",
     "pixel_mlp",
+    "price_of_dead_maps",
     "reliability_diagram",
     "require_drawable",
+    "signal_at_the_start",
     "training_curves",
 ]

@@ -1,0 +1,208 @@
+"""What is recorded of the study, from the folders that `measure.py` and `cure.py` wrote, and the pictures of docs/ and README made of it.
+
+    python benchmarks/every_seed/results.py record why-67=runs/why-67 why-narrow=runs/why-narrow    writes results/NAME.json
+    python benchmarks/every_seed/results.py draw                                                  docs/pictures/why-*.png, both languages
+
+Of the many rows that `measure.py` writes, those of the first steps and a dozen more are kept whole for the notebooks' recipe itself, and
+loss, accuracy and dead maps of at most 100 for every change.
+"""
+
+import argparse
+import json
+import os
+import statistics
+from pathlib import Path
+from typing import Any
+
+from torchnin import plots
+from torchnin.data import load_dataset
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PICTURES = HERE.parents[1] / "docs" / "pictures"
+
+# How many official runs of the notebooks' recipe (rate .1, no seed given) in the public history of the book's notebook repositories
+# ended with a test accuracy in which bin; runs whose loss was not finite are in the first.
+PUBLIC_EDGES = (0.0, 0.11, 0.7, 0.8, 0.85, 1.0)
+PUBLIC_RUNS = {"PyTorch": (9, 19, 18, 22, 58), "MXNet": (9, 21, 14, 5, 33), "TensorFlow": (4, 6, 7, 6, 30)}
+
+CHANGES = {
+    "none": ("the notebooks' recipe", "笔记本的配方"),
+    "bias 1": ("class maps' bias 1", "类别图偏置为 1"),
+    "leaky": ("leaky last ReLU", "最后的 ReLU 改为 leaky"),
+    "no last ReLU": ("no last ReLU", "去掉最后的 ReLU"),
+    "alive": ("start of steady", "steady 的初始化"),
+    "lr .02": ("rate .02", "学习率 0.02"),
+}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON document."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """A recorded result."""
+    return read(RESULTS / f"{name}.json")
+
+
+def record(folder: Path) -> dict[str, Any]:
+    """One document of what `measure.py` wrote into a folder."""
+    kept = ("network", "widths", "image_size", "batch_size", "device", "torch", "date")
+    document: dict[str, Any] = {}
+    for path in sorted(folder.glob("*/seed-*.json"), key=lambda path: (path.parent.name != "none", path.parent.name, int(path.stem[5:]))):
+        seed = read(path)
+        document = document or {**{key: seed[key] for key in kept}, "changes": {}}
+        runs = document["changes"].setdefault(seed["change"], [])
+        every = seed["rows"]
+        stride = -(-len(every) // 100)
+        rows = [row for number, row in enumerate(every) if row["step"] < 21 or number % stride == 0 or row is every[-1]]
+        whole = [
+            row for row in rows if row["step"] < 21 or row["step"] % (100 if every[-1]["step"] < 1000 else 500) == 0 or row is every[-1]
+        ]
+        run = {
+            "seed": seed["seed"],
+            "processor_seconds": seed["processor_seconds"],
+            "steps": [row["step"] for row in rows],
+            "loss": [round(row["loss"], 3) for row in rows],
+            "accuracy": [round(row["accuracy"], 3) for row in rows],
+            "dead": [row["dead"] for row in rows],
+            "tests": [at_epoch(test, every) for test in seed["tests"]],
+        }
+        if seed["change"] == "none":
+            run["rows"] = [short(row) for row in whole]
+        runs.append(run)
+    return document
+
+
+def at_epoch(test: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is kept of the end of an epoch; with the share of each map that was zero, and its gradient, in the 100 steps before it."""
+    kept = ("step", "test_accuracy", "test_loss", "test_pictures", "recalls", "dead_maps", "all_zero_pictures")
+    before = [row for row in rows if test["step"] - 100 <= row["step"] < test["step"]]
+    means = {
+        name: [float(f"{sum(row[name][k] for row in before) / len(before):.2g}") for k in range(len(test["recalls"]))]
+        for name in ("zero_share", "gradient_norm")
+    }
+    return {key: test[key] for key in kept} | means
+
+
+def relative_gradients(test: dict[str, Any]) -> list[float]:
+    """The gradient that reaches each class map, as a share of the median map's; 0 where none reaches the median map either."""
+    middle = statistics.median(test["gradient_norm"])
+    return [gradient / middle if middle else 0.0 for gradient in test["gradient_norm"]]
+
+
+def short(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with three figures for each value."""
+
+    def rounded(value: Any) -> Any:
+        if isinstance(value, list):
+            return [rounded(part) for part in value]
+        return float(f"{value:.3g}") if isinstance(value, float) else value
+
+    kept = ("step", "zero_share", "mean", "spread", "gradient_norm", "convolution_gradient_norms", "dead_channels")
+    return {key: rounded(row[key]) for key in kept}
+
+
+def dumped(document: dict[str, Any]) -> str:
+    """JSON with a line for each run: small, and a change of one run is a change of one line."""
+    changes = document["changes"]
+    head = json.dumps({key: value for key, value in document.items() if key != "changes"}, indent=1)
+    body = ",\n".join(
+        f" {json.dumps(name)}: [\n" + ",\n".join(f"  {json.dumps(run, separators=(',', ':'))}" for run in runs) + "\n ]"
+        for name, runs in changes.items()
+    )
+    return f'{head[:-2]},\n "changes": {{\n{body}\n }}\n}}\n'
+
+
+def write(name: str, document: dict[str, Any]) -> None:
+    """Write a result aside and rename it."""
+    path = RESULTS / f"{name}.json"
+    RESULTS.mkdir(exist_ok=True)
+    aside = path.with_suffix(".new")
+    aside.write_text(dumped(document), encoding="utf-8")
+    os.replace(aside, path)
+    print(f"{path.name}: {path.stat().st_size / 1000:.0f} KB, {sum(map(len, document['changes'].values()))} trainings")
+
+
+def draw(language: plots.Language) -> None:
+    """Every picture of the study, in one language."""
+    column = int(language == "zh")
+    suffix = ".zh-CN.png" if column else ".png"
+    names = load_dataset("fashion-mnist-sample").class_names
+    starts = recorded("start")["starts"]
+    titles = {"d2l": ("the notebooks' start (Xavier)", "笔记本的初始化（Xavier）"), "steady": ("steady's start", "steady 的初始化")}
+    plots.signal_at_the_start(
+        {titles[key][column]: (found["differs"], found["dead_maps"]) for key, found in starts.items()},
+        PICTURES / f"why-start{suffix}",
+        language=language,
+    )
+    long = recorded("why-narrow")["changes"]
+    for name, runs in (("why-lives", long["none"]), ("why-first-steps", recorded("why-67")["changes"]["none"])):
+        plots.class_map_lives(
+            [
+                {
+                    "name": f"{'种子' if column else 'seed'} {run['seed']}: {run['tests'][-1]['test_accuracy']:.3f}",
+                    "steps": run["steps"],
+                    "accuracies": run["accuracy"],
+                    "dead": run["dead"],
+                }
+                for run in runs
+            ],
+            names,
+            PICTURES / f"{name}{suffix}",
+            language=language,
+        )
+    ends = {name: [run["tests"][-1] for run in runs] for name, runs in long.items()}
+    learning = [test for run in long["none"] for test in run["tests"] if test["test_accuracy"] > 0.2]
+    maps = [pair for test in learning for pair in zip(relative_gradients(test), test["recalls"], strict=True)]
+    plots.price_of_dead_maps(
+        {CHANGES[name][column]: [(len(end["dead_maps"]), end["test_accuracy"]) for end in found] for name, found in ends.items()},
+        maps,
+        PICTURES / f"why-price{suffix}",
+        language=language,
+    )
+    runs = {("the notebooks' recipe, ten epochs*", "笔记本的配方，十轮*")[column]: [end["test_accuracy"] for end in ends["none"]]}
+    if (RESULTS / "steady-narrow.json").is_file():
+        steady = recorded("steady-narrow")
+        name = ("steady, {epochs} epochs*", "steady，{epochs} 轮*")[column].format(epochs=steady["num_epochs"])
+        runs[name] = [run["accuracy"] for run in steady["variants"]["steady"]["runs"]]
+    title = ("official {name} notebooks", "官方 {name} 笔记本")[column]
+    plots.accuracies_beside(
+        runs,
+        {title.format(name=name): counts for name, counts in PUBLIC_RUNS.items()},
+        PUBLIC_EDGES,
+        PICTURES / f"why-accuracies{suffix}",
+        language=language,
+    )
+    last = min(run["steps"][-1] for runs in long.values() for run in runs)
+    plots.changes_over_steps(
+        {
+            CHANGES[name][column]: [
+                tuple(zip(*((step, value) for step, value in zip(run["steps"], run["accuracy"], strict=True) if step <= last), strict=True))
+                for run in runs
+            ]
+            for name, runs in long.items()
+        },
+        PICTURES / f"why-changes{suffix}",
+        language=language,
+    )
+
+
+def main() -> None:
+    """Record, or draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("do", choices=["record", "draw"])
+    parser.add_argument("folders", nargs="*", metavar="NAME=FOLDER")
+    options = parser.parse_args()
+    if options.do == "draw":
+        for language in ("en", "zh"):
+            draw(language)
+        return
+    for name, _, folder in (item.partition("=") for item in options.folders):
+        write(name, record(Path(folder)))
+
+
+if __name__ == "__main__":
+    main()

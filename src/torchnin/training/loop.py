@@ -81,7 +81,7 @@ class Training:
         weights = torch.tensor(len(learned) / (counts.clip(1) * len(counts)), dtype=torch.float32)
         warmup_steps = math.ceil(recipe.warmup * self.num_steps)
         summed = None if processes.alone else processes.summed
-        self.monitor = Monitor(network, learned.class_names, counts.tolist(), warmup_steps, choice.device, summed)
+        self.monitor = Monitor(network, learned.class_names, counts.tolist(), warmup_steps, choice.device, summed, recipe.remedy)
         self.gradient = BatchGradient(
             network,
             recipe=recipe,
@@ -133,6 +133,8 @@ class Training:
             except DivergenceError as error:
                 if self.on_collapse != "recover":
                     raise
+                what = str(error).partition(";")[0]
+                self._report([Finding(kind="not finite", epoch=epoch + 1, step=self.step + 1, message=f"{what}; going back")])
                 self._recover(str(error), revive=False)
                 return
             done += 1

@@ -24,7 +24,7 @@ class Finding:
     """Something that is going wrong, said once when it begins."""
 
     kind: str
-    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`; `recovered` where the training went back."""
+    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`; `not finite` and `recovered` where the training went back."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -55,6 +55,7 @@ class Monitor:
         warmup_steps: steps before which a loss near ln(num_classes) is no finding.
         device: where the counters live, so that watching does not wait for the device.
         summed: gives the sum of a tensor over all processes that look at a part of the batch each; None where one looks at all.
+        remedy: what to do about a training that does not learn, as its findings say it.
     """
 
     def __init__(
@@ -65,8 +66,9 @@ class Monitor:
         warmup_steps: int,
         device: torch.device,
         summed: Callable[[Tensor], Tensor] | None = None,
+        remedy: str = "use --recipe steady, whose start keeps the class maps alive",
     ) -> None:
-        self.network, self.summed = network, summed
+        self.network, self.summed, self.remedy = network, summed, remedy
         self.can_die = network.config.class_map_relu and network.config.head == "gap"
         self.class_names = tuple(class_names)
         self.class_counts = class_counts
@@ -154,8 +156,7 @@ class Monitor:
                     "dead class maps",
                     f"dead class maps {names}",
                     f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: {names}); "
-                    "behind the last ReLU they get no gradient and these classes cannot be learned; use --recipe steady, whose start "
-                    "keeps them alive",
+                    f"behind the last ReLU they get no gradient, and these classes are not learned as long as that lasts; {self.remedy}",
                 )
         for name, share in self.dead_channels.items():
             if share >= _DEAD_CHANNELS:
@@ -173,7 +174,7 @@ class Monitor:
                     "loss stuck",
                     "loss stuck",
                     f"the loss stands at {mean:.4f}, which is ln({self.network.num_classes}): the network answers the same for every "
-                    "picture; use --recipe steady, or a lower --lr",
+                    f"picture; {self.remedy}",
                 )
         return found
 
@@ -195,7 +196,7 @@ class Monitor:
                 epoch=epoch,
                 step=step,
                 message=f"after epoch {epoch} the train accuracy is {accuracy:.3f}, no better than guessing ({guess:.3f}); "
-                "use --recipe steady, or check that the labels belong to the pictures",
+                f"{self.remedy}, or check that the labels belong to the pictures",
             )
         ]
 

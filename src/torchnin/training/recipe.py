@@ -103,6 +103,16 @@ class Recipe:
             return recipe
         return dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation, flip=mirror))
 
+    @property
+    def remedy(self) -> str:
+        """What to do where a training by this recipe does not learn, in a few words."""
+        gentler = f"a lower --lr (now {self.lr:g})"
+        return (
+            f"try {gentler}"
+            if self.initialisation == "alive"
+            else f"use --recipe steady, whose start keeps the class maps alive, or {gentler}"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to a run's `config.json`."""
         return dataclasses.asdict(self)

@@ -10,7 +10,7 @@ from typing import Any
 from torchnin.data import DatasetSplits, load_dataset
 from torchnin.files import write_json
 from torchnin.models import NiNConfig
-from torchnin.training.errors import CollapseError, DivergenceError
+from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.processes import joined
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run, locked
@@ -52,6 +52,7 @@ def train_seeds(
     Raises:
         ValueError: `out` holds a study already and nothing was said of it; otherwise as `train`, but a seed that diverges or is
             stopped is a row, not an error.
+        Interrupted: SIGINT or SIGTERM came; all is saved, and the same call with `resume` goes on.
     """
     folder = Path(out)
     if seeds < 1:
@@ -76,6 +77,12 @@ def train_seeds(
                 row = {**run.result, "failure": _failure(run)} if processes.first else {}
             except (DivergenceError, CollapseError) as error:
                 row = {"seed": number, "failure": str(error)}
+            except Interrupted as error:
+                raise Interrupted(
+                    f"stopped in seed {number}, with {len(rows)} of {seeds} seeds done; everything is saved, go on with the same command "
+                    "and --resume",
+                    error.signal_number,
+                ) from error
             rows.append(row)
             with processes.together():
                 if processes.first:

@@ -1,0 +1,47 @@
+"""A study over many seeds goes on where it stopped, and a seed that fails is counted, not raised."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from torchnin import NiNConfig, Recipe
+from torchnin.data import DatasetSplits
+from torchnin.training import Interrupted, Run, train_seeds
+
+SHORT = Recipe(num_epochs=2, batch_size=80)
+
+
+def test_a_study_that_was_interrupted_goes_on_with_the_same_call_and_resume(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    ended = []
+
+    def interrupt(run: Run) -> None:
+        ended.append(run.path.name)
+        if ended == ["seed-0", "seed-0", "seed-1"]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match=r"stopped in seed 1, with 1 of 3 seeds done; .* the same command and --resume"):
+        train_seeds(tiny, few, SHORT, seeds=3, out=tmp_path, device="cpu", quiet=True, on_epoch=interrupt)
+    so_far = json.loads((tmp_path / "summary.json").read_text())
+    assert (so_far["num_seeds"], so_far["num_done"]) == (3, 1)
+
+    ended.clear()
+    summary = train_seeds(
+        tiny, few, SHORT, seeds=3, out=tmp_path, device="cpu", quiet=True, resume=True, on_epoch=lambda run: ended.append(run.path.name)
+    )
+    assert ended == ["seed-1", "seed-2", "seed-2"]  # nothing is trained twice
+    accuracies = [row["test_accuracy"] for row in summary["seeds"]]
+    assert summary["num_done"] == 3
+    assert summary["mean"] == pytest.approx(sum(accuracies) / 3)
+    assert (summary["minimum"], summary["maximum"]) == (min(accuracies), max(accuracies))
+    assert so_far["seeds"][0] == summary["seeds"][0]
+
+
+def test_a_seed_that_diverges_is_a_row_with_its_reason(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    recipe = Recipe(num_epochs=1, batch_size=80, lr=1e30, warmup=0.0)
+    summary = train_seeds(tiny, few, recipe, seeds=2, out=tmp_path, device="cpu", quiet=True)
+    assert summary["failures"] == 2
+    assert summary["mean"] is None
+    assert all("learning rate" in row["failure"] for row in summary["seeds"])

@@ -24,7 +24,7 @@ from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
 from torchnin.export import Export, export_onnx
 from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
-from torchnin.models import NiN, NiNConfig, list_weights, weights_entry
+from torchnin.models import FoldedNiN, NiN, NiNConfig, list_weights, weights_entry
 from torchnin.models.shipped import what_ships
 from torchnin.prediction import LARGE_PIXELS, Predictor
 from torchnin.version import __version__
@@ -38,7 +38,8 @@ _WAITING = "model.safetensors.new"  # between the moment when config.json names 
 class Classifier(Predictor[Tensor]):
     """A network with its preprocessing and class names: predict, evaluate, explain, export_onnx, save.
 
-    Computation is in float32, so that prediction, evaluation and export agree with each other to rounding.
+    Computation is in float32, so that prediction, evaluation and export agree with each other to rounding. `network` is the trained
+    one, as it is saved and looked into; predictions come from its folded form, which is made when the first is asked for.
 
     Args:
         network: the trained network; it is put into evaluation mode.
@@ -66,6 +67,7 @@ class Classifier(Predictor[Tensor]):
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
         self.choice: DeviceChoice = choose_device(device, "float32")
         self.network = self.choice.place(network).eval()
+        self._folded: FoldedNiN | None = None
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
         self.metadata: dict[str, Any] = dict(metadata or {})
@@ -90,11 +92,14 @@ class Classifier(Predictor[Tensor]):
         by_shape: dict[torch.Size, list[int]] = {}
         for place, pixels in enumerate(decoded):
             by_shape.setdefault(pixels.shape, []).append(place)
-        # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
-        p = self.preprocessing
-        sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.choice.device)
-        for places in by_shape.values():
-            sized[places] = p.resize(torch.stack([decoded[place] for place in places]).to(self.choice.device))
+        if len(by_shape) == 1:
+            sized = torch.stack(tuple(decoded))
+        else:
+            # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
+            p = self.preprocessing
+            sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.choice.device)
+            for places in by_shape.values():
+                sized[places] = p.resize(torch.stack([decoded[place] for place in places]).to(self.choice.device))
         rows: list[list[float]] = self.logits(sized).double().softmax(1).tolist()
         return rows
 
@@ -105,7 +110,13 @@ class Classifier(Predictor[Tensor]):
 
     def _logits(self, pixels: Tensor) -> Tensor:
         inputs = self.preprocessing(pixels.to(self.choice.device))
-        return self.network(inputs.contiguous(memory_format=self.choice.memory_format)).float().cpu()
+        return self._for_prediction()(inputs).float().cpu()
+
+    def _for_prediction(self) -> FoldedNiN:
+        """The network with its normalisation folded in; anew where its weights have changed, as after some more training."""
+        if self._folded is None or not self._folded.is_current(self.network):
+            self._folded = FoldedNiN(self.network)
+        return self._folded
 
     def evaluate(self, dataset: ImageDataset, *, tta: Literal["none", "flip"] = "none") -> Report:
         """Accuracy, loss, per-class figures and confusion on a dataset; classes are matched by name.

@@ -68,7 +68,7 @@ def decode_quietly(source: PictureFile, channels: int) -> np.ndarray:
         if isinstance(source, Image.Image):
             return _to_channels(_first_frame(source), channels)
         with _open(source) as picture:
-            return _to_channels(_first_frame(picture), channels)
+            return _to_channels(_first_frame(picture, ours=True), channels)
     except DataError as error:
         raise DataError(f"{_named(source)}: {error}") from error
     # Fuzzed files make decoders raise almost anything; none of it may escape as anything but the one error that names the file.
@@ -187,10 +187,13 @@ def _check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
         )
 
 
-def _first_frame(picture: Image.Image) -> np.ndarray:
-    """The upright first frame as uint8 (H, W) or (H, W, 3)."""
+def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
+    """The upright first frame as uint8 (H, W) or (H, W, 3); a picture that is `ours` may be changed, which saves a copy."""
     _check_size(picture.size)
-    picture = ImageOps.exif_transpose(picture)
+    if ours:
+        ImageOps.exif_transpose(picture, in_place=True)
+    else:
+        picture = ImageOps.exif_transpose(picture)
     mode = picture.mode
     if mode.startswith("I"):
         return _from_integers(np.asarray(picture))
@@ -204,7 +207,8 @@ def _first_frame(picture: Image.Image) -> np.ndarray:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
-    return np.asarray(picture.convert("L" if grey else "RGB"))
+    wanted = "L" if grey else "RGB"
+    return np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
 
 
 def _from_integers(values: np.ndarray) -> np.ndarray:

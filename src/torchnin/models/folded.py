@@ -1,0 +1,217 @@
+"""A trained NiN as prediction computes it: normalisation inside the convolutions' weights, and the layouts that the processor likes."""
+
+import dataclasses
+import platform
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .block import NiNBlock
+from .nin import NiN
+
+Layer = Callable[[Tensor], Tensor]
+
+# PyTorch's own bounds (kernels up to 3, so many values), within which it computes one picture's convolution as a plain matrix product:
+# oneDNN would take longer to begin than to compute.
+_FEW_VALUES = 20480
+# With fewer pictures at once, bringing the weights into the blocked layout costs more than the layout gives.
+_MANY_PICTURES = 4
+# What the weights are laid out for; other numbers and sizes of pictures are as right, and about as fast.
+_USUAL_PICTURES = 16
+# From this kernel on oneDNN's blocked layout is the faster one, below it the one with the channels of a pixel together.
+_WIDE_KERNEL = 5
+
+
+class FoldedNiN:
+    """The class maps and logits of a trained network as in evaluation mode, computed faster; for prediction alone.
+
+    Batch normalisation at rest is a multiplication and an addition per channel, and both become part of the convolution before it
+    (computed in float64, rounded once): the logits differ from the network's own by rounding. Dropout is nothing at rest. On x86
+    processors the convolutions are oneDNN's, their weights laid out in advance and ReLU inside them.
+
+    The weights are copies; `is_current` says whether the network has others by now.
+
+    Args:
+        network: a trained NiN, which stays as it is.
+    """
+
+    def __init__(self, network: NiN) -> None:
+        self._network = network
+        self._rooms = _rooms(network)
+        # Looked up by place, for walking through the modules takes longer than a small picture.
+        self._places = [place for module in network.modules() for place in (module._parameters, module._buffers) if place]
+        self._state = self._versions()
+        self._steps = tuple(_steps(network))
+        self._linear = tuple(tensor.detach().clone() for tensor in network.head.parameters())
+        convolutions = [step for step in self._steps if isinstance(step, _Convolution)]
+        self._onednn = all(map(_has_onednn, convolutions))
+        self._blocks = self._onednn and network.config.pool == "max" and any(step.kernel >= _WIDE_KERNEL for step in convolutions[1:])
+
+    def is_current(self, network: NiN) -> bool:
+        """Whether this is that network, with the weights that it has now."""
+        return network is self._network and _rooms(network) == self._rooms and self._versions() == self._state
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Logits `(n, num_classes)` of preprocessed pictures `(n, in_channels, h, w)`.
+
+        Raises:
+            ValueError: the pictures have another number of channels than the network, or are too small for its layers.
+        """
+        maps = self.class_maps(pictures)
+        return F.linear(maps.flatten(1), *self._linear) if self._linear else maps.mean((2, 3))
+
+    def class_maps(self, pictures: Tensor) -> Tensor:
+        """One map per class, `(n, num_classes, y, x)`; raises as a call does."""
+        self._network.check_pictures(pictures)
+        if self._blocks and len(pictures) >= _MANY_PICTURES:
+            return _through(self._blocked, pictures.contiguous().to_mkldnn()).to_dense()
+        return _through(self._layers, pictures.contiguous(memory_format=_layout(pictures)))
+
+    @cached_property
+    def _layers(self) -> tuple[Layer, ...]:
+        layers: list[Layer] = []
+        config = self._network.config
+        side, extra = config.image_size, 1 if config.pool_rounding == "ceil" else 0
+        for step in self._steps:
+            if isinstance(step, _Convolution):
+                layers.append(_packed(step, side) if self._onednn else _plain(step))
+                side = (side + 2 * step.padding[0] - step.kernel) // step.stride[0] + 1
+            else:
+                layers.append(step)
+                side = (side - 3 + extra) // 2 + 1
+        return tuple(layers)
+
+    @cached_property
+    def _blocked(self) -> tuple[Layer, ...]:
+        return tuple(_blocked(step) if isinstance(step, _Convolution) else step for step in self._steps)
+
+    def _versions(self) -> list[tuple[int, int]]:
+        try:
+            return [(id(tensor), tensor._version) for place in self._places for tensor in place.values() if tensor is not None]
+        except RuntimeError:  # what was made in inference mode keeps no count of its changes
+            return [(id(tensor), 0) for place in self._places for tensor in place.values() if tensor is not None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Convolution:
+    """A convolution with the normalisation behind it in its weights."""
+
+    weight: Tensor
+    bias: Tensor
+    stride: list[int]
+    padding: list[int]
+    relu: bool
+
+    @property
+    def kernel(self) -> int:
+        return max(self.weight.shape[2:])
+
+
+def _rooms(network: NiN) -> tuple[object, ...]:
+    """The parts that `reset_classifier` or a user replaces as a whole."""
+    return network.body, network.class_block, network.head
+
+
+def _layout(like: Tensor) -> torch.memory_format:
+    """Convolutions run faster with the channels of a pixel together; Metal's expect the other."""
+    return torch.contiguous_format if like.device.type == "mps" else torch.channels_last
+
+
+def _through(layers: tuple[Layer, ...], values: Tensor) -> Tensor:
+    for layer in layers:
+        values = layer(values)
+    return values
+
+
+def _steps(network: NiN) -> Iterator[_Convolution | nn.Module]:
+    """Folded convolutions and poolings, in the order in which they run; dropout is nothing at rest."""
+    for part in (*network.body, network.class_block):
+        if isinstance(part, nn.MaxPool2d | nn.AvgPool2d):
+            yield part
+        elif isinstance(part, NiNBlock):
+            modules = list(part)
+            for place, module in enumerate(modules):
+                if isinstance(module, nn.Conv2d):
+                    behind = modules[place + 1 : place + 3]
+                    norm = behind[0] if behind and isinstance(behind[0], nn.BatchNorm2d) else None
+                    yield _folded(module, norm, relu=any(isinstance(each, nn.ReLU) for each in behind[: 1 if norm is None else 2]))
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> _Convolution:
+    like = convolution.weight
+    # On the host, for not every device computes in float64.
+    weight, bias = _exact(convolution.weight), torch.zeros(convolution.out_channels, dtype=torch.float64)
+    if convolution.bias is not None:
+        bias = _exact(convolution.bias)
+    if norm is not None:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        factor = _exact(norm.weight) / (_exact(norm.running_var) + norm.eps).sqrt()
+        weight = weight * factor[:, None, None, None]
+        bias = (bias - _exact(norm.running_mean)) * factor + _exact(norm.bias)
+    stride, padding = convolution.stride, convolution.padding
+    assert not isinstance(padding, str)
+    return _Convolution(
+        # `to` and not `contiguous`, which leaves the strides of a 1 x 1 kernel as they are and so costs a layout at every call.
+        weight=weight.to(like.device, like.dtype).to(memory_format=_layout(like)),
+        bias=bias.to(like.device, like.dtype),
+        stride=list(stride),
+        padding=list(padding),
+        relu=relu,
+    )
+
+
+def _exact(values: Tensor) -> Tensor:
+    return values.detach().cpu().double()
+
+
+def _has_onednn(step: _Convolution) -> bool:
+    """Measured on x86 alone; elsewhere PyTorch's own choice holds. The names are private, so they may be absent in another version."""
+    if step.weight.device.type != "cpu" or step.weight.dtype != torch.float32 or platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
+        return False
+    return hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+
+
+def _plain(step: _Convolution) -> Layer:
+    def layer(values: Tensor) -> Tensor:
+        values = torch.conv2d(values, step.weight, step.bias, step.stride, step.padding)
+        return values.relu_() if step.relu else values
+
+    return layer
+
+
+def _packed(step: _Convolution, side: int) -> Layer:
+    """The channels of a pixel together, ReLU in the convolution; `side` is that of the pictures that usually come here."""
+    size = [_USUAL_PICTURES, step.weight.shape[1], side, side]
+    convolve = torch.ops.mkldnn._convolution_pointwise.default
+    weight = torch.ops.mkldnn._reorder_convolution_weight(step.weight, step.padding, step.stride, [1, 1], 1, size)
+    settings: tuple[Any, ...] = (weight, step.bias, step.padding, step.stride, [1, 1], 1, "relu" if step.relu else "none", [], "")
+    plain = _plain(step)
+
+    def layer(values: Tensor) -> Tensor:
+        if len(values) == 1 and step.kernel <= 3 and values.numel() <= _FEW_VALUES:
+            return plain(values)
+        packed: Tensor = convolve(values, *settings)
+        return packed
+
+    return layer
+
+
+def _blocked(step: _Convolution) -> Layer:
+    """Eight channels of a pixel together; takes and gives values in oneDNN's own keeping."""
+    weight, bias = step.weight.contiguous().to_mkldnn(), step.bias.to_mkldnn()
+    convolve = partial(
+        torch.mkldnn_convolution, weight=weight, bias=bias, padding=step.padding, stride=step.stride, dilation=[1, 1], groups=1
+    )
+
+    def layer(values: Tensor) -> Tensor:
+        values = convolve(values)
+        return values.relu_() if step.relu else values
+
+    return layer

@@ -1,0 +1,109 @@
+"""The folded network is the network: random normalisation, every kind of head and pooling, any picture size, any number of pictures."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from torchnin import NiN, NiNConfig, create_model
+from torchnin.models import FoldedNiN
+
+# Of the largest logit. One rounding of each weight and another order of the sums; measured: at most 5e-7.
+TOLERANCE = 5e-6
+VARIANTS = {
+    "as it is": {},
+    "without normalisation": {"batch_norm": False},
+    "class maps without ReLU": {"class_map_relu": False},
+    "fully connected head": {"head": "fc"},
+    "mean pooling": {"pool": "avg", "pool_rounding": "ceil"},
+    "3 x 3 instead of 1 x 1": {"mlp_kernel_size": 3},
+    "no 1 x 1": {"mlp_layers": 0},
+    "colour": {"in_channels": 3},
+}
+
+
+def lived(network: NiN, seed: int = 0) -> NiN:
+    """The network as if it had been trained: every statistic and weight of its normalisation is something of its own."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        return torch.rand(like.shape, generator=generator) * (high - low) + low
+
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.copy_(draw(module.running_mean, -1, 1))
+                module.running_var.copy_(draw(module.running_var, 0.01, 4))
+                module.weight.copy_(draw(module.weight, -0.5, 2))
+                module.bias.copy_(draw(module.bias, -1, 1))
+    return network.eval()
+
+
+def assert_same(network: NiN, pictures: torch.Tensor) -> None:
+    folded = FoldedNiN(network)
+    with torch.inference_mode():
+        expected, maps = network(pictures), network.class_maps(pictures)
+        for found, wanted in ((folded(pictures), expected), (folded.class_maps(pictures), maps)):
+            assert found.shape == wanted.shape
+            assert (found - wanted).abs().max() <= TOLERANCE * wanted.abs().max()
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_logits_and_class_maps_are_the_networks_own(tiny: NiNConfig, changes: dict[str, object], count: int) -> None:
+    torch.manual_seed(1)
+    config = dataclasses.replace(tiny, **changes)  # type: ignore[arg-type]
+    assert_same(lived(NiN(config)), torch.randn(count, config.in_channels, 28, 28))
+
+
+@pytest.mark.parametrize("name", ["nin_small", "nin_base", "nin_mnist", "nin_cifar10"])
+def test_so_are_those_of_the_named_networks(name: str) -> None:
+    torch.manual_seed(2)
+    network = lived(create_model(name))
+    assert_same(network, torch.randn(4, network.config.in_channels, network.config.image_size, network.config.image_size))
+
+
+@pytest.mark.parametrize("size", [(13, 13), (28, 41), (64, 64), (150, 19)])
+def test_at_any_size_that_the_network_admits(tiny: NiNConfig, size: tuple[int, int]) -> None:
+    for config in (tiny, dataclasses.replace(tiny, pool="avg")):
+        assert_same(lived(NiN(config)), torch.randn(3, 1, *size))
+    wide = lived(create_model("nin_mnist"))
+    assert_same(wide, torch.randn(5, 1, *size))
+
+
+def test_other_pictures_are_refused_in_the_networks_words(tiny: NiNConfig) -> None:
+    folded = FoldedNiN(NiN(tiny))
+    with pytest.raises(ValueError, match="3 channels; this network takes 1"):
+        folded(torch.zeros(1, 3, 28, 28))
+    with pytest.raises(ValueError, match="too small for this network"):
+        folded(torch.zeros(1, 1, 2, 28))
+
+
+def test_it_knows_when_the_network_has_other_weights(tiny: NiNConfig) -> None:
+    network = lived(NiN(tiny))
+
+    def changed() -> bool:
+        nonlocal folded
+        was = not folded.is_current(network)
+        folded = FoldedNiN(network)
+        return was
+
+    folded = FoldedNiN(network)
+    network(torch.randn(2, 1, 28, 28))
+    assert not changed()
+    with torch.no_grad():
+        network.class_block[0].weight.view(-1)[0] += 1
+    assert changed()
+    network.load_state_dict(lived(NiN(tiny), seed=1).state_dict())
+    assert changed()
+    network.train()(torch.randn(2, 1, 28, 28))  # moves the statistics
+    assert changed()
+    network.reset_classifier(3)
+    assert changed()
+    network.body[0][0].weight = nn.Parameter(torch.zeros_like(network.body[0][0].weight))
+    assert changed()
+    assert folded(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
+    assert not folded.is_current(NiN(tiny))

@@ -9,25 +9,29 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
+from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
 from torchnin.data.pictures import PictureSource
 from torchnin.device import DeviceChoice, choose_device, within_memory
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
-from torchnin.export import Export, export_onnx
 from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
 from torchnin.models import FoldedNiN, NiN, NiNConfig, list_weights, weights_entry
 from torchnin.models.shipped import what_ships
 from torchnin.prediction import LARGE_PIXELS, Predictor
 from torchnin.version import __version__
+
+if TYPE_CHECKING:
+    from torchnin.export import Export
 
 # Pixels that go through the network at once: bounds the memory.
 _PIXELS_PER_BATCH = 256 * 224 * 224
@@ -207,7 +211,7 @@ class Classifier(Predictor[Tensor]):
             raise ValueError(_no_classifier(Path(folder)))
         config, weights = _read(path)
         try:
-            with torch.device("meta"):  # without memory: how large the network is, config.json says alone
+            with torch.device("meta"), _Unfilled():  # without memory: how large the network is, config.json says alone
                 network = NiN(NiNConfig.from_dict(config["network"]))
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             names = [str(name) for name in config["class_names"]]
@@ -217,7 +221,8 @@ class Classifier(Predictor[Tensor]):
         try:
             if (needed := sum(tensor.numel() for tensor in network.state_dict().values())) > len(weights):
                 raise RuntimeError(f"they are {needed:,} numbers, the file has {len(weights):,} bytes")
-            network.to_empty(device="cpu").load_state_dict(load_weights(weights))
+            found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_weights(weights).items()}
+            network.load_state_dict(found, assign=True)
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise DataError(f"{path / _WEIGHTS} does not hold the weights of config.json's network: {reason}") from error
@@ -233,7 +238,7 @@ class Classifier(Predictor[Tensor]):
         pictures: Iterable[PictureSource] | None = None,
         int8: DatasetSplits | None = None,
         accept_accuracy_loss: bool = False,
-    ) -> Export:
+    ) -> "Export":
         """Write an .onnx file: uint8 pictures of any size and number in, probabilities and class maps out; needs the extra `onnx`.
 
         Resizing and normalising are part of the graph, class names, preprocessing, accuracy and version stand in its metadata.
@@ -268,7 +273,7 @@ class Classifier(Predictor[Tensor]):
             validation = None if int8.validation is None else self._matched(int8.validation)
             int8 = dataclasses.replace(int8, train=self._matched(int8.train), test=self._matched(int8.test), validation=validation)
         facts = {key: self.metadata.get(key) for key in ("name", "test_accuracy", "test_accuracy_interval")}
-        return export_onnx(
+        return export.export_onnx(
             host.network,
             self.preprocessing,
             self.class_names,
@@ -298,6 +303,15 @@ class Classifier(Predictor[Tensor]):
 
     def _batch_size(self) -> int:
         return max(1, min(1024, _PIXELS_PER_BATCH // (self.preprocessing.height * self.preprocessing.width)))
+
+
+class _Unfilled(TorchFunctionMode):
+    """Parameters are made and not drawn: they have no memory, and what PyTorch draws them with there takes longer to import than to run."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def load(source: str | os.PathLike[str], *, device: str = "auto") -> Classifier:

@@ -44,6 +44,9 @@ def picture_bar(count: Callable[[], int]) -> Iterator[Callable[[str | None], Non
 
     Only there `count` is asked how many pictures there will be.
     """
+    if not sys.stderr.isatty():  # before anything of rich is imported, which takes a while
+        yield lambda line: None if line is None else print(line)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -24,7 +24,8 @@ MAX_PIXELS = 64_000_000
 """The largest picture that is decoded, height times width; a larger one is refused before its pixels are read."""
 
 # Only these decoders see a file, whatever its name says: others that Pillow has would start programs (EPS) or are never met as photos.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+# The first five are what Image.preinit() loads; at one that is not there yet Pillow loads all of its forty.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 # EXIF tag 0x0112; values 5 to 8 swap height and width.
 _ORIENTATION_TAG = 0x0112
 _ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, 0 to 255"
@@ -163,6 +164,7 @@ def quiet_pillow() -> _QuietPillow:
 
 
 def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
+    Image.preinit()
     if isinstance(source, bytes | bytearray):
         if not source:
             raise DataError("expected a picture, found 0 bytes.")

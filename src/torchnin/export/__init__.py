@@ -4,10 +4,25 @@ The whole classifier is in the graph: pictures of any size go in as they are dec
 elsewhere. `torchnin.ExportedClassifier` runs such a file without torch.
 """
 
-from torchnin.export.check import TOLERANCE as TOLERANCE
-from torchnin.export.check import Check as Check
-from torchnin.export.check import ExportError as ExportError
-from torchnin.export.int8 import ACCEPTED_LOSS as ACCEPTED_LOSS
-from torchnin.export.int8 import Int8 as Int8
-from torchnin.export.write import Export as Export
-from torchnin.export.write import export_onnx as export_onnx
+from typing import TYPE_CHECKING
+
+from torchnin.names import on_first_use
+
+if TYPE_CHECKING:
+    from torchnin.export.check import TOLERANCE as TOLERANCE
+    from torchnin.export.check import Check as Check
+    from torchnin.export.check import ExportError as ExportError
+    from torchnin.export.int8 import ACCEPTED_LOSS as ACCEPTED_LOSS
+    from torchnin.export.int8 import Int8 as Int8
+    from torchnin.export.write import Export as Export
+    from torchnin.export.write import export_onnx as export_onnx
+
+_HOME = {
+    "torchnin.export.check": ("TOLERANCE", "Check", "ExportError"),
+    "torchnin.export.int8": ("ACCEPTED_LOSS", "Int8"),
+    "torchnin.export.write": ("Export", "export_onnx"),
+}
+
+__all__ = sorted(name for names in _HOME.values() for name in names)
+
+__getattr__, __dir__ = on_first_use(__name__, _HOME)

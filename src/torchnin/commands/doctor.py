@@ -10,7 +10,19 @@ import torchnin
 from torchnin.commands.networks import Json
 from torchnin.commands.output import result
 
-_EXTRAS = {"plot": ("matplotlib",)}
+# Of each extra the modules that it brings, by the names of their packages.
+_EXTRAS = {
+    "plot": {"matplotlib": "matplotlib"},
+    "onnx": {"onnx": "onnx", "onnxruntime": "onnxruntime", "onnxscript": "onnxscript"},
+    "web": {
+        "starlette": "starlette",
+        "uvicorn": "uvicorn",
+        "uvloop": "uvloop",
+        "httptools": "httptools",
+        "python-multipart": "python_multipart",
+        "prometheus-client": "prometheus_client",
+    },
+}
 _CORE = ("torch", "numpy", "pillow", "safetensors", "tyro", "rich", "jaxtyping")
 
 
@@ -19,7 +31,7 @@ def doctor(*, as_json: Json = False) -> None:
     choice = torchnin.choose_device()
     versions = {"torchnin": torchnin.__version__, "python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in _CORE}
-    extras = {extra: all(importlib.util.find_spec(module) for module in modules) for extra, modules in _EXTRAS.items()}
+    extras = {extra: {name: _version(name, module) for name, module in modules.items()} for extra, modules in _EXTRAS.items()}
     found = {status.name: status.found for status in torchnin.find_datasets()}
     document: dict[str, Any] = {
         **choice.to_dict(),
@@ -34,8 +46,20 @@ def doctor(*, as_json: Json = False) -> None:
         str(choice),
         f"threads: {document['threads']} on {document['cores']} cores, {document['platform']}",
         "versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
-        *(f"extra {name}: {'installed' if there else f'not installed (pip install torchnin[{name}])'}" for name, there in extras.items()),
+        *(_line(extra, found_there) for extra, found_there in extras.items()),
         f"cache: {document['cache']}",
         *(f"dataset {name}: {place or 'not on this machine, would be downloaded'}" for name, place in found.items()),
     ]
     result(document, "\n".join(lines), as_json)
+
+
+def _version(name: str, module: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
+    return importlib.metadata.version(name) if importlib.util.find_spec(module) else None
+
+
+def _line(extra: str, versions: dict[str, str | None]) -> str:
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        return f"extra {extra}: not installed ({', '.join(missing)} missing; pip install 'torchnin[{extra}]')"
+    return f"extra {extra}: " + ", ".join(f"{name} {version}" for name, version in versions.items())

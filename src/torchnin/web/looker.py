@@ -14,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -117,8 +119,8 @@ class Looker:
 class LookerProcess:
     """Looks in a process of its own, on one core; when that dies, another takes its place."""
 
-    def __init__(self, folder: str, max_pixels: int) -> None:
-        self._folder = folder
+    def __init__(self, classifier: Classifier, max_pixels: int) -> None:
+        self._classifier = classifier
         self._max_pixels = max_pixels
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -131,7 +133,7 @@ class LookerProcess:
         """
         ours, theirs = socket.socketpair()
         begin = "import sys; from torchnin.web.looker import main; main(*sys.argv[1:])"
-        command = [sys.executable, "-P", "-c", begin, str(theirs.fileno()), self._folder, str(self._max_pixels)]
+        command = [sys.executable, "-P", "-c", begin, str(theirs.fileno()), str(self._max_pixels)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with theirs:
             # In a group of its own: Ctrl-C is for the service, which still needs it.
@@ -140,8 +142,11 @@ class LookerProcess:
             )
         self._connection = Connection(ours.detach())
         try:
+            with tempfile.TemporaryDirectory(prefix="torchnin-serve-") as folder:
+                files = self._classifier.save(folder).iterdir()
+                self._connection.send_bytes(marshal.dumps({file.name: file.read_bytes() for file in files}))
             assert self._connection.recv_bytes() == _READY
-        except EOFError:
+        except (EOFError, ConnectionError):
             raise RuntimeError(f"a process that looks at pictures ended with exit code {self._process.wait()} as it began") from None
 
     def look(self, tasks: Sequence[Task]) -> list[Outcome | None]:
@@ -178,15 +183,23 @@ class LookerProcess:
                 self._process.wait()
 
 
-def _work(connection: Connection, looker: Looker) -> None:
-    """Answer until the other side is gone."""
-    connection.send_bytes(_READY)
+def main(descriptor: str, max_pixels: str) -> None:
+    """What such a process does: take the classifier, and answer until the service is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of a service manager that tells all processes; the service says when it is over
+    torch.set_num_threads(1)
+    connection = Connection(int(descriptor))
     with contextlib.suppress(EOFError, ConnectionError):
+        with tempfile.TemporaryDirectory(prefix="torchnin-serve-") as folder:
+            for name, content in marshal.loads(connection.recv_bytes()).items():
+                (Path(folder) / name).write_bytes(content)
+            looker = Looker(Classifier.load(folder, device="cpu"), int(max_pixels))
+        connection.send_bytes(_READY)
         while True:
             told = marshal.loads(connection.recv_bytes())
             found = looker.look([Task(work, body, _tensor(pixels)) for work, body, pixels in told])
             answer = [(outcome.status, outcome.reason) if isinstance(outcome, RefusedError) else outcome for outcome in found]
             connection.send_bytes(marshal.dumps(answer))
+    os._exit(0)  # nothing is left to be written, and taking torch apart takes its time
 
 
 def _plain(pixels: Tensor | None) -> tuple[str, tuple[int, ...], bytes] | None:
@@ -227,10 +240,3 @@ def refusal(error: Exception) -> RefusedError:
 def _failure(error: Exception) -> RefusedError:
     logging.getLogger("torchnin.web").error("a picture could not be looked at", exc_info=error)
     return RefusedError(500, f"the service failed at this picture ({type(error).__name__}); its log says where")
-
-
-def main(descriptor: str, folder: str, max_pixels: str) -> None:
-    """What such a process does: load the classifier, and answer until the service is gone."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of a service manager that tells all processes; the service says when it is over
-    torch.set_num_threads(1)
-    _work(Connection(int(descriptor)), Looker(Classifier.load(folder, device="cpu"), int(max_pixels)))

@@ -12,7 +12,6 @@ as many at once as there are.
 import asyncio
 import dataclasses
 import os
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -85,11 +84,9 @@ class BatchingQueue:
         # One core is left to the event loop and to what decodes, but not where that is little: threads that must wait for each
         # other at every layer of the network lose more than they win where they cannot all run.
         self._cores = cores if much_work else max(1, cores - 1)
-        self._copy: tempfile.TemporaryDirectory[str] | None = None  # of the classifier, for processes that may have to start again
         self._lookers: list[Looks] = [Looker(classifier, limits.max_pixels)]
         if own_processes and cores > 1 and not much_work and classifier.choice.device.type == "cpu":
-            self._copy = tempfile.TemporaryDirectory(prefix="torchnin-serve-")
-            self._lookers = [LookerProcess(self._copy.name, limits.max_pixels) for _ in range(min(_MOST_LOOKERS, cores))]
+            self._lookers = [LookerProcess(classifier, limits.max_pixels) for _ in range(min(_MOST_LOOKERS, cores))]
         self._threads = [
             threading.Thread(target=self._look, args=(looker,), name=f"look-{number}", daemon=True)
             for number, looker in enumerate(self._lookers)
@@ -111,8 +108,6 @@ class BatchingQueue:
     async def start(self) -> None:
         """Begin to answer; called inside the event loop that will ask."""
         self._loop = asyncio.get_running_loop()
-        if self._copy is not None:
-            self._classifier.save(self._copy.name)
         await asyncio.gather(*(asyncio.to_thread(looker.start) for looker in self._lookers))
         self._clock = self._loop.create_task(self._give_up_late_ones())
         for thread in self._threads:
@@ -131,10 +126,7 @@ class BatchingQueue:
             pool.shutdown(wait=False, cancel_futures=True)
         for thread in self._threads:
             await asyncio.to_thread(thread.join, _TICK * 20)
-        for looker in self._lookers:
-            await asyncio.to_thread(looker.stop)
-        if self._copy is not None:
-            self._copy.cleanup()
+        await asyncio.gather(*(asyncio.to_thread(looker.stop) for looker in self._lookers))
 
     def ask(self, tasks: Sequence[Task]) -> "list[asyncio.Future[Outcome]]":
         """Answers to the tasks of one request; each future ends in a JSON object or in a refusal, never in an exception.

@@ -67,16 +67,17 @@ WORDS: dict[str, tuple[str, str]] = {
     "difference": ("largest difference of their outputs", "两者输出的最大差"),
     "stop": (".", "。"),
     "classifier": (
-        "{shown}: `{network}`, {epochs} epochs, seed {seed}, test accuracy {test_accuracy:.2%}, torch {torch}",
-        "{shown}：`{network}`，{epochs} 轮，种子 {seed}，测试准确率 {test_accuracy:.2%}，torch {torch}",
+        "{shown}: `{network}`, {maps} class maps, {epochs} epochs, seed {seed}, {right:.1%} of the 500 right{stopped}",
+        "{shown}：`{network}`，类别图 {maps}，{epochs} 轮，种子 {seed}，500 张中答对 {right:.1%}{stopped}",
     ),
+    "stopped": (" (training stopped at {at})", "（训练止于 {at}）"),
     "data": ("data, cover", "数据，遮盖"),
     "area": ("area", "面积"),
     "pointed": ("where the map is highest", "类别图最高处"),
     "random": ("at random", "随机位置"),
     "lowest": ("where it is lowest", "最低处"),
     "more": ("highest less random (95 % interval)", "最高处减随机（95% 区间）"),
-    "often": ("larger in", "更大的图片占"),
+    "exchanged": ("highest less another picture's highest (95 % interval)", "最高处减另一张图片的最高处（95% 区间）"),
     "black": ("black", "黑色"),
     "mean colour": ("mean colour", "平均颜色"),
     "blur": ("blurred picture", "模糊后的图片"),
@@ -237,49 +238,58 @@ def dropout(language: str) -> str:
     return table(language, ("", "zeroed", "whole", "rest", "mean", "deviation"), rows)
 
 
+OCCLUDED = (("fashion-mnist", "Fashion-MNIST, 28"), ("fashion-mnist-56", "Fashion-MNIST, 56"), ("cifar-10", "CIFAR-10, 32"))
+
+
 def occlusion(language: str) -> str:
     """What covering a part of a picture does to its class."""
     rows, classifiers = [], []
-    for name, shown in (("fashion-mnist", "Fashion-MNIST"), ("cifar-10", "CIFAR-10")):
+    for name, shown in OCCLUDED:
         found = recorded("occlusion", "results", f"{name}.json")
-        trained = found["trained"]
-        classifiers.append(say(language, "classifier", shown=shown, network=found["network"], torch=found["versions"]["torch"], **trained))
+        trained, maps = found["trained"], "x".join(map(str, found["map_size"]))
+        stopped = say(language, "stopped", at=trained["stopped_at"]) if trained["stopped_at"] else ""
+        facts = {"right": found["accuracy_on_these"], "epochs": trained["epochs"], "seed": trained["seed"], "maps": maps}
+        classifiers.append(say(language, "classifier", shown=shown, network=found["network"], stopped=stopped, **facts))
         for cover in found["covers"]:
-            against = cover["against_random"]
-            low, high = against["interval"]
             kind = "mean colour" if cover["filling"] == "mean" else cover["filling"]
             rows.append(
                 (
                     f"{shown}, {say(language, kind)}",
                     f"{cover['share']:.1%}",
                     f"{cover['mean_fall']:.3f}",
-                    f"{against['mean_fall']:.3f}",
+                    f"{cover['against_random']['mean_fall']:.3f}",
                     f"{cover['against_lowest']['mean_fall']:.3f}",
-                    f"**{against['mean_difference']:+.3f}** ({low:+.3f} {say(language, 'to')} {high:+.3f})",
-                    f"{against['larger_in']:.0%}",
+                    _more(language, cover["against_random"]),
+                    _more(language, cover["against_exchanged"]),
                 )
             )
-    made = table(language, ("data", "area", "pointed", "random", "lowest", "more", "often"), rows)
-    return f"{made}\n\n{'; '.join(classifiers)}{say(language, 'stop')}"
+    made = table(language, ("data", "area", "pointed", "random", "lowest", "more", "exchanged"), rows)
+    return f"{made}\n\n{'; '.join(classifiers) if language == 'en' else '；'.join(classifiers)}{say(language, 'stop')}"
+
+
+def _more(language: str, against: dict[str, Any]) -> str:
+    """A mean difference with its interval; in bold where the interval is above zero."""
+    low, high = against["interval"]
+    mean = f"{against['mean_difference']:+.3f}"
+    return f"{f'**{mean}**' if low > 0 else mean} ({low:+.3f} {say(language, 'to')} {high:+.3f})"
 
 
 def occlusion_classes(language: str, data: str) -> str:
-    """The same by class, for black covers of a tenth of the picture."""
-    covers = [cover for cover in recorded("occlusion", "results", f"{data}.json")["covers"] if cover["filling"] == "black"]
-    rows = []
-    for name, row in covers[-1]["per_class"].items():
-        low, high = row["against_random"]["interval"]
-        rows.append(
-            (
-                name,
-                str(row["num_pictures"]),
-                f"{row['mean_fall']:.3f}",
-                f"{row['against_random']['mean_fall']:.3f}",
-                f"{row['against_lowest']['mean_fall']:.3f}",
-                f"{row['against_random']['mean_difference']:+.3f} ({low:+.3f} {say(language, 'to')} {high:+.3f})",
-            )
+    """The same by class, for covers of the mean colour and a tenth of the picture."""
+    covers = [cover for cover in recorded("occlusion", "results", f"{data}.json")["covers"] if cover["filling"] == "mean"]
+    rows = [
+        (
+            name,
+            str(row["num_pictures"]),
+            f"{row['mean_fall']:.3f}",
+            f"{row['against_random']['mean_fall']:.3f}",
+            f"{row['against_lowest']['mean_fall']:.3f}",
+            _more(language, row["against_random"]),
+            _more(language, row["against_exchanged"]),
         )
-    return table(language, ("class", "pictures", "pointed", "random", "lowest", "more"), rows)
+        for name, row in covers[-1]["per_class"].items()
+    ]
+    return table(language, ("class", "pictures", "pointed", "random", "lowest", "more", "exchanged"), rows)
 
 
 def streaming(language: str) -> str:
@@ -514,7 +524,7 @@ EXERCISES: dict[str, Maker] = {
 }
 LOOKING: dict[str, Maker] = {
     "occlusion": occlusion,
-    **{f"occlusion {name}": partial(occlusion_classes, data=name) for name in ("fashion-mnist", "cifar-10")},
+    **{f"occlusion {name}": partial(occlusion_classes, data=name) for name in ("fashion-mnist-56", "cifar-10")},
     "streaming": streaming,
 }
 PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {

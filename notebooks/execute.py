@@ -3,6 +3,7 @@
     python notebooks/execute.py                      all of them, written back with their outputs; each within five minutes on two cores
     python notebooks/execute.py notebooks/en/1-the-block.ipynb
     python notebooks/execute.py --short --check      with shortened training, writing nothing: what the tests do
+    python notebooks/execute.py --check --times notebooks/times.json    how long each takes, by the clock and in processor seconds
 
 A cell tagged `parameters` holds what a short run changes; its metadata say what to run in its place. Pictures are kept small, and
 a warning, an error or a path of this machine in an output fails the run.
@@ -11,11 +12,14 @@ a warning, an error or a path of this machine in an output fails the run.
 import argparse
 import base64
 import io
+import json
 import os
 import re
+import resource
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -82,22 +86,40 @@ def faults(notebook: nbformat.NotebookNode) -> list[str]:
     return found
 
 
+def processor_seconds() -> float:
+    """What the kernels that have ended took of the processor, in all their threads."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main() -> None:
     """Run the notebooks that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("notebooks", nargs="*", type=Path, help="which ones; all where none is named")
     parser.add_argument("--short", action="store_true", help="with shortened training")
     parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("--times", type=Path, help="keep in this file how long each took; what it holds of others stays")
     options = parser.parse_args()
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # the kernel's debugger would speak of frozen modules
     for path in options.notebooks or sorted(HERE.glob("*/*.ipynb")):
-        begun = time.monotonic()
+        begun, before, load = time.monotonic(), processor_seconds(), os.getloadavg()[0]
         notebook = executed(path, short=options.short)
         if found := faults(notebook):
             sys.exit(f"{path}:\n" + "\n".join(found))
         if not options.check:
             nbformat.write(notebook, path)
-        print(f"{path.parent.name}/{path.name}: {time.monotonic() - begun:.0f} s", flush=True)
+        name, seconds, spent = f"{path.parent.name}/{path.name}", time.monotonic() - begun, processor_seconds() - before
+        print(f"{name}: {seconds:.0f} s, {spent:.0f} s of processor", flush=True)
+        if options.times:
+            times = json.loads(options.times.read_text(encoding="utf-8")) if options.times.is_file() else {}
+            times[name] = {
+                "seconds": round(seconds, 1),
+                "processor_seconds": round(spent, 1),
+                "load_before": round(load, 1),
+                "cores": os.cpu_count(),
+                "date": datetime.now(UTC).date().isoformat(),
+            }
+            options.times.write_text(json.dumps(dict(sorted(times.items())), indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,6 +38,25 @@ def test_both_pages_show_the_same_commands(name: str) -> None:
     english, chinese = ([line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("    ")] for page in pages)
     assert english
     assert english == chinese
+
+
+@pytest.mark.parametrize("page", ["looking-inside.md", "looking-inside.zh-CN.md"])
+def test_what_the_page_says_of_covers_is_what_was_measured(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    small, large, colour = (docs_tables.recorded("occlusion", "results", f"{name}.json") for name, _ in docs_tables.OCCLUDED)
+    assert {found["num_pictures"] for found in (small, large, colour)} == {500}
+    assert str(small["highest_value"][1][1]) == "420"
+    assert "420" in text
+
+    def holds(found: dict[str, Any], against: str) -> set[tuple[str, float]]:
+        return {(cover["filling"], round(cover["share"], 2)) for cover in found["covers"] if cover[f"against_{against}"]["interval"][0] > 0}
+
+    everywhere = {(filling, share) for filling in ("black", "mean", "blur") for share in (0.02, 0.05, 0.1)}
+    assert holds(large, "random") == holds(large, "exchanged") == holds(colour, "random") == everywhere
+    assert holds(small, "random") == {("black", share) for share in (0.02, 0.05, 0.1)}
+    assert holds(small, "exchanged") == {("black", 0.02)}
+    tenths = {(filling, 0.1) for filling in ("black", "mean", "blur")}
+    assert holds(colour, "exchanged") == tenths | {("black", 0.02), ("black", 0.05), ("mean", 0.02)}
 
 
 @pytest.mark.parametrize("exercise", ["mlp_layers", "mlp_kernel_size", "head", "resources", "one_step"])

@@ -1,5 +1,6 @@
 """A class map's mean is the logit, its values stand where they look, and a 1 x 1 convolution is an MLP at a pixel."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -125,6 +126,8 @@ def test_a_maps_value_stands_in_the_middle_of_the_pixels_that_reach_it(name: str
     assert int(first.min()) > 0
     assert int(last.max()) < side - 1  # the picture's border cuts nothing off
     assert middle.tolist() == [grid.centre + grid.stride * row, grid.centre + grid.stride * (row - 1)]
+    assert (last - first + 1).tolist() == [grid.sees, grid.sees]
+    assert dataclasses.replace(grid, picture_size=(9, 8)).seen == (9, 8)
 
 
 def test_an_upsampled_map_keeps_its_values_and_their_places() -> None:

@@ -37,10 +37,26 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
     ),
     "class maps": (
         lambda path, **options: plots.class_maps_over_picture(
-            PHOTO, RANDOM.normal(size=(3, 30, 50)), NAMES, [0.9, 0.08, 0.02], [4.25, 1.5, -0.75], path, **options
+            PHOTO,
+            RANDOM.normal(size=(3, 30, 50)),
+            NAMES,
+            [0.9, 0.08, 0.02],
+            [4.25, 1.5, -0.75],
+            path,
+            values=(3, 5),
+            seen=(28, 39),
+            given=(28, 48),
+            **options,
         ),
-        ["Class maps over the picture", "picture, in pixels", *NAMES, "probability 0.900, mean 4.25", "class map (its mean is the logit)"],
-        ["图片上的类别图", "图片（像素）", *NAMES, "概率 0.900，均值 4.25", "类别图（均值即 logit）"],
+        [
+            "Class maps over the picture",
+            "picture, in pixels",
+            *NAMES,
+            "probability 0.900, mean 4.25",
+            "class map (its mean is the logit)",
+            "3x5 values in each map; each sees up to 28x39 of the 28x48 pixels",
+        ],
+        ["图片上的类别图", "图片（像素）", *NAMES, "概率 0.900，均值 4.25", "类别图（均值即 logit）", "每张类别图有 3x5 个值"],
     ),
     "feature maps": (
         lambda path, **options: plots.feature_maps(
@@ -70,15 +86,24 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
     ),
     "confusion": (
         lambda path, **options: plots.confusion_matrix(np.array([[901, 99, 0], [7, 993, 0], [0, 0, 0]]), NAMES, path, **options),
-        ["Confusion matrix", "true class", "predicted class", "share of the true class", "901", "99", "993", *NAMES],
-        ["混淆矩阵", "真实类别", "预测类别", "占真实类别的比例", "901", *NAMES],
+        ["Confusion matrix, in pictures", "true class", "predicted class", "share of the true class", "901", "99", "993", *NAMES],
+        ["混淆矩阵（图片数）", "真实类别", "预测类别", "占真实类别的比例", "901", *NAMES],
     ),
     "reliability": (
         lambda path, **options: plots.reliability_diagram(
             [None, 0.5, 0.9], [None, 0.25, 1.0], [0, 4, 20], path, calibration_error=0.125, **options
         ),
-        ["Reliability", "accuracy", "confidence", "pictures", "perfectly calibrated", "observed", "expected calibration error 0.1250"],
-        ["概率的可靠性", "准确率", "置信度", "图片数", "完全校准", "实际", "期望校准误差 0.1250"],
+        [
+            "Reliability",
+            "accuracy",
+            "confidence",
+            "pictures",
+            "perfectly calibrated",
+            "observed",
+            "at the mean confidence",
+            "expected calibration error 0.1250",
+        ],
+        ["概率的可靠性", "准确率", "置信度", "图片数", "完全校准", "实际", "位于平均置信度处", "期望校准误差 0.1250"],
     ),
     "sheet": (
         lambda path, **options: plots.picture_sheet([PICTURE, PHOTO], ["Coat\ntaken for Bag", "外套\n$1"], path, columns=5, **options),
@@ -88,7 +113,7 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
     "mistakes": (
         lambda path, **options: plots.mistakes([PICTURE], ["Coat"], ["$5 or $10"], [0.9876], path, **options),
         ["Most confident mistakes", "Coat", "taken for $5 or $10", "probability 0.988"],
-        ["最有把握的错误", "Coat", "误认为 $5 or", "概率 0.988"],
+        ["最有把握的错误", "Coat", "误认为 $5 or $10", "概率 0.988"],
     ),
     "histogram": (
         lambda path, **options: plots.accuracy_histogram({"notebook": [0.1, 0.8, float("nan")], "ours": [0.925, 0.93]}, path, **options),

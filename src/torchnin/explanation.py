@@ -30,8 +30,15 @@ class Grid:
     """The pixel, from 0, in the middle of what the first row (and column) sees; a fraction lies between pixels."""
     stride: int
     """Pixels from the middle of what a row sees to that of the next."""
+    sees: int
+    """Side of the patch of pixels that a value sees, as far as the picture goes: further than a stride, often nearly all of it."""
     picture_size: tuple[int, int]
     """Rows and columns of the picture that the network saw."""
+
+    @property
+    def seen(self) -> tuple[int, int]:
+        """Rows and columns of pixels that a value sees at most."""
+        return min(self.sees, self.picture_size[0]), min(self.sees, self.picture_size[1])
 
     def positions(self, axis: int, length: int) -> Float32[Tensor, "{length}"]:
         """Place in the map's row (`axis` 0) or column (1) numbers of each of `length` pixels that share the picture equally.
@@ -116,6 +123,9 @@ class Explanation:
             self.probabilities[best].tolist(),
             self.logits[best].tolist(),
             path,
+            values=self.grid.size,
+            seen=self.grid.seen,
+            given=self.grid.picture_size,
             language=language,
         )
 
@@ -295,17 +305,18 @@ def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor
     return found
 
 
-def _geometry(network: NiN) -> list[tuple[float, int]]:
-    """After each block: the middle of what the first output sees, and the step to the next, in pixels of the input."""
-    centre, step = 0.0, 1
+def _geometry(network: NiN) -> list[tuple[float, int, int]]:
+    """After each block, in pixels of the input: the middle of what the first output sees, the step to the next, and the side of it."""
+    centre, step, sees = 0.0, 1, 1
     found = []
     for part in (*network.body, network.class_block):
         for module in part.modules():
             if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
                 kernel, stride, padding = map(_side, (module.kernel_size, module.stride, module.padding))
-                centre, step = centre + ((kernel - 1) / 2 - padding) * step, step * stride
+                centre, sees = centre + ((kernel - 1) / 2 - padding) * step, sees + (kernel - 1) * step
+                step *= stride
         if isinstance(part, NiNBlock):
-            found.append((centre, step))
+            found.append((centre, step, sees))
     return found
 
 
@@ -319,11 +330,12 @@ def class_map_grid(network: NiN, maps: Tensor, inputs: Tensor) -> Grid:
     return _grid(_geometry(network)[-1], maps, inputs)
 
 
-def _grid(geometry: tuple[float, int], maps: Tensor, inputs: Tensor) -> Grid:
+def _grid(geometry: tuple[float, int, int], maps: Tensor, inputs: Tensor) -> Grid:
     return Grid(
         size=(maps.shape[2], maps.shape[3]),
         centre=geometry[0],
         stride=geometry[1],
+        sees=geometry[2],
         picture_size=(inputs.shape[2], inputs.shape[3]),
     )
 

@@ -31,10 +31,21 @@ def test_other_data_and_other_splits(nin: Callable[..., Any], trained: Run, few_
     by_name = json.loads(nin("evaluate", trained.path, few_file, "--json").out)
     assert by_name["accuracy"] == trained.result["test_accuracy"]
     assert json.loads(nin("evaluate", trained.path, "--split", "train", "--json").out)["num_pictures"] == 320
+    assert json.loads(nin("evaluate", trained.path, "--split", "all", "--json").out)["num_pictures"] == 420
     text = nin("evaluate", trained.path, "fashion-mnist-sample", "--plot", tmp_path / "confusion.png")
     assert text.code == 0
     assert f"confusion matrix: {tmp_path / 'confusion.png'}" in text.err
     assert "1,000" in text.out
+
+
+def test_the_pictures_that_a_training_held_out(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    call = ("train", few_file, "--num-epochs", "1", "--batch-size", "64", "--validation", "0.2", "--seed", "5", "--out", out)
+    assert nin(*call, "--json").code == 0
+    found = json.loads(nin("evaluate", out, "--split", "validation", "--json").out)
+    assert found["num_pictures"] == 64
+    assert found["accuracy"] == Run(out).metrics[-1]["validation_accuracy"]
+    assert json.loads(nin("evaluate", out, "--split", "train", "--json").out)["num_pictures"] == 256
 
 
 def test_wrong_calls(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
@@ -45,7 +56,7 @@ def test_wrong_calls(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> N
     for arguments, said in (
         ((tmp_path / "missing",), "there is no such folder"),
         ((copied,), "does not say what it was trained on; name a dataset"),
-        ((trained.path, "--split", "validation"), "has no 'validation' pictures; --split takes test, train"),
+        ((trained.path, "--split", "validation"), "has no 'validation' pictures; --split takes train, test, all"),
         ((trained.path, "fashion-mist"), "Did you mean 'fashion-mnist'"),
     ):
         answer = nin("evaluate", *arguments)

@@ -30,7 +30,8 @@ def test_class_maps(nin: Callable[..., Any], trained: Run, picture: Path, tmp_pa
     assert out.read_bytes().startswith(b"\x89PNG")
     plain = nin("explain", trained.path, picture, "--out", out, "--top", "2")
     assert plain.out.count("\n") == 2
-    assert plain.err == f"class maps: {out}\n"
+    assert plain.err.startswith(f"class maps: {out}; each has 2x2 values, and each value sees up to 28x28 of the 28x28 pixels")
+    assert (document["map_size"], document["seen_pixels"], document["given_pixels"]) == ([2, 2], [28, 28], [28, 28])
 
 
 def test_a_larger_picture_at_its_own_size_gives_larger_maps(nin: Callable[..., Any], trained: Run, picture: Path, tmp_path: Path) -> None:

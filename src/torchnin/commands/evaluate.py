@@ -37,7 +37,7 @@ def evaluate(
         classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
         data: A dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: Where to look for the data first.
-        split: Which pictures: test, train or validation.
+        split: Which pictures: test, train, validation, or all of them.
         plot: Draw the confusion matrix into this file: .png, .pdf or .svg.
         reliability: Draw into this file how often the answers of each confidence are right.
         mistakes: Draw the most confident mistakes into this file.
@@ -55,11 +55,7 @@ def evaluate(
     splits = load_data(loaded, classifier, data, data_dir)
     for sentence in splits.notes:
         note(sentence)
-    chosen = {"test": splits.test, "train": splits.train, "validation": splits.validation}.get(split)
-    if chosen is None:
-        raise ValueError(
-            f"{splits.name} has no {split!r} pictures; --split takes test, train" + (", validation" if splits.validation else "")
-        )
+    chosen = pictures_of(splits, split)
     report = loaded.evaluate(chosen)
     _draw(report, chosen, plot, reliability, mistakes, language)
     if as_csv:
@@ -80,7 +76,8 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
     if data is None:
         if trained_on is None:
             raise ValueError(f"{name} does not say what it was trained on; name a dataset or a folder of pictures")
-        return torchnin.training.load_recorded(trained_on, data_dir=data_dir)
+        held_out = {key: loaded.metadata[key] for key in ("validation", "seed") if key in loaded.metadata}
+        return torchnin.training.load_recorded(trained_on, data_dir=data_dir, **held_out)
     # A named dataset stays as it is and is resized as the training resized; a folder needs one size for all its pictures.
     size = (loaded.preprocessing.height, loaded.preprocessing.width)
     with download_bar() as progress:
@@ -92,6 +89,25 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
             seed=(trained_on or {}).get("split_seed", 0),
             progress=progress if data in torchnin.data.CATALOG else None,
         )
+
+
+def pictures_of(splits: "DatasetSplits", split: str) -> "ImageDataset":
+    """The pictures of one split, or of all, in the order train, validation, test.
+
+    Raises:
+        ValueError: there is no such split.
+    """
+    there = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    parts = [part for name, part in there.items() if part is not None and split in (name, "all")]
+    if not parts:
+        known = ", ".join(name for name, part in there.items() if part is not None)
+        raise ValueError(f"{splits.name} has no {split!r} pictures; --split takes {known}, all")
+    if len(parts) == 1:
+        return parts[0]
+    import numpy as np
+
+    images, labels = (np.concatenate([getattr(part, what) for part in parts]) for what in ("images", "labels"))
+    return torchnin.ImageDataset(images, labels, splits.class_names)
 
 
 def _draw(

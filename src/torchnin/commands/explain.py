@@ -71,7 +71,9 @@ def _class_maps(
 ) -> tuple[dict[str, Any], str]:
     explanation = loaded.explain(picture, resize=resize)
     explanation.save(out, top=top, language=language)
-    note(f"class maps: {out}")
+    grid = explanation.grid
+    size, seen, given = ("x".join(map(str, sides)) for sides in (grid.size, grid.seen, grid.picture_size))
+    note(f"class maps: {out}; each has {size} values, and each value sees up to {seen} of the {given} pixels that the network was given")
     rows: list[dict[str, Any]] = [
         {
             "label": explanation.class_names[index],
@@ -81,7 +83,8 @@ def _class_maps(
         for index in explanation.top(len(explanation.class_names))
     ]
     text = "\n".join(f"{row['label']}: probability {row['probability']:.4f}, mean of its map {row['logit']:.3f}" for row in rows[:top])
-    return {"classes": rows}, text
+    facts = {"map_size": list(grid.size), "seen_pixels": list(grid.seen), "given_pixels": list(grid.picture_size)}
+    return {"classes": rows, **facts}, text
 
 
 def _feature_maps(

@@ -42,6 +42,9 @@ def class_maps_over_picture(
     logits: Sequence[float],
     path: str | os.PathLike[str],
     *,
+    values: tuple[int, int] | None = None,
+    seen: tuple[int, int] | None = None,
+    given: tuple[int, int] | None = None,
     language: Language = "en",
 ) -> None:
     """Draw the picture, then each class map over it, all on one colour scale.
@@ -56,6 +59,9 @@ def class_maps_over_picture(
         probabilities: the k classes' probabilities, 0 to 1.
         logits: the means of the k maps before they were brought to the picture's resolution.
         path: the file to write.
+        values: rows and columns of the maps as the network computed them; written below with the next two.
+        seen: rows and columns of pixels that such a value sees at most, which is how finely a map can be read.
+        given: rows and columns of the picture that the network was given.
         language: of the words, "en" or "zh".
     """
     say = words(language)
@@ -84,7 +90,10 @@ def class_maps_over_picture(
                 extent=extent,
                 interpolation="nearest",
             )
-        bar = figure.colorbar(drawn, ax=list(panels), shrink=0.9, aspect=30, pad=0.015)
+        if values and seen and given:
+            sides = {name: "x".join(map(str, sides)) for name, sides in (("values", values), ("seen", seen), ("given", given))}
+            figure.supxlabel(say("seen", **sides), fontsize=SMALL + 1)
+        bar = figure.colorbar(drawn, ax=list(panels), shrink=0.9, aspect=30 * rows, pad=0.015)
         bar.set_label(say("class_map"), fontsize=SMALL + 1)
         bar.ax.tick_params(labelsize=SMALL)
         for axes, one in zip(panels[1:count], maps, strict=True):

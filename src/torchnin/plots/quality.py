@@ -28,7 +28,7 @@ def confusion_matrix(
         confusion: counts `(k, k)`, rows true classes, columns predicted ones.
         class_names: the k classes' names.
         path: the file to write.
-        title: what was evaluated; "Confusion matrix" by default.
+        title: what was evaluated; "Confusion matrix, in pictures" by default.
         language: of the words, "en" or "zh".
     """
     say = words(language)
@@ -88,7 +88,7 @@ def reliability_diagram(
         heights = [accuracy[index] for index in full]
         above.bar(middles[full], heights, width=0.92 / bins, color=BLUE, alpha=0.45, label=say("observed"))
         above.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1.2, label=say("ideal"))
-        above.plot([confidence[index] for index in full], heights, "o", color=BLUE, markersize=4)
+        above.plot([confidence[index] for index in full], heights, "o", color=BLUE, markersize=4, label=say("bin"))
         above.set_ylim(0, 1.02)
         above.set_xlim(0, 1)
         above.legend(fontsize=SMALL + 0.5, frameon=False, loc="upper left")
@@ -165,7 +165,7 @@ def mistakes(
     """
     say = words(language)
     captions = [
-        say("taken", label=clipped(label, 24), predicted=clipped(given, 14), confidence=confidence)
+        say("taken", label=clipped(label, 24), predicted=clipped(given, 24), confidence=confidence)
         for label, given, confidence in zip(labels, predicted, confidences, strict=True)
     ]
     picture_sheet(pictures, captions, path, title=title, language=language)

@@ -28,6 +28,7 @@ SHARES = "Blues"
 
 _DPI = 160
 _TITLE_SIZE, _TEXT_SIZE, SMALL = 12, 9, 7.5
+_SECOND_HALF = "\ue000"  # no character: it stands for the second column that a Chinese one takes while lines are broken
 
 _WORDS: dict[str, tuple[str, str]] = {
     "accuracies": ("Test accuracy over the runs", "多次运行的测试准确率"),
@@ -40,7 +41,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "class_map": ("class map (its mean is the logit)", "类别图（均值即 logit）"),
     "class_maps": ("Class maps over the picture", "图片上的类别图"),
     "confidence": ("confidence", "置信度"),
-    "confusion": ("Confusion matrix", "混淆矩阵"),
+    "bin": ("at the mean confidence", "位于平均置信度处"),
+    "confusion": ("Confusion matrix, in pictures", "混淆矩阵（图片数）"),
     "curves": ("Training", "训练过程"),
     "convolution": ("convolution (after it, ReLU)", "卷积层（其后为 ReLU）"),
     "dead_maps": ("dead class maps", "死掉的类别图数"),
@@ -76,6 +78,10 @@ _WORDS: dict[str, tuple[str, str]] = {
     "recall": ("recall of the class", "该类别的召回率"),
     "relative_gradient": ("gradient that reaches its map (median map = 1)", "到达其类别图的梯度（中位的图 = 1）"),
     "runs": ("{name} (n = {count}, {low:.3f} to {high:.3f})", "{name}（n = {count}，{low:.3f} 至 {high:.3f}）"),
+    "seen": (
+        "{values} values in each map; each sees up to {seen} of the {given} pixels that the network was given",
+        "每张类别图有 {values} 个值；每个值最多看到网络输入的 {given} 像素中的 {seen} 像素",
+    ),
     "share": ("share of the true class", "占真实类别的比例"),
     "start": ("Before the first step", "第一步之前"),
     "step": ("step", "步"),
@@ -223,7 +229,8 @@ def grey_of(picture: np.ndarray) -> np.ndarray:
 
 def wrapped(text: str, columns: int) -> str:
     """The text in lines of at most so many Latin letters, or half as many Chinese characters."""
-    return "\n".join(textwrap.fill(line, columns // 2 if any(map(_is_cjk, line)) else columns) for line in text.split("\n"))
+    wide = "".join(f"{character}{_SECOND_HALF}" if _is_cjk(character) else character for character in text)
+    return "\n".join(textwrap.fill(line, columns) for line in wide.split("\n")).replace(_SECOND_HALF, "")
 
 
 def clipped(text: str, columns: int) -> str:

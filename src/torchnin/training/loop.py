@@ -241,7 +241,7 @@ class Training:
     def classifier(self, class_names: tuple[str, ...], config: dict[str, Any]) -> Classifier:
         """The trained network, its running mean where the recipe asks for one, as a classifier."""
         self._swap_in_mean()
-        kept = ("name", "recipe", "data", "seed", "versions")
+        kept = ("name", "recipe", "data", "seed", "validation", "versions")
         return Classifier(
             self.network, self.preprocessing, class_names, metadata={key: config[key] for key in kept}, device=str(self.choice.device)
         )

@@ -1,5 +1,6 @@
 """What made a run: everything that its `config.json` records."""
 
+import dataclasses
 import os
 import platform
 import subprocess
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchnin.data import CATALOG, DataError, DatasetSplits, ImageDataset, Preprocessing, load_dataset
+from torchnin.data import CATALOG, DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.device import DeviceChoice
 from torchnin.models import NiN
 from torchnin.training.recipe import Recipe
@@ -59,12 +60,17 @@ def describe_run(
     }
 
 
-def load_recorded(data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] | None = None) -> DatasetSplits:
+def load_recorded(
+    data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] | None = None, validation: float = 0.0, seed: int = 0
+) -> DatasetSplits:
     """The data that a training used, found again from what `describe_run` recorded of them.
 
     Args:
         data: the entry `data` of a run's `config.json` or of a classifier's metadata.
         data_dir: where to look first; None looks where they were found.
+        validation: the share that the training held out of the train pictures; above 0 these are the `validation` pictures then, and
+            `train` those that it learned from.
+        seed: the training's.
 
     Raises:
         ValueError: they were arrays, are not to be had here, or are not the same any more; otherwise as `load_dataset`.
@@ -94,7 +100,15 @@ def load_recorded(data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] |
         raise ValueError(
             f"{splits.source}: its pictures, labels or split are not those of the training any more; restore them, or name other data"
         )
-    return splits
+    if not validation:
+        return splits
+    learned, held_out = hold_out(splits.train, validation, seed)
+    return dataclasses.replace(splits, train=learned, validation=held_out)
+
+
+def hold_out(train: ImageDataset, share: float, seed: int) -> tuple[ImageDataset, ImageDataset]:
+    """The pictures that a training of this seed learns from, and those that it holds out."""
+    return train.split(share, seed=derived_seed(seed, "validation"))
 
 
 def versions() -> dict[str, str]:

@@ -22,7 +22,7 @@ from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training, num_parameters
 from torchnin.training.memory import named_when_short
 from torchnin.training.processes import Processes, joined
-from torchnin.training.provenance import describe_run, load_recorded
+from torchnin.training.provenance import describe_run, hold_out, load_recorded
 from torchnin.training.recipe import Recipe, recipe_for
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, new_run_folder, opened
@@ -265,7 +265,7 @@ def _held_out(splits: DatasetSplits, validation: float, seed: int) -> tuple[Imag
         return splits.train, splits.validation
     if splits.validation is not None:
         raise ValueError(f"{splits.name} comes with {len(splits.validation)} validation pictures; leave out validation={validation}")
-    return splits.train.split(validation, seed=derived_seed(seed, "validation"))
+    return hold_out(splits.train, validation, seed)
 
 
 def _heading(

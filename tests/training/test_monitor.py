@@ -19,7 +19,7 @@ def watch(network: NiN, pictures: Tensor, labels: Tensor, steps: int, monitor: M
     for step in range(steps):
         with torch.no_grad(), monitor.watching(step):
             logits = network(pictures)
-        monitor.after_step(logits, nn.functional.cross_entropy(logits, labels))
+        monitor.after_step(logits, nn.functional.cross_entropy(logits, labels), labels)
         if step % 10 == 9:
             found += monitor.findings(1, step + 1)
     return monitor, found
@@ -77,7 +77,7 @@ def test_a_map_that_lives_for_one_picture_is_not_dead(tiny: NiNConfig) -> None:
     for step in range(120):
         logits[5, 2] = float(step % 49 == 0)
         logits[:, [number for number in range(10) if number != 2]] = 1.0
-        monitor.after_step(logits, torch.tensor(1.0))
+        monitor.after_step(logits, torch.tensor(1.0), LABELS)
     assert monitor.dead_class_maps == []
 
 
@@ -108,7 +108,7 @@ def test_a_loss_of_guessing_is_said_after_the_warm_up(tiny: NiNConfig) -> None:
         monitor = Monitor(alive(tiny), NAMES, COUNTS, warmup, torch.device("cpu"))
         found: list[Finding] = []
         for step in range(800):
-            monitor.after_step(torch.ones(4, 10), torch.tensor(math.log(10) + 0.001 * (-1) ** step))
+            monitor.after_step(torch.ones(4, 10), torch.tensor(math.log(10) + 0.001 * (-1) ** step), LABELS[:4])
             found += monitor.findings(1, step + 1)
         assert [finding.kind for finding in found] == expected
 
@@ -119,6 +119,28 @@ def test_an_accuracy_of_guessing_is_said_once(tiny: NiNConfig) -> None:
     (finding,) = monitor.after_epoch(2, 2000, 0.25)  # the commonest class is a quarter of the pictures
     assert "train accuracy is 0.250, no better than guessing (0.250)" in finding.message
     assert monitor.after_epoch(3, 3000, 0.25) == []
+
+
+def test_a_class_that_is_never_right_is_said_once_though_its_map_lives(tiny: NiNConfig) -> None:
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    labels = torch.arange(320) % 10
+    answers = nn.functional.one_hot(torch.where(labels == 4, 6, labels), 10) + 0.5
+    found = []
+    for epoch in range(1, 4):
+        monitor.after_step(answers, torch.tensor(1.0), labels)
+        found += monitor.after_epoch(epoch, 1000 * epoch, 0.9)
+    (finding,) = found
+    assert finding.kind == "classes not recognised"
+    assert finding.epoch == 1
+    assert "1 of 10 classes are not recognised (kind 4)" in finding.message
+    assert not finding.serious
+
+    # Where little is learned at all yet, or every class has its right answers, there is nothing to say.
+    again = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    again.after_step(answers, torch.tensor(1.0), labels)
+    assert again.after_epoch(1, 1000, 0.25) == []
+    again.after_step(nn.functional.one_hot(labels, 10) + 0.5, torch.tensor(1.0), labels)
+    assert again.after_epoch(2, 2000, 1.0) == []
 
 
 def test_what_was_said_is_remembered_in_a_checkpoint(tiny: NiNConfig) -> None:

@@ -186,7 +186,7 @@ class Training:
             weights = torch.ones_like(logits[:, 0]) if self.thinning is None else self.thinning.weights(batch.indices)
             right = (logits.argmax(1) == batch.labels) * weights
             self.sums += torch.stack([loss * len(weights), right.sum(), weights.sum()]).to(self.sums)
-        self.monitor.after_step(logits, loss)
+        self.monitor.after_step(logits, loss, batch.labels)
         self.step += 1
 
     def _end_epoch(self, epoch: int) -> None:

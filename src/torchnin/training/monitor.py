@@ -17,6 +17,8 @@ _STUCK = 0.01  # nats; how near to ln(num_classes) the averaged loss is called s
 _LEARNING_STEPS = 200  # steps after the warm-up within which a network that learns is better than guessing
 _CHANNEL_STEPS = 100  # every so many steps the channels are looked at, which costs a pass over each block's output
 _DEAD_CHANNELS = 0.5  # share of a block's channels from which it is worth a sentence
+_UNRECOGNISED = 0.01  # recall over an epoch of training below which a class is called not recognised
+_LEARNED = 0.3  # train accuracy from which a class that is not recognised is worth a sentence
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,8 @@ class Finding:
     """Something that is going wrong, said once when it begins."""
 
     kind: str
-    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`; `not finite` and `recovered` where the training went back."""
+    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`; where the training went back
+    `not finite` and `recovered`."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -74,6 +77,7 @@ class Monitor:
         self.class_counts = class_counts
         self.warmup_steps = warmup_steps
         self.idle = torch.zeros(network.num_classes, dtype=torch.int32, device=device)
+        self.right = torch.zeros(network.num_classes, dtype=torch.int32, device=device)  # pictures of each class, this epoch
         self.recent_loss = torch.zeros((), device=device)
         self.recent_steps = 0
         self.dead_channels: dict[str, float] = {}
@@ -82,11 +86,12 @@ class Monitor:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain values that a checkpoint keeps."""
         plain = {"recent_steps": self.recent_steps, "dead_channels": self.dead_channels, "said": sorted(self.said)}
-        return {"idle": self.idle, "recent_loss": self.recent_loss}, plain
+        return {"idle": self.idle, "right": self.right, "recent_loss": self.recent_loss}, plain
 
     def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """The inverse of `state`."""
         self.idle.copy_(tensors["idle"])
+        self.right.copy_(tensors.get("right", self.right))  # checkpoints of earlier versions have none
         self.recent_loss.copy_(tensors["recent_loss"])
         self.recent_steps, self.dead_channels, self.said = plain["recent_steps"], dict(plain["dead_channels"]), set(plain["said"])
 
@@ -109,10 +114,11 @@ class Monitor:
             self.dead_channels[name] = round(1 - float((counts > 0).float().mean()), 4)
 
     @torch.no_grad()
-    def after_step(self, logits: Tensor, loss: Tensor) -> None:
-        """Take in the logits `(n, k)` and the loss of a step; no value is waited for."""
+    def after_step(self, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
+        """Take in the logits `(n, k)`, the loss and the labels `(n,)` of a step; no value is waited for."""
         if self.can_die:
             self.idle.add_(1).mul_((logits == 0).all(0))
+        self.right.index_add_(0, labels, (logits.argmax(1) == labels).to(self.right.dtype))
         self.recent_loss.add_(loss.detach())
         self.recent_steps += 1
 
@@ -184,21 +190,33 @@ class Monitor:
         return accuracy <= guess + 3 * math.sqrt(guess * (1 - guess) / count) + 0.01
 
     def after_epoch(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
-        """What a whole epoch tells: whether the train accuracy (a fraction of one) is that of guessing the commonest class."""
-        early = step < self.warmup_steps + _LEARNING_STEPS
-        if early or len(self.class_counts) < 2 or "accuracy at chance" in self.said or not self.at_chance(accuracy):
+        """What a whole epoch tells: that its train accuracy (a fraction of one) is that of guessing, or which classes were never right."""
+        right = self.right.tolist()
+        self.right.zero_()
+        if step < self.warmup_steps + _LEARNING_STEPS or len(self.class_counts) < 2:
             return []
-        self.said.add("accuracy at chance")
-        guess = max(self.class_counts) / sum(self.class_counts)
-        return [
-            Finding(
-                kind="accuracy at chance",
-                epoch=epoch,
-                step=step,
-                message=f"after epoch {epoch} the train accuracy is {accuracy:.3f}, no better than guessing ({guess:.3f}); "
-                f"{self.remedy}, or check that the labels belong to the pictures",
+        if self.at_chance(accuracy):
+            guess = max(self.class_counts) / sum(self.class_counts)
+            message = (
+                f"after epoch {epoch} the train accuracy is {accuracy:.3f}, no better than guessing ({guess:.3f}); "
+                f"{self.remedy}, or check that the labels belong to the pictures"
             )
-        ]
+            return self._once("accuracy at chance", "accuracy at chance", epoch, step, message)
+        lost = [number for number, count in enumerate(self.class_counts) if right[number] < _UNRECOGNISED * count]
+        if not lost or accuracy < _LEARNED or len(lost) > len(right) / 2:
+            return []
+        names = ", ".join(self.class_names[number] for number in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        message = (
+            f"the train accuracy is {accuracy:.3f}, but {len(lost)} of {len(right)} classes are not recognised ({names}): their maps may "
+            f"get next to no gradient without being dead; {self.remedy}"
+        )
+        return self._once("classes not recognised", f"classes not recognised {names}", epoch, step, message)
+
+    def _once(self, kind: str, key: str, epoch: int, step: int, message: str) -> list[Finding]:
+        if key in self.said:
+            return []
+        self.said.add(key)
+        return [Finding(kind=kind, epoch=epoch, step=step, message=message)]
 
 
 def _look(alive: dict[str, Tensor], name: str) -> Any:

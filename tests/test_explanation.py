@@ -84,6 +84,16 @@ def test_a_larger_picture_gives_larger_maps_and_the_mean_still_holds(photo: torc
     assert tall.upsampled(0).shape == (photo.shape[1], 40)
 
 
+@pytest.mark.parametrize("size", [(15, 15), (28, 31), (333, 517), (40, 1201)])
+def test_the_mean_of_a_map_is_the_logit_at_any_size(size: tuple[int, int]) -> None:
+    network = small()
+    picture = torch.randint(256, (1, *size), dtype=torch.uint8)
+    explanation = explain(network, preprocessing_of(network), names_of(network), picture, resize=False)
+    maps = explanation.class_maps.double()
+    differences = (maps.sum((1, 2)) / maps[0].numel() - explanation.logits.double()).abs()
+    assert float(differences.max()) <= 2**-23 * 4 * float(maps.abs().max())  # four units in the last place of a float of the map's size
+
+
 def test_a_picture_too_small_for_the_layers_is_refused_with_the_smallest_that_works() -> None:
     network = small()
     least = network.min_image_size

@@ -155,11 +155,10 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
             "What a dead class map costs",
             "a class lost for each dead map",
             "notebook (2)",
-            "map dead (1)",
-            "map alive (2)",
+            "gradient that reaches its map (median map = 1)",
             "recall of the class",
         ],
-        ["一张死掉的类别图的代价", "每张死图失去一个类别", "该类别的召回率"],
+        ["一张死掉的类别图的代价", "每张死图失去一个类别", "到达其类别图的梯度（中位的图 = 1）", "该类别的召回率"],
     ),
     "changes": (
         lambda path, **options: plots.changes_over_steps(

@@ -28,6 +28,7 @@ SHARES = "Blues"
 
 _DPI = 160
 _TITLE_SIZE, _TEXT_SIZE, SMALL = 12, 9, 7.5
+_PAD = 0.07  # inches around what is drawn: Chinese letters reach further down than the layout reckons with
 _SECOND_HALF = "\ue000"  # no character: it stands for the second column that a Chinese one takes while lines are broken
 
 _WORDS: dict[str, tuple[str, str]] = {
@@ -174,9 +175,10 @@ def drawing(path: str | os.PathLike[str], *, width: float, height: float, title:
     """
     require_drawable(path)
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     target = Path(path)
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout=ConstrainedLayoutEngine(w_pad=_PAD, h_pad=_PAD))
     figure.suptitle(wrapped(title, int(11 * width)), fontsize=_TITLE_SIZE)
     yield figure
     _set_texts(figure)

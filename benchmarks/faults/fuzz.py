@@ -162,6 +162,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100_000, help="inputs a target")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="where inputs that show something are kept")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where what came of it is written")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -175,9 +176,9 @@ def main() -> None:
         result = fuzz(name, given.runs, given.seed, given.keep)
         bad |= bool(result["findings"] or result["exit_code"] or result["inputs"] < given.runs)
         print(f"{name}: {json.dumps(result)}", flush=True)
-        RESULTS.mkdir(exist_ok=True)
+        given.results.mkdir(parents=True, exist_ok=True)
         record = {**result, "measured": datetime.now(UTC).date().isoformat(), "machine": machine()}
-        (RESULTS / f"fuzz-{name}.json").write_text(json.dumps(record, indent=2) + "\n")
+        (given.results / f"fuzz-{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     sys.exit(bad)
 
 

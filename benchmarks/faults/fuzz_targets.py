@@ -168,9 +168,9 @@ class Pictures(Target):
     def prepare(self) -> None:
         from PIL import Image
 
-        from torchnin.data.pictures import decode_picture
+        from torchnin.data.pictures import decode_picture, measure_quietly
 
-        self.decode = decode_picture
+        self.decode, self.measure = decode_picture, measure_quietly
         orientation = Image.Exif()
         orientation[0x0112] = 6
         self.seeds = [picture(self.form, mode) for mode in self.modes]
@@ -179,10 +179,23 @@ class Pictures(Target):
             self.seeds.append(picture(self.form, self.modes[-2], exif=orientation.tobytes()))
 
     def run(self, data: bytes) -> str:
-        pixels = self.decode(data, 3 if len(data) % 2 else 1)
-        assert pixels.dtype == np.uint8
-        assert pixels.ndim == 3
-        return f"{pixels.shape[0]} channels"
+        """What the header alone says, as it is read of a folder of pictures, and the pixels have to agree."""
+        self.file.write_bytes(data)
+        measured = decoded = None
+        try:
+            height, width, grey = measured = self.measure(self.file)
+        except self.errors as error:
+            refusal = error
+        try:
+            decoded = self.decode(data, 3 if len(data) % 2 else 1)
+        except self.errors as error:
+            refusal = error
+        if decoded is None:
+            raise refusal
+        assert measured, "decoded, and yet not measured"
+        assert decoded.dtype == np.uint8
+        assert decoded.shape == (3 if len(data) % 2 else 1, height, width), (decoded.shape, measured)
+        return "grey" if grey else "colour"
 
 
 class Png(Pictures):

@@ -124,15 +124,17 @@ def test_cmyk_files_keep_their_colours() -> None:
     assert abs(decode_picture(saved(cmyk, "TIFF"), 3).astype(int) - COLOUR.transpose(2, 0, 1)).max() <= 2
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation_is_honoured(orientation: int, tmp_path: Path) -> None:
+def test_exif_rotation_is_honoured(orientation: int, kind: str, tmp_path: Path) -> None:
+    """Found by fuzzing: of a TIFF that lies on its side, width and height were measured the wrong way round."""
     back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     upright = Image.fromarray(COLOUR)
     stored = upright if orientation == 1 else upright.transpose(Image.Transpose(back[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "photo.png"
-    path.write_bytes(saved(stored, exif=exif.tobytes()))
+    path = tmp_path / f"photo.{kind.lower()}"
+    path.write_bytes(saved(stored, kind, exif=exif.tobytes()))
     assert (decode_picture(path, 3) == COLOUR.transpose(2, 0, 1)).all()
     assert measure_quietly(path) == (24, 32, False)
 

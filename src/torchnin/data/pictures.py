@@ -28,6 +28,7 @@ MAX_PIXELS = 64_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 # EXIF tag 0x0112; values 5 to 8 swap height and width.
 _ORIENTATION_TAG = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, 0 to 255"
 
 PictureFile = str | os.PathLike[str] | bytes | bytearray | Image.Image
@@ -97,7 +98,7 @@ def measure_quietly(source: str | os.PathLike[str]) -> tuple[int, int, bool]:
     """Height, width (after EXIF rotation) and whether it is grey, from the header alone. Raises DataError as decode_picture does."""
     try:
         with _open(source) as picture:
-            width, height = picture.size
+            width, height = _stored_size(picture)
             if picture.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8):
                 width, height = height, width
             return height, width, _is_grey(picture)
@@ -180,6 +181,12 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
         picture = Image.open(path, formats=_FORMATS)
     _check_size(picture.size)
     return picture
+
+
+def _stored_size(picture: Image.Image) -> tuple[int, int]:
+    """Width and height as the pixels lie in the file: of a TIFF, newer Pillows give those of the upright picture at once."""
+    tags = getattr(picture, "tag_v2", None)
+    return picture.size if tags is None else (tags[_TIFF_WIDTH], tags[_TIFF_HEIGHT])
 
 
 def _check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:

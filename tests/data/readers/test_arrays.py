@@ -189,6 +189,16 @@ def test_an_archive_that_points_before_its_beginning(tmp_path: Path) -> None:
         read_npz(path)
 
 
+def test_a_member_whose_name_is_no_text(tmp_path: Path) -> None:
+    """Found by fuzzing: a name that is declared to be UTF-8 and is not."""
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("é.npy", b"never read")
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xc3\x28"))
+    with pytest.raises(DataError, match=r"x\.npz: expected an \.npz file"):
+        read_npz(path)
+
+
 def test_a_header_that_ends_in_the_middle_of_a_statement(tmp_path: Path) -> None:
     """Found by fuzzing: numpy's reader of old headers lets the tokenizer's error through."""
     header = b"\x93NUMPY\x01\x00" + (20).to_bytes(2, "little") + b"{'descr': ('|u1', (1"

@@ -40,7 +40,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
             arrays = _read_arrays(archive, path)
     except FileNotFoundError as error:
         raise broken_file(path, expected="an .npz file", found="none", next_step="Check the path.") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OverflowError, UnicodeError) as error:
         raise _broken_zip(path, error) from error
     except OSError as error:
         # The places that a broken zip names may lie before the file's beginning; the disk's own errors are another matter.

@@ -3,9 +3,9 @@
     python benchmarks/faults/fuzz.py                     every target, 100,000 inputs each; some hours on one core
     python benchmarks/faults/fuzz.py idx npz --runs 1000
 
-Each target of `fuzz_targets.py` runs in a process of its own, one thread, under a limit on its memory: libFuzzer (through atheris)
-starts from small whole files, changes them, and keeps what reaches new code, the package's and Pillow's. A whole file gives a result;
-anything else has to end in an error of the package's own naming (DataError, ValueError, TrainingError, or OSError from the system),
+Each target of `fuzz_targets.py` (readers) and `fuzz_programs.py` (service, exported files, command lines) runs in a process of its own,
+one thread, under a limit on its memory: libFuzzer (through atheris) starts from small whole files, changes them, and keeps what reaches
+new code, the package's and Pillow's. A whole file gives a result; anything else has to end in an error of the package's own naming (DataError, ValueError, TrainingError, or OSError from the system),
 within seconds. Every other exception is a finding: it is counted, its input and traceback are kept, and the command fails.
 
 `results/fuzz-TARGET.json` says how many inputs there were, what became of them, the code reached, the slowest input (seconds of
@@ -44,9 +44,10 @@ def fuzz_here(name: str, runs: int, seed: int, folder: Path) -> None:
     # Instrumented while they are imported: what is imported before stays dark.
     instrumented = ["torchnin", "PIL", "starlette", "python_multipart"]
     with atheris.instrument_imports(include=instrumented):
-        from fuzz_targets import TARGETS
+        from fuzz_programs import PROGRAMS
+        from fuzz_targets import READERS
 
-        target = TARGETS[name](folder)
+        target = (READERS | PROGRAMS)[name](folder)
     outcomes: collections.Counter[str] = collections.Counter()
     slowest: dict[str, Any] = {"cpu_seconds": 0.0}
     findings: dict[str, int] = {}
@@ -96,7 +97,9 @@ def fuzz_here(name: str, runs: int, seed: int, folder: Path) -> None:
         *(f"-runs={runs}", f"-seed={seed}", f"-max_len={target.max_len}", "-timeout=86400", "-rss_limit_mb=0"),
         *("-len_control=0", "-print_final_stats=1", f"-artifact_prefix={folder}/", f"-dict={words}", str(corpus)),
     ]
-    atheris.Setup([sys.argv[0], *options], one, **({"custom_mutator": target.mutate} if target.mutate else {}))
+    change = target.mutate
+    mutator = {"custom_mutator": lambda data, most, seed: change(data, most, seed)[:most]} if change else {}
+    atheris.Setup([sys.argv[0], *options], one, **mutator)
     atheris.Fuzz()
 
 
@@ -154,11 +157,13 @@ def fuzz(name: str, runs: int, seed: int, keep: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    from fuzz_targets import TARGETS
+    from fuzz_programs import PROGRAMS
+    from fuzz_targets import READERS
     from machine import machine
 
+    targets = READERS | PROGRAMS
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("targets", nargs="*", help=f"which, of {', '.join(TARGETS)}; all by default")
+    parser.add_argument("targets", nargs="*", help=f"which, of {', '.join(targets)}; all by default")
     parser.add_argument("--runs", type=int, default=100_000, help="inputs a target")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="where inputs that show something are kept")
@@ -169,10 +174,10 @@ def main() -> None:
     if given.child:
         fuzz_here(given.child, given.runs, given.seed, given.scratch)
         return
-    if unknown := set(given.targets) - TARGETS.keys():
-        parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
+    if unknown := set(given.targets) - targets.keys():
+        parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(targets)}")
     bad = False
-    for name in given.targets or TARGETS:
+    for name in given.targets or targets:
         result = fuzz(name, given.runs, given.seed, given.keep)
         bad |= bool(result["findings"] or result["exit_code"] or result["inputs"] < given.runs)
         print(f"{name}: {json.dumps(result)}", flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError
-from torchnin.files import read_json, write_atomically, write_json
+from torchnin.files import parse_json, read_json, write_atomically, write_json
 from torchnin.training.checkpoint import has_checkpoint
 
 # In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
@@ -60,7 +60,10 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """One row per finished epoch."""
         path = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        try:
+            return [parse_json(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
+        except ValueError as error:
+            raise DataError(f"{path} is not readable as one JSON object a line: {error}") from error
 
     @property
     def result(self) -> dict[str, Any]:

@@ -362,8 +362,8 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
         if before.get(key) != now[key]:
             was, wanted = before.get(key), now[key]
             if isinstance(was, dict):
-                changed = next(name for name in wanted if was.get(name) != wanted[name])
-                key, was, wanted = f"{key}.{changed}", was.get(changed), wanted[changed]
+                changed = next(name for name in was | wanted if was.get(name, ...) != wanted.get(name, ...))
+                key, was, wanted = f"{key}.{changed}", was.get(changed), wanted.get(changed)
             raise ValueError(
                 f"the run was begun with {key} = {was!r}, not {wanted!r}; resume it as it was begun, or train anew with --overwrite"
             )

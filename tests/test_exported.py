@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -91,3 +92,50 @@ def test_no_folder_of_this_machine_stands_in_the_file(exported: Path) -> None:
     content = exported.read_bytes()
     for folder in (Path(torchnin.__file__).parents[1], Path(onnxruntime.__file__).parents[1], Path.cwd(), exported.parent):
         assert os.fsencode(folder) not in content
+
+
+def changed(exported: Path, change: Callable[[onnx.ModelProto], object]) -> bytes:
+    model = onnx.load(exported)
+    change(model)
+    return model.SerializeToString()
+
+
+def test_a_file_reads_no_other_file(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX lets a tensor name a file that its numbers lie in; here they are in the file itself, or nowhere."""
+    monkeypatch.chdir(tmp_path)
+
+    def elsewhere(model: onnx.ModelProto) -> None:
+        tensor = model.graph.initializer[0]
+        (tmp_path / "numbers.bin").write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        entry = tensor.external_data.add()
+        entry.key, entry.value = "location", "numbers.bin"
+
+    with pytest.raises(DataError, match=r"expected an exported classifier, found what onnxruntime does not read: .*numbers"):
+        ExportedClassifier(changed(exported, elsewhere))
+
+
+def test_a_graph_that_does_not_compute_ends_in_the_named_error(
+    exported: Path, few: DatasetSplits, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Found by fuzzing: onnxruntime's own exception came through, and its log beside it."""
+
+    def broken(model: onnx.ModelProto) -> None:
+        size = next(tensor for tensor in model.graph.initializer if tensor.name == "size")
+        size.raw_data = np.array([-3, 28], dtype=np.int64).tobytes()
+
+    with pytest.raises(DataError, match="onnxruntime could not run it on pictures of shape"):
+        ExportedClassifier(changed(exported, broken)).predict(few.test.images[0])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("class_names", "[]"), ("class_names", '"abc"'), ("preprocessing", '{"channels": 1, "height": 0, "width": 28}')]
+)
+def test_metadata_that_describe_nothing(exported: Path, key: str, value: str) -> None:
+    def told(model: onnx.ModelProto) -> None:
+        next(entry for entry in model.metadata_props if entry.key == key).value = value
+
+    with pytest.raises(DataError, match="its metadata are not those of an exported classifier"):
+        ExportedClassifier(changed(exported, told))

@@ -5,8 +5,9 @@
 
 Each target of `fuzz_targets.py` (readers) and `fuzz_programs.py` (service, exported files, command lines) runs in a process of its own,
 one thread, under a limit on its memory: libFuzzer (through atheris) starts from small whole files, changes them, and keeps what reaches
-new code, the package's and Pillow's. A whole file gives a result; anything else has to end in an error of the package's own naming (DataError, ValueError, TrainingError, or OSError from the system),
-within seconds. Every other exception is a finding: it is counted, its input and traceback are kept, and the command fails.
+new code, the package's and Pillow's. A whole file gives a result; anything else has to end in an error of the package's own naming
+(DataError, ValueError, TrainingError, or OSError from the system), within seconds. Every other exception is a finding: it is counted, its
+input and traceback are kept, and the command fails.
 
 `results/fuzz-TARGET.json` says how many inputs there were, what became of them, the code reached, the slowest input (seconds of
 processor time) and the peak of the memory.

@@ -19,7 +19,7 @@ INPUT, PROBABILITIES, CLASS_MAPS = "pictures", "probabilities", "class_maps"
 
 # Pixels that go through the network at once: bounds the memory.
 _PIXELS_PER_BATCH = 64 * 224 * 224
-_LOG_ERRORS_ONLY = 3
+_LOG_FATAL_ONLY = 4  # errors are raised, and told once
 
 
 class ExportedClassifier(Predictor[np.ndarray]):
@@ -40,6 +40,7 @@ class ExportedClassifier(Predictor[np.ndarray]):
 
     def __init__(self, source: str | os.PathLike[str] | bytes, *, threads: int | None = None) -> None:
         name = "the exported classifier" if isinstance(source, bytes) else os.fspath(source)
+        self._name = name
         self._session = _session(source if isinstance(source, bytes) else _read(Path(source)), name, threads)
         self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
         """What the file says of itself, as text: `class_names`, `preprocessing` and `network` are JSON."""
@@ -49,11 +50,13 @@ class ExportedClassifier(Predictor[np.ndarray]):
                 f"and what is read here is {FORMAT!r}; export a classifier with nin export CLASSIFIER --out {Path(name).name}"
             )
         try:
-            self.class_names = tuple(str(each) for each in json.loads(self.metadata["class_names"]))
-            preprocessing = json.loads(self.metadata["preprocessing"])
+            names, preprocessing = (json.loads(self.metadata[key]) for key in ("class_names", "preprocessing"))
             self._channels, self._height, self._width = (int(preprocessing[key]) for key in ("channels", "height", "width"))
-        except (ValueError, KeyError, TypeError) as error:
+            if not (isinstance(names, list) and names and min(self._channels, self._height, self._width) > 0):
+                raise ValueError("it names no classes, or no size")
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise DataError(f"{name}: its metadata are not those of an exported classifier: {error}. Export it again.") from error
+        self.class_names = tuple(str(each) for each in names)
         self.has_class_maps: bool = CLASS_MAPS in {output.name for output in self._session.get_outputs()}
         """Whether `class_maps` gives anything: a fully connected head leaves no maps whose means are the logits."""
 
@@ -62,8 +65,7 @@ class ExportedClassifier(Predictor[np.ndarray]):
 
     def run(self, pictures: np.ndarray) -> np.ndarray:
         """Probabilities `(n, num_classes)`, float32, of pictures `(n, channels, h, w)`, uint8, of any size."""
-        probabilities: np.ndarray = self._session.run([PROBABILITIES], {INPUT: pictures})[0]
-        return probabilities
+        return self._run(PROBABILITIES, pictures)
 
     def class_maps(self, pictures: np.ndarray) -> np.ndarray:
         """Class maps `(n, num_classes, rows, columns)`, float32, whose means are the logits.
@@ -73,8 +75,20 @@ class ExportedClassifier(Predictor[np.ndarray]):
         """
         if not self.has_class_maps:
             raise ValueError("this network has a fully connected head, so no map's mean is a logit, and its file gives no class maps")
-        maps: np.ndarray = self._session.run([CLASS_MAPS], {INPUT: pictures})[0]
-        return maps
+        return self._run(CLASS_MAPS, pictures)
+
+    def _run(self, output: str, pictures: np.ndarray) -> np.ndarray:
+        try:
+            values: np.ndarray = self._session.run([output], {INPUT: pictures})[0]
+        # A file that was changed may be a sound graph, and yet not one that computes; what onnxruntime raises then can be anything.
+        except Exception as error:
+            reason = _one_line(error)
+            raise DataError(f"{self._name}: onnxruntime could not run it on pictures of shape {pictures.shape}: {reason}") from error
+        wanted = (len(pictures), len(self.class_names))
+        if values.dtype != np.float32 or values.shape[:2] != wanted or (output == PROBABILITIES and values.ndim != 2):
+            found = f"{values.dtype} of shape {values.shape}"
+            raise DataError(f"{self._name}: expected {output} of shape {wanted}, one a class, found {found}. Export the classifier again.")
+        return values
 
     def decode(self, picture: PictureSource) -> np.ndarray:
         """Pixels `(channels, h, w)` at the picture's own size; of a large one at once its probabilities `(num_classes,)`."""
@@ -112,19 +126,24 @@ def _session(model: bytes, name: str, threads: int | None) -> Any:
             f"running an exported classifier needs onnxruntime ({error}): pip install 'torchnin[onnx]'", name=error.name
         ) from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.log_severity_level = _LOG_FATAL_ONLY
     options.intra_op_num_threads = threads or _cores()
     options.enable_mem_pattern = False  # a plan of the memory would be kept for every size of picture that was ever met
     # Threads that wait for each other by spinning take the cores from everything else, the decoding of the next pictures included.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # The numbers are in the file: one that names other files for them gets none, wherever they lie.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     # onnxruntime's errors share no class of their own, and a broken file raises any of them.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
         raise DataError(
-            f"{name}: expected an exported classifier, found what onnxruntime does not read: {reason}. Export it again."
+            f"{name}: expected an exported classifier, found what onnxruntime does not read: {_one_line(error)}. Export it again."
         ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _cores() -> int:

@@ -1,8 +1,10 @@
 # Two commands do all: `make run` trains a Network in Network and shows what came out, `make test` runs every test.
 # Both are quick the second time. PYTHON=python3.12 chooses another interpreter.
+# What is installed is checked against the hashes in locked/, see tools/install.py.
 
 PYTHON ?= python3
 VENV := .venv
+LOCKED := $(wildcard locked/*.txt)
 NIN := $(VENV)/bin/nin
 RUN := runs/first
 PICTURE := docs/pictures/ankle-boot.png
@@ -38,12 +40,12 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tools/install-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[plot]'
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml $(LOCKED)
+	$(VENV)/bin/python tools/install.py run
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(VENV)/bin/python tools/install.py dev
 	@touch $@
 
 clean:

@@ -1,20 +1,26 @@
 """What nobody has to trust: no file makes the program run code, no licence binds."""
 
 import ast
+import gzip
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from torchnin import DataError, Run, TrainingError, load, load_dataset
 from torchnin.data.readers.cifar import read_pickle
+from torchnin.data.readers.idx import read_idx
 from torchnin.training.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -150,8 +156,115 @@ def test_an_array_of_objects_is_never_unpickled(tmp_path: Path, untouched: Calla
     assert untouched()
 
 
+_NO_SOCKET = """
+import os, sys
+def refuse(event, given):
+    # Of this machine's own kind (AF_UNIX) there may be some; whatever leads to another machine ends the process at once.
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.connect", "socket.bind", "socket.sendto"):
+        print("SOCKET", event, given, file=sys.stderr, flush=True)
+        os._exit(77)
+sys.addaudithook(refuse)
+import torchnin
+for name in torchnin.__all__:
+    getattr(torchnin, name)
+from torchnin.commands.main import main
+run, data, picture = sys.argv[1:]
+commands = [
+    ["train", data, "--model", "nin_small", "--num-epochs", "1", "--batch-size", "160", "--out", run],
+    ["predict", run, picture, "--json"],
+    ["evaluate", run, data],
+    ["explain", run, picture, "--out", run + "/e.png"],
+    ["doctor"],
+]
+for words in commands:
+    try:
+        main(words)
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+
+
+def test_nothing_asks_the_network(few_file: Path, tmp_path: Path) -> None:
+    """Importing everything; training, predicting, evaluating, explaining on data that are there: no name looked up, no port taken."""
+    small = np.load(few_file)
+    Image.fromarray(small["x_test"][0, 0]).save(tmp_path / "boot.png")
+    data = {key: small[key][:160] if key != "class_names" else small[key] for key in small}
+    np.savez(tmp_path / "data.npz", **data)
+    command = [sys.executable, "-c", _NO_SOCKET, *map(str, (tmp_path / "run", tmp_path / "data.npz", tmp_path / "boot.png"))]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert '"label"' in ran.stdout
+
+
+def test_the_guard_would_have_seen_it(tmp_path: Path) -> None:
+    """The same guard, in front of the one thing that does ask: a download."""
+    fetching = _NO_SOCKET.partition("run, data")[0] + "main(['datasets', '--download', 'mnist', '--data-dir', sys.argv[1]])"
+    environment = {**os.environ, "TORCHNIN_DATA_MIRROR": "http://127.0.0.1:9", "TORCHNIN_HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", fetching, str(tmp_path)], capture_output=True, text=True, env=environment, timeout=600, check=False
+    )
+    assert ran.returncode == 77, ran.stderr[-2000:]
+    assert "SOCKET" in ran.stderr
+
+
+def test_a_gzip_bomb_under_a_dataset_name_stops_at_its_declared_size(tmp_path: Path) -> None:
+    """Half a gigabyte behind a header that declares ten pictures: refused without being unpacked."""
+    bomb = tmp_path / "train-images-idx3-ubyte.gz"
+    header = bytes((0, 0, 8, 3)) + b"".join(size.to_bytes(4, "big") for size in (10, 28, 28))
+    with gzip.open(bomb, "wb", compresslevel=1) as packed:
+        packed.write(header)
+        for _ in range(32):
+            packed.write(bytes(1 << 24))
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"expected at most 7,856 decompressed bytes, found more \(stopped there\)"):
+        read_idx(bomb, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+LOCKED = sorted((ROOT / "locked").glob("*.txt"))
+
+
+def pinned(path: Path) -> dict[str, str]:
+    pins = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;+]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins}
+
+
+def test_the_hashes_are_those_of_the_pinned_versions() -> None:
+    """locked/ and constraints.txt name the same packages in the same versions; tools/lock.py writes the one from the other."""
+    locked: dict[str, str] = {}
+    for path in LOCKED:
+        for name, version in pinned(path).items():
+            assert locked.setdefault(name, version) == version, f"{path.name}: {name}"
+    assert locked == pinned(ROOT / "constraints.txt")
+    assert {path.name for path in LOCKED} == {"cpu.txt", "cuda.txt", "dev.txt", "run.txt", "torch.txt"}
+
+
+@pytest.mark.parametrize("path", LOCKED, ids=lambda path: path.name)
+def test_every_locked_file_has_its_hashes(path: Path) -> None:
+    for block in re.split(r"\n(?=\S)", path.read_text(encoding="utf-8").strip())[1:]:
+        assert re.search(r"--hash=sha256:[0-9a-f]{64}\b", block), block
+
+
+def test_what_is_locked_is_all_that_the_project_asks_for() -> None:
+    """With --no-deps nothing else comes, so each name in pyproject.toml has to be there."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+
+    def names(requirements: list[str]) -> set[str]:
+        return {re.sub(r"[-_.]+", "-", re.split(r"[\[<>=~! ;]", text)[0]).lower() for text in requirements} - {"torch", "torchnin"}
+
+    always = names([*project["project"]["dependencies"], *project["build-system"]["requires"]])
+    assert always | names(extras["plot"]) <= pinned(ROOT / "locked/run.txt").keys()
+    assert always.union(*map(names, extras.values())) <= pinned(ROOT / "locked/dev.txt").keys()
+
+
 def test_every_licence_lets_the_package_be_used_for_anything() -> None:
-    ran = subprocess.run([sys.executable, ROOT / "tools/licences.py", "plot"], capture_output=True, text=True, timeout=600, check=False)
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tools/licences.py", "onnx", "plot", "web"], capture_output=True, text=True, timeout=600, check=False
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "torch " in ran.stdout
     assert "safetensors " in ran.stdout

@@ -26,6 +26,7 @@ _SPOKEN = {
     "bsd": "BSD-3-Clause",
     "bsd license": "BSD-3-Clause",
     "bsd 3-clause": "BSD-3-Clause",
+    "3-clause bsd license": "BSD-3-Clause",
     "mit license": "MIT",
     "psf": "PSF-2.0",
     "python software foundation license": "PSF-2.0",

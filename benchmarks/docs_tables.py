@@ -507,6 +507,53 @@ def why_monitor(language: str) -> str:
     return table(language, ("network", "watched step", "own", "own share"), rows)
 
 
+FUZZED = {
+    "idx": "IDX",
+    "idx-gz": "IDX behind gzip",
+    "cifar-binary": "CIFAR-10, binary",
+    "cifar-100-binary": "CIFAR-100, binary",
+    "cifar-pickle": "CIFAR-10, pickle",
+    "cifar-100-pickle": "CIFAR-100, pickle",
+    "png": "PNG",
+    "jpeg": "JPEG",
+    "gif": "GIF",
+    "bmp": "BMP",
+    "webp": "WebP",
+    "tiff": "TIFF",
+    "ppm": "PPM",
+    "npz": ".npz",
+    "archive": "a downloaded .tar.gz",
+    "classifier-config": "a classifier's config.json",
+    "safetensors": "a classifier's model.safetensors",
+    "run-config": "a run's config.json, resumed",
+    "run-files": "a run's metrics.jsonl and result.json",
+    "checkpoint": "a checkpoint's JSON file",
+    "onnx": "the .onnx file of `nin predict`",
+    "http": "HTTP requests, one picture or none",
+    "http-forms": "HTTP requests, multipart",
+    "flags": "command lines of every command",
+}
+"""What `faults/fuzz.py` feeds, and what it is to a reader."""
+
+
+def fuzzing(language: str) -> str:
+    """What became of broken and hostile input, reader by reader."""
+    rows, machines = [], set()
+    for name, what in FUZZED.items():
+        if not HERE.joinpath("faults", "results", f"fuzz-{name}.json").is_file():
+            rows.append((what, "not recorded yet", "", "", "", ""))
+            continue
+        found = recorded("faults", "results", f"fuzz-{name}.json")
+        refused = sum(count for outcome, count in found["outcomes"].items() if "Error" in outcome and not outcome.startswith("finding"))
+        wrong = sum(found["findings"].values())
+        cells = (f"{found['inputs']:,}", f"{found['inputs'] - refused - wrong:,}", f"{refused:,}", f"{wrong:,}")
+        rows.append((what, *cells, f"{found['slowest']['cpu_seconds']:.2f} s, {found['peak_megabytes_added']:.0f} MiB"))
+        machine = found["machine"]
+        machines.add(f"{machine['processor']}, Python {machine['python']}, Pillow {machine['pillow']}")
+    header = ("what", "inputs", "answered or refused as meant", "named errors", "anything else", "slowest input; memory added")
+    return f"{table(language, header, rows)}\n\n{'; '.join(sorted(machines))}."
+
+
 Maker = Callable[[str], str]
 WHY: dict[str, Maker] = {
     "start": why_start,
@@ -528,6 +575,7 @@ LOOKING: dict[str, Maker] = {
     "streaming": streaming,
 }
 PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
+    HERE.parent / "SECURITY.md": ("en", {"fuzzing": fuzzing}),
     DOCS / "exercises.md": ("en", EXERCISES),
     DOCS / "exercises.zh-CN.md": ("zh", EXERCISES),
     DOCS / "looking-inside.md": ("en", LOOKING),

@@ -3,14 +3,16 @@
 import dataclasses
 import hashlib
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from torchnin.data.dataset import ImageDataset
+from torchnin.data.dataset import ImageDataset, mapped_file
 from torchnin.data.errors import DataError
 
 # Of a GPU's free memory; the rest is the network's.
@@ -76,19 +78,35 @@ class Batches:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch)))
         if self._images is not None:
             order = order.to(self.device)
+            for chosen, part in self._parts(order, start):
+                yield Batch(pictures=self._images[chosen[part]], labels=self._labels[chosen], indices=chosen, part=part)
+            return
+        # The next batch is read while the caller works on the one before it: a disk takes its time.
+        with ThreadPoolExecutor(1, thread_name_prefix="batches") as reader:
+            waiting: deque[tuple[Tensor, slice, Future[Tensor]]] = deque()
+            for chosen, part in self._parts(order, start):
+                waiting.append((chosen, part, reader.submit(self._read, chosen[part])))
+                if len(waiting) > 1:
+                    yield self._streamed(*waiting.popleft())
+            while waiting:
+                yield self._streamed(*waiting.popleft())
+
+    def _parts(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, slice]]:
+        """Of each batch from the `start`-th on its pictures' places in the dataset, and which of them are read here."""
         for index in range(start, self.num_batches):
-            end = (index + 1) * self.batch_size if index < self.num_batches - 1 else count
+            end = (index + 1) * self.batch_size if index < self.num_batches - 1 else len(order)
             chosen = order[index * self.batch_size : end]
             which, of = self.share
-            part = slice(len(chosen) * which // of, len(chosen) * (which + 1) // of)
-            if self._images is not None:
-                yield Batch(pictures=self._images[chosen[part]], labels=self._labels[chosen], indices=chosen, part=part)
-            else:
-                if self._file is not None:
-                    self._file.check()
-                pictures = torch.from_numpy(np.ascontiguousarray(self.dataset.images[chosen[part].numpy()]))
-                chosen = chosen.to(self.device)
-                yield Batch(pictures=pictures.to(self.device), labels=self._labels[chosen], indices=chosen, part=part)
+            yield chosen, slice(len(chosen) * which // of, len(chosen) * (which + 1) // of)
+
+    def _read(self, places: Tensor) -> Tensor:
+        if self._file is not None:
+            self._file.check()
+        return torch.from_numpy(np.ascontiguousarray(self.dataset.images[places.numpy()]))
+
+    def _streamed(self, chosen: Tensor, part: slice, pictures: "Future[Tensor]") -> Batch:
+        chosen = chosen.to(self.device)
+        return Batch(pictures=pictures.result().to(self.device), labels=self._labels[chosen], indices=chosen, part=part)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +119,8 @@ class _File:
     @classmethod
     def under(cls, images: np.ndarray) -> "_File | None":
         """The file that an array's values lie in, or None."""
-        base: object = images
-        while base is not None:
-            if isinstance(base, np.memmap) and base.filename is not None:
-                return cls(str(base.filename), cls._state(str(base.filename)))
-            base = getattr(base, "base", None)
-        return None
+        mapped = mapped_file(images)
+        return None if mapped is None else cls(mapped, cls._state(mapped))
 
     @staticmethod
     def _state(path: str) -> tuple[int, int, int]:
@@ -136,5 +150,5 @@ def _fits(images: np.ndarray, device: torch.device) -> bool:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return images.nbytes < _RESIDENT_SHARE * free
-    # The host's own arrays are used where they lie; read-only ones are memory-mapped files, which the system pages in.
-    return images.flags.writeable
+    # The host's own arrays are used where they lie; those of a file are read from there, which the system pages in and out.
+    return mapped_file(images) is None and images.flags.writeable

@@ -179,6 +179,16 @@ class DatasetSplits:
         return self.train.class_names
 
 
+def mapped_file(array: np.ndarray) -> str | None:
+    """The file that a memory-mapped array's values lie in; None where they lie in memory."""
+    base: object = array
+    while base is not None:
+        if isinstance(base, np.memmap) and base.filename is not None:
+            return str(base.filename)
+        base = getattr(base, "base", None)
+    return None
+
+
 def held_out_mask(labels: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
     """Which pictures a stratified split holds out: boolean of shape (N,). See ImageDataset.split for the rule and the errors."""
     if not 0 < fraction < 1:

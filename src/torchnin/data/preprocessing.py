@@ -14,8 +14,8 @@ from torchnin.data.dataset import ImageDataset
 from torchnin.data.pictures import PictureSource, decode_picture
 from torchnin.data.resize import resize_pixels
 
-# Pictures at a time when their mean is taken: bounds the memory, not the result.
-_CHUNK = 4096
+# Values at a time when their mean is taken: bounds the memory, not the result.
+_CHUNK_VALUES = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,8 +117,9 @@ class Preprocessing:
 def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, pixels in [0, 1]; exact, from the counts of the 256 grey levels."""
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK]
+    rows = max(1, _CHUNK_VALUES // max(1, images[:1].size))
+    for start in range(0, len(images), rows):
+        chunk = images[start : start + rows]
         for channel in range(images.shape[1]):
             counts[channel] += np.bincount(chunk[:, channel].ravel(), minlength=256)
     levels = np.arange(256) / 255

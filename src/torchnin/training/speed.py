@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from torchnin.device import DeviceChoice, choose_device
-from torchnin.models import NiN
+from torchnin.models import FoldedNiN, NiN
 from torchnin.training.optimisation import make_optimizers
 from torchnin.training.recipe import Recipe
 
@@ -102,7 +102,7 @@ def measure_speed(
 
 
 def _predicting(network: NiN, shape: tuple[int, int, int], batch_size: int, choice: DeviceChoice) -> Callable[[], None]:
-    twin = choice.place(copy.deepcopy(network)).eval()
+    twin = FoldedNiN(choice.place(copy.deepcopy(network)).eval())
     pictures = torch.rand(batch_size, *shape, device=choice.device).contiguous(memory_format=choice.memory_format)
 
     def turn() -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from torch import Tensor
 
-from torchnin.data.dataset import ImageDataset, check_label_range
+from torchnin.data.dataset import ImageDataset, check_label_range, mapped_file
 from torchnin.data.errors import DataError, broken_file
 
 # A header may claim any size; nothing beyond this is believed.
@@ -79,7 +79,7 @@ def to_dataset(images: Any, labels: Any, class_names: Sequence[str] | None = Non
 
     `images` is uint8, 0 to 255, of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; where both readings fit, as in
     (N, 3, H, 3), (N, H, W, C) wins. `labels` are whole numbers of shape (N,) or (N, 1), from 0. Raises DataError where they are anything
-    else; `where` is for the message.
+    else; `where` is for the message. A memory-mapped array stays one, everything else is copied.
     """
     pixels = _as_array(images)
     if pixels.dtype != np.uint8:
@@ -106,7 +106,8 @@ def to_dataset(images: Any, labels: Any, class_names: Sequence[str] | None = Non
             check_label_range(numbers, max(10_000, 10 * len(numbers)), where=f"{where} labels")
         class_names = tuple(str(label) for label in range(highest + 1))
     check_label_range(numbers, len(class_names), where=f"{where} labels")
-    return ImageDataset(np.array(pixels, order="C"), numbers, tuple(class_names))
+    # A copy of one's own, but of a memory-mapped file, which may be larger than the memory.
+    return ImageDataset(pixels if mapped_file(pixels) else np.array(pixels, order="C"), numbers, tuple(class_names))
 
 
 def _as_array(values: Any) -> np.ndarray:

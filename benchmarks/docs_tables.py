@@ -1,5 +1,5 @@
-"""The tables of docs/exercises.md, docs/looking-inside.md and docs/why-nin-fails.md, in both languages, and of docs/onnx.md, made from
-the recorded results.
+"""The tables of docs/exercises.md, docs/looking-inside.md and docs/why-nin-fails.md, docs/onnx.md and docs/serving.md, in both
+languages, made from the recorded results.
 
 python benchmarks/docs_tables.py            write them
 python benchmarks/docs_tables.py --check    fail where they are not what the results say
@@ -20,6 +20,23 @@ MIB = 1024 * 1024
 
 # Words of the tables, English and Chinese; what is not here stands as it is.
 WORDS: dict[str, tuple[str, str]] = {
+    "test accuracy": ("test accuracy", "测试准确率"),
+    "bytes": ("bytes", "字节数"),
+    "largest difference of a probability": ("largest difference of a probability", "概率的最大差异"),
+    **{
+        f"processor's milliseconds, {count} at once": (f"processor's milliseconds, {count} at once", f"处理器毫秒数，每次 {count} 张")
+        for count in (1, 8, 64, 256)
+    },
+    "file, float32": ("file, float32", "文件，float32"),
+    "file, int8": ("file, int8", "文件，int8"),
+    "connections": ("connections", "连接数"),
+    "requests/s": ("requests/s", "请求/秒"),
+    "`predict`, pictures/s": ("`predict`, pictures/s", "`predict`，张/秒"),
+    "share (rounds)": ("share (rounds)", "比例（各轮）"),
+    "median, p99 ms": ("median, p99 ms", "中位数、p99，毫秒"),
+    "p99 over median": ("p99 over median", "p99 与中位数之比"),
+    "pictures a batch": ("pictures a batch", "每批张数"),
+    "processor ms: service, wrk, `predict`": ("processor ms: service, wrk, `predict`", "处理器毫秒：服务、wrk、`predict`"),
     "network": ("network", "网络"),
     "parameters": ("parameters", "参数"),
     "macs": ("multiply-adds", "乘加次数"),
@@ -326,17 +343,68 @@ def exported(language: str) -> str:
     for batch, found in speed["by_batch"].items():
         cells = (f"{found[way]['processor_milliseconds']:.2f}" for way in ways)
         rows.append((f"processor's milliseconds, {batch} at once", *cells))
+    rows = [(say(language, name), *cells) for name, *cells in rows]
     machine, run = speed["machine"], accuracy["run"]
-    conditions = (
-        f"`{run['network']}`, {run['epochs']} epochs on Fashion-MNIST, seed {run['seed']}; {accuracy['test_pictures']:,} test pictures, "
-        f"{accuracy['calibration_pictures']} train pictures for the ranges.",
-        f"The difference of the float file is over {len(parity['by_size_and_batch'])} pairs of size and number, 1x2 to 1201x1603 pixels;",
-        f"for the named networks with weights at their start it is at most {networks['largest_probability']:.1e}.",
-        f"{accuracy['date']}, {machine['processor']}, {machine['cores']} cores,",
-        f"onnxruntime {machine['onnxruntime']}, torch {machine['torch']};",
-        f"{machine['load_before']:.0f} processes wanted the cores, so the processor's time is given and not the clock's.",
+    pairs, largest = len(parity["by_size_and_batch"]), networks["largest_probability"]
+    wanted = f"{machine['load_before']:.0f}"
+    tests, ranges = f"{accuracy['test_pictures']:,}", accuracy["calibration_pictures"]
+    versions = f"onnxruntime {machine['onnxruntime']}, torch {machine['torch']}"
+    if language == "zh":
+        conditions: tuple[str, ...] = (
+            f"`{run['network']}`，在 Fashion-MNIST 上训练 {run['epochs']} 轮，种子 {run['seed']}；"
+            f"{tests} 张测试图片，用 {ranges} 张训练图片确定取值范围。",
+            f"浮点文件的差异取自 {pairs} 组尺寸与张数，1x2 到 1201x1603 像素；",
+            f"权重为初始值的各个已命名网络，差异至多 {largest:.1e}。",
+            f"{accuracy['date']}，{machine['processor']}，{machine['cores']} 个核，{versions}；",
+            f"当时有 {wanted} 个进程在争用这些核，所以给出处理器时间而不是钟表时间。",
+        )
+    else:
+        conditions = (
+            f"`{run['network']}`, {run['epochs']} epochs on Fashion-MNIST, seed {run['seed']}; "
+            f"{tests} test pictures, {ranges} train pictures for the ranges.",
+            f"The difference of the float file is over {pairs} pairs of size and number, 1x2 to 1201x1603 pixels;",
+            f"for the named networks with weights at their start it is at most {largest:.1e}.",
+            f"{accuracy['date']}, {machine['processor']}, {machine['cores']} cores,",
+            f"{versions};",
+            f"{wanted} processes wanted the cores, so the processor's time is given and not the clock's.",
+        )
+    heads = ("", "`Classifier.predict`", *(say(language, f"file, {kind}") for kind in ("float32", "int8")))
+    return "\n".join((table(language, heads, rows), "", *conditions))
+
+
+def served(language: str) -> str:
+    """How fast the service answers beside `Classifier.predict`."""
+    found = recorded("serve", "results", "speed.json")
+    rows = [
+        (
+            connections,
+            f"{median['per_second']:,.0f}",
+            f"{median['predict_per_second']:,.0f}",
+            f"{median['share_of_predict']:.0%} ({_range_of(rounds, 'share_of_predict', '.0%')})",
+            f"{median['median_ms']:.1f}, {median['p99_ms']:.1f}",
+            _range_of(rounds, "p99_over_median", ".1f"),
+            f"{median['mean_batch']:.1f}",
+            f"{median['service_cpu_ms']:.2f}, {median['wrk_cpu_ms']:.2f}, {median['predict_cpu_ms']:.2f}",
+        )
+        for connections, median in found["median_by_connections"].items()
+        for rounds in [found["rounds_by_connections"][connections]]
+    ]
+    heads = (
+        "connections",
+        "requests/s",
+        "`predict`, pictures/s",
+        "share (rounds)",
+        "median, p99 ms",
+        "p99 over median",
+        "pictures a batch",
+        "processor ms: service, wrk, `predict`",
     )
-    return "\n".join((table(language, ("", "`Classifier.predict`", "file, float32", "file, int8"), rows), "", *conditions))
+    return table(language, [say(language, head) for head in heads], rows)
+
+
+def _range_of(rounds: Sequence[Any], key: str, form: str) -> str:
+    values = [found[key] for found in rounds]
+    return f"{min(values):{form}} - {max(values):{form}}"
 
 
 def _spread_of(values: Sequence[float], form: str) -> str:
@@ -583,6 +651,9 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "why-nin-fails.md": ("en", WHY),
     DOCS / "why-nin-fails.zh-CN.md": ("zh", WHY),
     DOCS / "onnx.md": ("en", {"export": exported}),
+    DOCS / "onnx.zh-CN.md": ("zh", {"export": exported}),
+    DOCS / "serving.md": ("en", {"serve": served}),
+    DOCS / "serving.zh-CN.md": ("zh", {"serve": served}),
 }
 
 

@@ -4,9 +4,11 @@
     python benchmarks/serve/measure.py answers CLASSIFIER      100,000 requests on 64 connections, each answer compared to predict's
 
 Needs wrk (apt install wrk) and Linux. CLASSIFIER is a run folder of Fashion-MNIST; the pictures are 1,000 of its test pictures
-as PNG files. Both sides get the encoded files: `predict` a list of their bytes, in batches as it makes them itself; the service
-one file a request. So decoding counts on both sides; HTTP, JSON and the load tool only on the service's. All of it shares the
-same cores, wrk included; its processor time is recorded, so that one can see what it takes away.
+as PNG files. Both sides get the encoded files: `predict` a list of their bytes, in batches as it makes them itself, on all cores; the
+service one file a request, and from one connection also forms of 64 files. So decoding counts on both sides; HTTP, JSON and the
+load tool only on the service's. All of it shares the same cores, wrk included; its processor time is recorded, so that one can
+see what it takes away. A connection that waits for each answer before it asks again can at best get what `predict` does with
+single pictures, one after the other, which is measured too.
 
 Writes `results/speed.json` and `results/answers.json`.
 """
@@ -34,6 +36,8 @@ from torchnin.commands.process import set_up_process
 
 PICTURES = 1000
 CONNECTIONS = (1, 8, 64)
+FORM = 64  # pictures in a form
+WAYS = (*((str(connections), connections, 1) for connections in CONNECTIONS), (f"1, forms of {FORM}", 1, FORM))
 SCRIPT = Path(__file__).parent / "post.lua"
 
 
@@ -46,13 +50,32 @@ def files() -> list[bytes]:
     return [file.getvalue() for file in kept]
 
 
-def predict_speed(classifier: Any, pictures: list[bytes], seconds: float) -> dict[str, float]:
-    """Pictures per second and processor time per picture of `Classifier.predict` on the files, over and over."""
+def form(pictures: list[bytes]) -> bytes:
+    """A multipart body of some files."""
+    head = b'--x\r\nContent-Disposition: form-data; name="picture"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+    return b"".join(head + picture + b"\r\n" for picture in pictures) + b"--x--\r\n"
+
+
+def write_bodies(folder: Path, pictures: list[bytes]) -> None:
+    """The bodies of the requests, as wrk's script wants them: of single pictures, and of forms."""
+    for size in (1, FORM):
+        (folder / str(size)).mkdir()
+        groups = [pictures[start : start + size] for start in range(0, len(pictures) - size + 1, size)]
+        for number, group in enumerate(groups):
+            (folder / str(size) / f"{number}.png").write_bytes(group[0] if size == 1 else form(group))
+
+
+def predict_speed(classifier: Any, pictures: list[bytes], seconds: float, *, singly: bool = False) -> dict[str, float]:
+    """Pictures per second and processor time per picture of `Classifier.predict` on the files, all together or one by one."""
     count = 0
     begin, cpu = time.perf_counter(), time.process_time()
     while (passed := time.perf_counter() - begin) < seconds:
-        classifier.predict(pictures)
-        count += len(pictures)
+        if singly:
+            classifier.predict(pictures[count % len(pictures)])
+            count += 1
+        else:
+            classifier.predict(pictures)
+            count += len(pictures)
     return {"per_second": count / passed, "cpu_ms": (time.process_time() - cpu) / count * 1e3}
 
 
@@ -62,19 +85,22 @@ def children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def load(service: Any, folder: str, connections: int, seconds: int) -> dict[str, Any]:
-    """What wrk measures, with the processor time of the service and of wrk itself."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), service.address, "--", folder, str(PICTURES)]
+def load(service: Any, folder: str, connections: int, seconds: int, size: int = 1) -> dict[str, Any]:
+    """What wrk measures, with the processor time of the service and of wrk itself; times are of a request, the rest of a picture."""
+    kind = "image/png" if size == 1 else "multipart/form-data; boundary=x"
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), service.address, "--"]
+    command += [f"{folder}/{size}", str(PICTURES // size), kind]
     before, cpu, own = service.metrics(), service.cpu_seconds(), children_cpu()
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = json.loads(next(line for line in out.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
     after = service.metrics()
     passes = after["nin_batch_pictures_count"] - before["nin_batch_pictures_count"]
+    pictures = found["requests"] * size
     return {
         **found,
-        "per_second": found["requests"] / found["seconds"],
-        "service_cpu_ms": (service.cpu_seconds() - cpu) / found["requests"] * 1e3,
-        "wrk_cpu_ms": (children_cpu() - own) / found["requests"] * 1e3,
+        "per_second": pictures / found["seconds"],
+        "service_cpu_ms": (service.cpu_seconds() - cpu) / pictures * 1e3,
+        "wrk_cpu_ms": (children_cpu() - own) / pictures * 1e3,
         "mean_batch": (after["nin_batch_pictures_sum"] - before["nin_batch_pictures_sum"]) / passes,
     }
 
@@ -83,31 +109,35 @@ def speed(name: str, rounds: int, seconds: int) -> dict[str, Any]:
     """Rounds of predict, then wrk with each number of connections; predict again at the end of a round."""
     pictures = files()
     classifier = torchnin.load(name)
-    measured: dict[str, list[dict[str, Any]]] = {str(connections): [] for connections in CONNECTIONS}
+    measured: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in WAYS}
+    singly: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder, running(name) as service:
-        for number, file in enumerate(pictures):
-            (Path(folder) / f"{number}.png").write_bytes(file)
+        write_bodies(Path(folder), pictures)
         load(service, folder, 8, 2)
         predict_speed(classifier, pictures, 2)
         memory = [service.memory()]
         loads = [os.getloadavg()[0]]
         for _ in range(rounds):
-            for connections in CONNECTIONS:
+            singly.append(predict_speed(classifier, pictures, seconds / 2, singly=True))
+            for way, connections, size in WAYS:
                 before = predict_speed(classifier, pictures, seconds / 2)
-                found = load(service, folder, connections, seconds)
+                found = load(service, folder, connections, seconds, size)
                 after = predict_speed(classifier, pictures, seconds / 2)
                 predict = (before["per_second"] + after["per_second"]) / 2
                 found |= {"predict_per_second": predict, "predict_cpu_ms": (before["cpu_ms"] + after["cpu_ms"]) / 2}
                 found |= {"share_of_predict": found["per_second"] / predict, "p99_over_median": found["p99_ms"] / found["median_ms"]}
-                measured[str(connections)].append(found)
-                print(connections, {key: round(value, 3) for key, value in found.items()}, flush=True)
+                measured[way].append(found)
+                print(way, {key: round(value, 3) for key, value in found.items()}, flush=True)
             memory.append(service.memory())
             loads.append(os.getloadavg()[0])
-    medians = {
-        connections: {key: statistics.median(round_[key] for round_ in rounds_) for key in rounds_[0]}
-        for connections, rounds_ in measured.items()
+    medians = {way: {key: statistics.median(round_[key] for round_ in rounds_) for key in rounds_[0]} for way, rounds_ in measured.items()}
+    return {
+        "memory_mib": memory,
+        "load_average": loads,
+        "predict_singly": singly,
+        "median_by_connections": medians,
+        "rounds_by_connections": measured,
     }
-    return {"memory_mib": memory, "load_average": loads, "median_by_connections": medians, "rounds_by_connections": measured}
 
 
 def answers(name: str, count: int, connections: int, keep: Callable[[dict[str, Any]], None]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 -- For wrk: posts the files of a folder (0.png, 1.png, ...), one after the other, and counts what came back.
 --
---     wrk -t1 -c8 -d10s --latency -s post.lua http://127.0.0.1:8000/ -- FOLDER COUNT
+--     wrk -t1 -c8 -d10s --latency -s post.lua http://127.0.0.1:8000/ -- FOLDER COUNT TYPE
 
 local requests = {}
 local last = -1
@@ -8,7 +8,7 @@ local last = -1
 function init(args)
   for number = 0, tonumber(args[2]) - 1 do
     local file = assert(io.open(args[1] .. "/" .. number .. ".png", "rb"))
-    requests[number] = wrk.format("POST", "/v1/predict", {["Content-Type"] = "image/png"}, file:read("*a"))
+    requests[number] = wrk.format("POST", "/v1/predict", {["Content-Type"] = args[3]}, file:read("*a"))
     file:close()
   end
 end

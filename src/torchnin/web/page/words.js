@@ -113,7 +113,7 @@ const WORDS = {
   tool_look: ["Look", "查看"],
   trouble: ["The server could not use this picture: {reason}", "服务器无法使用这张图片：{reason}"],
   trouble_server: ["The server does not answer. Is `nin serve` still running?", "服务器没有响应。`nin serve` 还在运行吗？"],
-  vector_after: ["after the {layer}", "经过 {layer} 后"],
+  vector_after: ["after the {layer}", "{layer}之后"],
   vector_step: ["{from} × {to} weights, {extra}", "{from} × {to} 个权重，{extra}"],
   vector_label: ["{layer}: {count} channels at this pixel", "{layer}：此像素处的 {count} 个通道"],
   verdict: ["{name}, {percent}", "{name}，{percent}"],

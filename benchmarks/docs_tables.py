@@ -629,6 +629,7 @@ WHY: dict[str, Maker] = {
     "lives": why_lives,
     "plateaus": why_plateaus,
     "changes": why_changes,
+    "monitor": why_monitor,
 }
 EXERCISES: dict[str, Maker] = {
     **{f"{name} counts": partial(counts, exercise=name) for name in ("mlp_layers", "mlp_kernel_size", "head", "resources", "one_step")},

@@ -110,6 +110,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "d2l start": ("the notebooks' (Xavier)", "笔记本的（Xavier）"),
     "steady start": ("`steady`", "`steady`"),
     "network start": ("as published, 224 pixels", "原样，224 像素"),
+    "network start-mnist": ("`nin_mnist`, 28 pixels", "`nin_mnist`，28 像素"),
+    "network start-cifar10": ("`nin_cifar10`, 32 pixels", "`nin_cifar10`，32 像素"),
     "network start-narrow": ("narrow, 67 pixels", "窄，67 像素"),
     "differs 1": ("differs after convolution 1", "卷积 1 后随图片而变"),
     "differs 12": ("in the class maps", "类别图中随图片而变"),
@@ -412,18 +414,18 @@ def _spread_of(values: Sequence[float], form: str) -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} - {max(values):{form}})"
 
 
-def why_start(language: str) -> str:
+def why_start(language: str, which: Sequence[str] = ("start", "start-narrow")) -> str:
     """What reaches the class maps before the first step."""
     rows = []
-    for which in ("start", "start-narrow"):
-        found = recorded("every_seed", "results", f"{which}.json")
+    for part in which:
+        found = recorded("every_seed", "results", f"{part}.json")
         for name, start in found["starts"].items():
             deaths = [count for count, times in enumerate(start["dead_maps"]) for _ in range(times)]
             alive = [count for count, times in enumerate(start["maps_on_for_every_picture"]) for _ in range(times)]
             rows.append(
                 (
                     say(language, f"{name} start"),
-                    say(language, f"network {which}"),
+                    say(language, f"network {part}"),
                     f"{start['differs'][0]:.0%}",
                     f"{start['differs'][-1]:.2%}",
                     f"{start['gradient'][0]:.2g}",
@@ -629,6 +631,7 @@ WHY: dict[str, Maker] = {
     "lives": why_lives,
     "plateaus": why_plateaus,
     "changes": why_changes,
+    "authors": partial(why_start, which=("start-mnist", "start-cifar10")),
     "monitor": why_monitor,
 }
 EXERCISES: dict[str, Maker] = {

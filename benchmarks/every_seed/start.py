@@ -2,6 +2,8 @@
 
     python benchmarks/every_seed/start.py                      40 seeds at 224 pixels, 12 pictures: some minutes of one core
     python benchmarks/every_seed/start.py --image-size 67 --widths 8 24 32 --name start-narrow      the network of the longer trainings
+    python benchmarks/every_seed/start.py --model nin_mnist --data mnist --data-dir DIR --image-size 28 --seeds 20 --name start-mnist
+    python benchmarks/every_seed/start.py --model nin_cifar10 --data cifar-10 --data-dir DIR --image-size 32 --seeds 20 --name start-cifar10
 
 For the start of each recipe the published network is drawn with so many seeds and shown the same train pictures, without dropout.
 Per convolution: the root mean square of what it gives before its ReLU, the share of it that differs from picture to picture, and
@@ -31,10 +33,10 @@ RESULTS = Path(__file__).parent / "results"
 STARTS = ("d2l", "steady")
 
 
-def one(seed: int, recipe: torchnin.Recipe, widths: list[int] | None, pictures: Tensor, labels: Tensor) -> dict[str, Any]:
+def one(seed: int, recipe: torchnin.Recipe, options: argparse.Namespace, pictures: Tensor, labels: Tensor) -> dict[str, Any]:
     """What one drawn network makes of a batch."""
     torch.manual_seed(derived_seed(seed, "weights"))
-    network = network_of(widths)
+    network = network_of(options.widths) if options.widths else torchnin.create_model(options.model)
     torch.manual_seed(derived_seed(seed, "initialisation"))
     initialise(network, recipe)
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
@@ -45,7 +47,7 @@ def one(seed: int, recipe: torchnin.Recipe, widths: list[int] | None, pictures: 
         # Copied by the sums, for the ReLU after it works in place. What differs from picture to picture, at the same place.
         values = output.detach()
         sizes.append(float(values.square().mean().sqrt()))
-        apart.append(float(values.std(0).square().mean().sqrt()))
+        apart.append(float(values.std(0, correction=0).square().mean().sqrt()))
 
     for layer in convolutions:
         layer.register_forward_hook(look)
@@ -69,16 +71,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--widths", type=int, nargs=3, help="of the three blocks, in place of 96 256 384; the class block stays")
+    parser.add_argument("--model", default="nin_d2l")
+    parser.add_argument("--widths", type=int, nargs=3, help="of nin_d2l's blocks, in place of 96 256 384; the class block stays")
     parser.add_argument("--name", default="start", help="of the file below results/")
     parser.add_argument("--pictures", type=int, default=12)
     parser.add_argument("--data", default="fashion-mnist")
+    parser.add_argument("--data-dir")
     options = parser.parse_args()
     set_up_process()
-    data = torchnin.load_dataset(options.data)
+    data = torchnin.load_dataset(options.data, data_dir=options.data_dir)
     batch = next(iter(Batches(data.train, batch_size=options.pictures, device=torch.device("cpu"), seed=0).epoch()))
     found: dict[str, Any] = {
-        "widths": options.widths or [96, 256, 384],
+        "network": options.model,
+        "widths": options.widths,
         "image_size": options.image_size,
         "pictures": options.pictures,
         "seeds": options.seeds,
@@ -92,7 +97,7 @@ def main() -> None:
         pictures = preprocessing(batch.pictures).contiguous(memory_format=torch.channels_last)
         rows = []
         for seed in range(options.seeds):
-            rows.append(one(seed, recipe, options.widths, pictures, batch.labels))
+            rows.append(one(seed, recipe, options, pictures, batch.labels))
             print(name, seed, rows[-1]["dead"], rows[-1]["always_on"], round(rows[-1]["loss"], 4), flush=True)
         found["starts"][name] = {
             "dead_maps": [sum(row["dead"] == count for row in rows) for count in range(11)],

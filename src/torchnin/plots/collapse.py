@@ -52,8 +52,8 @@ def class_map_lives(
         language: of the words, "en" or "zh".
     """
     say = words(language)
-    columns = min(5, len(runs))
-    lines = -(-len(runs) // columns)
+    lines = -(-len(runs) // 5)
+    columns = -(-len(runs) // lines)
     with drawing(path, width=1.5 + 1.75 * columns, height=0.8 + 2.7 * lines, title=say("lives")) as figure:
         panels = figure.subplots(2 * lines, columns, squeeze=False, sharex=True, height_ratios=[1.0, 1.25] * lines)
         for place in range(columns * lines):

@@ -1,5 +1,6 @@
 """Weights at the start, the optimiser, and the running mean of the weights."""
 
+import math
 from collections.abc import Iterable
 from typing import Literal
 
@@ -43,7 +44,8 @@ def revive_class_maps(network: NiN) -> list[nn.Parameter]:
     layers = _convolutions(network.class_block)
     for layer in layers:
         _he(layer)
-    nn.init.normal_(layers[-1].weight, std=0.1)
+    # A third of what keeps the signal's size, however many channels the class maps are made of, so that the bias outweighs it.
+    nn.init.normal_(layers[-1].weight, std=math.sqrt(0.1 / layers[-1].weight[0].numel()))
     if layers[-1].bias is not None and network.config.class_map_relu:
         nn.init.constant_(layers[-1].bias, 0.5)
     return [parameter for layer in layers for parameter in layer.parameters()]

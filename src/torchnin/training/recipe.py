@@ -185,8 +185,11 @@ STEADY = Recipe(
 )
 """For the published networks as they are, ReLU on the class maps included: a start that leaves the class maps alive.
 
-`nin train --model nin_d2l`. A first cure, not tuned yet: at 112 pixels one seed reached .771, .814, .836 on test pictures after
-epochs 1, 2, 3 of 3, no class map dead; its many-seeds figures are still to be measured.
+`nin train --model nin_d2l`. Before its first step a fifth of a class map of `nin_d2l` differs from picture to picture (of the notebooks'
+start a fifth of a per cent), and no map is dead in 39 of 40 seeds (there: 2 to 9 of ten); benchmarks/every_seed/start.py and
+docs/why-nin-fails.md.
+Not tuned yet: at 112 pixels one seed reached .771, .814, .836 on test pictures after epochs 1, 2, 3 of 3, no class map dead; its
+many-seeds figures are still to be measured (benchmarks/every_seed/cure.py).
 """
 
 FAST = Recipe(

@@ -76,8 +76,8 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
     if data is None:
         if trained_on is None:
             raise ValueError(f"{name} does not say what it was trained on; name a dataset or a folder of pictures")
-        held_out = {key: loaded.metadata[key] for key in ("validation", "seed") if key in loaded.metadata}
-        return torchnin.training.load_recorded(trained_on, data_dir=data_dir, **held_out)
+        share, seed = float(loaded.metadata.get("validation", 0)), int(loaded.metadata.get("seed", 0))
+        return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=seed)
     # A named dataset stays as it is and is resized as the training resized; a folder needs one size for all its pictures.
     size = (loaded.preprocessing.height, loaded.preprocessing.width)
     with download_bar() as progress:

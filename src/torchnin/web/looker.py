@@ -4,6 +4,7 @@ Python lets one thread of a process run at a time, and decoding small pictures i
 use two cores for them. `LookerProcess` speaks with its process over a pair of sockets, in plain values.
 """
 
+import asyncio
 import contextlib
 import json
 import logging
@@ -12,13 +13,14 @@ import math
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +38,8 @@ from torchnin.web.looking import explanation_json
 # Pixels up to which a picture is decoded here.
 _SMALL = 256 * 256
 _READY = b"ready"
+# How multiprocessing's Connection says how long a message is, below two gigabytes.
+_LENGTH = struct.Struct("!i")
 
 
 class Task(NamedTuple):
@@ -49,19 +53,6 @@ class Task(NamedTuple):
     """What `Classifier.decode` made of it, once it is decoded."""
 
 
-class Looks(Protocol):
-    """Looks at batches."""
-
-    def start(self) -> None:
-        """Get ready; called once, before the first batch."""
-
-    def look(self, tasks: Sequence[Task]) -> list[Outcome | None]:
-        """Of each task its JSON object, or why there is none; None for a large picture, which is to be decoded first."""
-
-    def stop(self) -> None:
-        """End; nothing is asked after it."""
-
-
 class Looker:
     """Looks in the thread that asks."""
 
@@ -69,12 +60,6 @@ class Looker:
         self._classifier = classifier
         self._max_pixels = max_pixels
         self._write = _Writer(classifier.class_names)
-
-    def start(self) -> None:
-        """Nothing is to be done."""
-
-    def stop(self) -> None:
-        """Nothing is to be done."""
 
     def look(self, tasks: Sequence[Task]) -> list[Outcome | None]:
         """Of each task its JSON object, or why there is none; None for a large picture, which is to be decoded first."""
@@ -106,31 +91,49 @@ class Looker:
             return [self._write(prediction) for prediction in self._classifier.predict_decoded(pictures)]
         except Exception as error:
             if len(pictures) == 1:
-                return [_failure(error)]
+                return [failure(error)]
             return [outcome for picture in pictures for outcome in self._predict([picture])]  # one that fails takes no others with it
 
     def _explain(self, pixels: Tensor, *, layers: bool) -> Outcome:
         try:
             return encode(explanation_json(self._classifier, pixels, layers=layers))
         except Exception as error:
-            return _failure(error)
+            return failure(error)
 
 
-class LookerProcess:
-    """Looks in a process of its own, on one core; when that dies, another takes its place."""
+class LookerProcess(asyncio.Protocol):
+    """A process of its own that looks, on one core; the event loop speaks with it.
 
-    def __init__(self, classifier: Classifier, max_pixels: int) -> None:
+    Args:
+        classifier: what it looks with.
+        max_pixels: of a picture.
+        told: called in the event loop with this and what `Looker.look` says of the batch that was sent; with None where the process
+            died over it.
+    """
+
+    def __init__(
+        self, classifier: Classifier, max_pixels: int, told: "Callable[[LookerProcess, list[Outcome | None] | None], None]"
+    ) -> None:
         self._classifier = classifier
         self._max_pixels = max_pixels
+        self._told = told
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._transport: asyncio.Transport | None = None
+        self._received = bytearray()
+        self._stopping = False
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Start the process, and wait until it has the classifier.
 
         Raises:
             RuntimeError: it ends before that; it has said why on standard error.
         """
+        self._received.clear()
+        ours = await asyncio.to_thread(self._begin)
+        ours.setblocking(False)
+        self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+
+    def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         begin = "import sys; from torchnin.web.looker import main; main(*sys.argv[1:])"
         command = [sys.executable, "-P", "-c", begin, str(theirs.fileno()), str(self._max_pixels)]
@@ -140,41 +143,57 @@ class LookerProcess:
             self._process = subprocess.Popen(
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env=environment, process_group=0
             )
-        self._connection = Connection(ours.detach())
+        connection = Connection(os.dup(ours.fileno()))
         try:
             with tempfile.TemporaryDirectory(prefix="torchnin-serve-") as folder:
                 files = self._classifier.save(folder).iterdir()
-                self._connection.send_bytes(marshal.dumps({file.name: file.read_bytes() for file in files}))
-            assert self._connection.recv_bytes() == _READY
+                connection.send_bytes(marshal.dumps({file.name: file.read_bytes() for file in files}))
+            assert connection.recv_bytes() == _READY
         except (EOFError, ConnectionError):
+            ours.close()
             raise RuntimeError(f"a process that looks at pictures ended with exit code {self._process.wait()} as it began") from None
+        finally:
+            connection.close()
+        return ours
 
-    def look(self, tasks: Sequence[Task]) -> list[Outcome | None]:
-        """Of each task its JSON object, or why there is none; None for a large picture, which is to be decoded first."""
-        found = self._ask(tasks)
-        if found is not None:
-            return found
-        # The one that is to blame, if one is, takes no others with it.
-        died = RefusedError(500, "the service failed at this picture (the process that looked at it died); its log says when")
-        return [outcome for task in tasks for outcome in self._ask([task]) or [died]]
+    def send(self, tasks: Sequence[Task]) -> None:
+        """Let it look at a batch; one at a time."""
+        assert self._transport is not None
+        message = marshal.dumps([(task.work, task.body, _plain(task.pixels)) for task in tasks])
+        self._transport.write(_LENGTH.pack(len(message)) + message)  # as Connection.send_bytes does
 
-    def _ask(self, tasks: Sequence[Task]) -> list[Outcome | None] | None:
-        """What the process says; None where it died, and another was started."""
-        assert self._connection is not None
-        try:
-            self._connection.send_bytes(marshal.dumps([(task.work, task.body, _plain(task.pixels)) for task in tasks]))
-            told = marshal.loads(self._connection.recv_bytes())
-        except (EOFError, OSError):
-            self.stop()
-            logging.getLogger("torchnin.web").error("a process that looked at %d pictures died; another is started", len(tasks))
-            self.start()
-            return None
-        return [RefusedError(*outcome) if isinstance(outcome, tuple) else outcome for outcome in told]
+    def data_received(self, data: bytes) -> None:
+        """A piece of what it says."""
+        self._received += data
+        if len(self._received) < _LENGTH.size or len(self._received) < _LENGTH.size + _LENGTH.unpack_from(self._received)[0]:
+            return
+        told = marshal.loads(memoryview(self._received)[_LENGTH.size :])
+        self._received = bytearray()
+        self._told(self, [RefusedError(*outcome) if isinstance(outcome, tuple) else outcome for outcome in told])
 
-    def stop(self) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
+        """It has died, or was told to stop."""
+        if not self._stopping:
+            self._told(self, None)
+
+    async def replace(self) -> None:
+        """Start another process where one has died.
+
+        Raises:
+            RuntimeError: none can be started.
+        """
+        logging.getLogger("torchnin.web").error("a process that looks at pictures died; another is started")
+        await asyncio.to_thread(self._reap)
+        await self.start()
+
+    async def stop(self) -> None:
         """End the process."""
-        if self._connection is not None:
-            self._connection.close()
+        self._stopping = True
+        if self._transport is not None:
+            self._transport.close()
+        await asyncio.to_thread(self._reap)
+
+    def _reap(self) -> None:
         if self._process is not None:
             try:
                 self._process.wait(5)
@@ -232,11 +251,12 @@ class _Writer:
 def refusal(error: Exception) -> RefusedError:
     """Why a picture that does not decode is refused."""
     if not isinstance(error, DataError):
-        return _failure(error)
+        return failure(error)
     reason = str(error).removeprefix("picture: ")
     return RefusedError(413 if isinstance(error, TooManyPixelsError) else 422, reason)
 
 
-def _failure(error: Exception) -> RefusedError:
+def failure(error: Exception) -> RefusedError:
+    """What is said of a picture at which the service failed; the log says more."""
     logging.getLogger("torchnin.web").error("a picture could not be looked at", exc_info=error)
     return RefusedError(500, f"the service failed at this picture ({type(error).__name__}); its log says where")

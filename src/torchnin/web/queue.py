@@ -3,10 +3,9 @@
 Nothing waits for company: whoever looks takes whatever has arrived while all were busy with the pictures before. Under load that
 makes large batches by itself, and a lone request is answered at once. Those that have nothing to do share what arrives.
 
-There is a thread for each that looks. Where a picture is little work, it hands its batches to a process of its own, so that all
-cores are used; where one is much work by itself, it computes here, and idle cores help. Large pictures are decoded and resized
-on threads beside them, so that they keep nobody waiting. The event loop only hands over bytes and gets finished JSON back, both
-as many at once as there are.
+Where a picture is little work, processes look, one a core, and the event loop itself hands them bytes and gets finished JSON back;
+where one is much work by itself, a thread looks, and all cores compute with it. Large pictures are decoded and resized on threads
+beside them, so that they keep nobody waiting.
 """
 
 import asyncio
@@ -18,13 +17,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from PIL.Image import Image
 
 from torchnin.classifier import Classifier
 from torchnin.data.pictures import open_quietly, quiet_pillow
 from torchnin.models import summarize
 from torchnin.web.answers import Outcome
 from torchnin.web.limits import Limits, RefusedError, busy
-from torchnin.web.looker import Looker, LookerProcess, Looks, Task, refusal
+from torchnin.web.looker import Looker, LookerProcess, Task, failure, refusal
 
 # Pictures that go through the network at once; more would only keep the first of them waiting.
 _MOST_AT_ONCE = 64
@@ -45,6 +45,7 @@ class _Job:
     answered: Callable[[Outcome], None]  # called in the event loop
     task: Task
     done: bool = False  # answered, or given up
+    alone: bool = False  # a process died as it was looked at: no others go with it, and no third time
 
 
 class BatchingQueue:
@@ -73,10 +74,9 @@ class BatchingQueue:
         self._open: dict[_Job, float] = {}
         self._fresh: list[_Job] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        # What waits for a thread that looks, and how many of those wait for it.
+        # What waits for somebody to look: the event loop's own where processes look, shared with the thread where it does.
         self._arrived: deque[_Job] = deque()
         self._change = threading.Condition(threading.Lock())
-        self._idle = 0
         self._ended = False
         p = classifier.preprocessing
         much_work = summarize(classifier.network, (1, p.channels, p.height, p.width)).num_macs >= _MUCH_WORK
@@ -84,13 +84,18 @@ class BatchingQueue:
         # One core is left to the event loop and to what decodes, but not where that is little: threads that must wait for each
         # other at every layer of the network lose more than they win where they cannot all run.
         self._cores = cores if much_work else max(1, cores - 1)
-        self._lookers: list[Looks] = [Looker(classifier, limits.max_pixels)]
+        self._looker = Looker(classifier, limits.max_pixels)
+        self._thread: threading.Thread | None = threading.Thread(target=self._look, name="look", daemon=True)
+        # Processes that look, those of them that have nothing to do, and what the others are at. Only the event loop touches them.
+        self._processes: list[LookerProcess] = []
         if own_processes and cores > 1 and not much_work and classifier.choice.device.type == "cpu":
-            self._lookers = [LookerProcess(classifier, limits.max_pixels) for _ in range(min(_MOST_LOOKERS, cores))]
-        self._threads = [
-            threading.Thread(target=self._look, args=(looker,), name=f"look-{number}", daemon=True)
-            for number, looker in enumerate(self._lookers)
-        ]
+            self._thread = None
+            self._processes = [LookerProcess(classifier, limits.max_pixels, self._receive) for _ in range(min(_MOST_LOOKERS, cores))]
+        self._free: list[LookerProcess] = []
+        self._at: dict[LookerProcess, list[_Job]] = {}
+        self._suspects: deque[_Job] = deque()  # what a process was at as it died
+        self._lost = False  # whether one died and could not be replaced
+        self._replacing: set[asyncio.Task[None]] = set()
         self._decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="decode")
         self._huge_decoder = ThreadPoolExecutor(1, thread_name_prefix="decode-huge")
         self._clock: asyncio.Task[None] | None = None
@@ -102,20 +107,21 @@ class BatchingQueue:
 
     @property
     def alive(self) -> bool:
-        """Whether all threads that look are running."""
-        return all(thread.is_alive() for thread in self._threads)
+        """Whether all that look are running."""
+        return self._thread.is_alive() if self._thread is not None else not self._lost
 
     async def start(self) -> None:
         """Begin to answer; called inside the event loop that will ask."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.gather(*(asyncio.to_thread(looker.start) for looker in self._lookers))
+        await asyncio.gather(*(process.start() for process in self._processes))
+        self._free = list(self._processes)
         self._clock = self._loop.create_task(self._give_up_late_ones())
-        for thread in self._threads:
-            thread.start()
+        if self._thread is not None:
+            self._thread.start()
 
     async def stop(self) -> None:
-        """Answer what was accepted, then end the threads."""
-        while self._open:
+        """Answer what was accepted, then end the threads and processes."""
+        while self._open or self._replacing:
             await asyncio.sleep(0.01)
         with self._change:
             self._ended = True
@@ -124,9 +130,9 @@ class BatchingQueue:
             self._clock.cancel()
         for pool in (self._decoders, self._huge_decoder):
             pool.shutdown(wait=False, cancel_futures=True)
-        for thread in self._threads:
-            await asyncio.to_thread(thread.join, _TICK * 20)
-        await asyncio.gather(*(asyncio.to_thread(looker.stop) for looker in self._lookers))
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, _TICK * 20)
+        await asyncio.gather(*(process.stop() for process in self._processes))
 
     def ask(self, tasks: Sequence[Task]) -> "list[asyncio.Future[Outcome]]":
         """Answers to the tasks of one request; each future ends in a JSON object or in a refusal, never in an exception.
@@ -169,13 +175,73 @@ class BatchingQueue:
         self._fresh.append(job)
 
     def _hand_over(self) -> None:
-        self._put(self._fresh)
-        self._fresh = []
+        fresh, self._fresh = self._fresh, []
+        self._put(fresh)
 
     def _put(self, jobs: list[_Job]) -> None:
+        """Let jobs wait for somebody to look; in the event loop."""
         with self._change:
             self._arrived.extend(jobs)
-            self._change.notify(len(jobs))
+            self._change.notify()
+        self._send()
+
+    def _send(self) -> None:
+        """Give all processes that have nothing to do a share of what waits."""
+        while self._free and self._suspects:
+            self._give([self._suspects.popleft()])
+        while self._free and self._arrived:
+            count = min(_MOST_AT_ONCE, -(-len(self._arrived) // len(self._free)))
+            self._give([self._arrived.popleft() for _ in range(count)])
+
+    def _give(self, jobs: list[_Job]) -> None:
+        if jobs := [job for job in jobs if not job.done]:
+            process = self._free.pop()
+            self._at[process] = jobs
+            process.send([job.task for job in jobs])
+
+    def _receive(self, process: LookerProcess, found: "list[Outcome | None] | None") -> None:
+        """A process has answered, or died."""
+        jobs = self._at.pop(process, [])
+        if found is None:
+            assert self._loop is not None
+            if process in self._free:
+                self._free.remove(process)
+            task = self._loop.create_task(self._replace(process, jobs))
+            self._replacing.add(task)
+            task.add_done_callback(self._replacing.discard)
+        else:
+            self._deliver(self._told(jobs, found))
+            self._free.append(process)
+            self._send()
+
+    async def _replace(self, process: LookerProcess, jobs: list[_Job]) -> None:
+        """Start another process, and let it look at what the one that died was at: each by itself, so that the one to blame takes no
+        others with it, and once, so that it does not take every process.
+        """
+        if len(jobs) == 1 and jobs[0].alone:
+            died = RefusedError(500, "the service failed at this picture (the process that looked at it died); its log says when")
+            self._deliver([(jobs.pop(), died)])
+        for job in jobs:
+            job.alone = True
+        try:
+            await process.replace()
+        except Exception as error:
+            self._lost = True
+            self._deliver([(job, failure(error)) for job in jobs])
+            return
+        self._suspects.extend(jobs)
+        self._free.append(process)
+        self._send()
+
+    def _told(self, jobs: list[_Job], found: "list[Outcome | None]") -> list[tuple[_Job, Outcome]]:
+        """The answers among what was found; large pictures go on to be decoded."""
+        pairs = list(zip(jobs, found, strict=True))
+        if predicted := sum(isinstance(outcome, bytes) and job.task.work == "predict" for job, outcome in pairs):
+            self._on_batch(predicted)
+        for job, outcome in pairs:
+            if outcome is None:
+                self._decoders.submit(self._decode_beside, job)
+        return [(job, outcome) for job, outcome in pairs if outcome is not None]
 
     async def _give_up_late_ones(self) -> None:
         assert self._loop is not None
@@ -200,49 +266,42 @@ class BatchingQueue:
 
     # From here on: in the threads beside the event loop.
 
-    def _look(self, looker: Looks) -> None:
-        torch.set_num_threads(self._cores)  # of what this thread computes itself
+    def _look(self) -> None:
+        torch.set_num_threads(self._cores)
         while jobs := self._take():
-            if not (jobs := [job for job in jobs if not job.done]):
-                continue
-            found = list(zip(jobs, looker.look([job.task for job in jobs]), strict=True))
-            if predicted := sum(isinstance(outcome, bytes) and job.task.work == "predict" for job, outcome in found):
-                self._on_batch(predicted)
-            self._answer([(job, outcome) for job, outcome in found if outcome is not None])
-            for job, outcome in found:
-                if outcome is None:
-                    self._decode_beside(job)
+            if jobs := [job for job in jobs if not job.done]:
+                self._answer(self._told(jobs, self._looker.look([job.task for job in jobs])))
 
     def _take(self) -> list[_Job]:
-        """Wait for pictures: all that are there, or a share of them where others have nothing to do; none at the end."""
+        """Wait for pictures: all that are there; none at the end."""
         with self._change:
-            self._idle += 1
             while not self._arrived and not self._ended:
                 self._change.wait()
-            self._idle -= 1
-            count = min(_MOST_AT_ONCE, -(-len(self._arrived) // (1 + self._idle)))
-            return [self._arrived.popleft() for _ in range(count)]
+            return [self._arrived.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._arrived)))]
 
     def _decode_beside(self, job: _Job) -> None:
-        """Decode a large picture on another thread, and let it come back."""
+        """Decode a large picture, and let it come back."""
         try:
             with quiet_pillow():
                 picture = open_quietly(job.task.body, max_pixels=self._limits.max_pixels)
         except Exception as error:
             self._answer([(job, refusal(error))])
             return
-        pool = self._huge_decoder if picture.width * picture.height > _HUGE else self._decoders
+        if picture.width * picture.height > _HUGE:
+            self._huge_decoder.submit(self._decode, job, picture)
+        else:
+            self._decode(job, picture)
 
-        def decode() -> None:
-            if job.done:
-                return
-            try:
-                with quiet_pillow():
-                    pixels = self._classifier.decode(picture)
-            except Exception as error:
-                self._answer([(job, refusal(error))])
-            else:
-                job.task = job.task._replace(body=b"", pixels=pixels)
-                self._put([job])
-
-        pool.submit(decode)
+    def _decode(self, job: _Job, picture: Image) -> None:
+        if job.done:
+            return
+        try:
+            with quiet_pillow():
+                pixels = self._classifier.decode(picture)
+        except Exception as error:
+            self._answer([(job, refusal(error))])
+            return
+        job.task = job.task._replace(body=b"", pixels=pixels)
+        assert self._loop is not None
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._put, [job])

@@ -598,6 +598,7 @@ FUZZED = {
     "run-config": "a run's config.json, resumed",
     "run-files": "a run's metrics.jsonl and result.json",
     "checkpoint": "a checkpoint's JSON file",
+    "checkpoint-tensors": "a checkpoint's tensors",
     "onnx": "the .onnx file of `nin predict`",
     "http": "HTTP requests, one picture or none",
     "http-forms": "HTTP requests, multipart",

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import hashlib
 import io
 import json
 import pickle
@@ -436,8 +437,6 @@ class Safetensors(Target):
     words = (b'"dtype":"F32"', b'"shape":[', b'"data_offsets":[0,', b"__metadata__", b"F64", b"BF16", b"I64", b"\0\0\0\0\0\0\0\0")
 
     def prepare(self) -> None:
-        import hashlib
-
         import torchnin
 
         self.load, self.place, self.digest = torchnin.load, trained(self.folder) / "classifier", hashlib.sha256
@@ -504,29 +503,71 @@ class RunFiles(Target):
 
 
 class CheckpointFile(Target):
-    """The JSON file of a checkpoint whose tensors are whole."""
+    """The JSON file of a checkpoint, with the checksums that belong to it: read, and taken up by a training that stands still."""
 
     max_len = 8192
     mutate = staticmethod(change_json)
 
     def prepare(self) -> None:
         import torchnin
-        from torchnin.training import checkpoint
+        from torchnin.training import checkpoint, loop
 
-        self.module, self.folder_of = checkpoint, trained(self.folder) / "checkpoint"
-        self.errors = (torchnin.TrainingError,)
-        self.name = max(path.name for path in self.folder_of.glob("*.json"))
-        for path in self.folder_of.glob("step-*"):
-            if path.stem != Path(self.name).stem:
-                path.unlink()
-        # As earlier versions wrote it, for the same reason.
-        document = json.loads((self.folder_of / self.name).read_text())
-        self.seeds = [json.dumps({key: document[key] for key in ("sha256", "progress")}).encode()]
+        place = trained(self.folder)
+        self.errors, self.seal, self.place = (torchnin.TrainingError,), checkpoint._sealed, place / "checkpoint"
+        # The run is made to look unfinished, and resumed up to its first step.
+        (place / "result.json").unlink()
+        held: list[Any] = []
+
+        def hold(training: Any) -> None:
+            held.append(training)
+            raise torchnin.TrainingError("held")
+
+        loop.Training.go = hold
+        with contextlib.suppress(torchnin.TrainingError):
+            torchnin.resume(place, quiet=True)
+        self.training = held[0]
+        whole, _ = checkpoint.read_checkpoint(self.place)
+        self.tensors = checkpoint._packed(whole.tensors)
+        self.document = {"sha256": self.digest(self.tensors), "progress": whole.progress}
+        self.name = max(path.stem for path in self.place.glob("step-*.json"))
+        for path in self.place.iterdir():
+            path.unlink()
+        self.write(self.tensors, self.document)
+        self.seeds = self.whole()
+
+    @staticmethod
+    def digest(data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    def whole(self) -> list[bytes]:
+        return [json.dumps(self.document).encode()]
+
+    def write(self, tensors: bytes | None, document: Any) -> None:
+        if tensors is not None:
+            (self.place / f"{self.name}.safetensors").write_bytes(tensors)
+        packed = document if isinstance(document, bytes) else json.dumps(document).encode()
+        (self.place / f"{self.name}.json").write_bytes(self.seal(packed))
 
     def run(self, data: bytes) -> str:
-        (self.folder_of / self.name).write_bytes(data)
-        self.module.read_checkpoint(self.folder_of)
-        return "checkpoint"
+        self.write(None, data)
+        self.training.restore()
+        return "taken up"
+
+
+class CheckpointTensors(CheckpointFile):
+    """The tensors of a checkpoint, whose JSON file names their checksum, whatever they are."""
+
+    max_len = 32_768
+    words = Safetensors.words
+    mutate = staticmethod(Safetensors.mutate)
+
+    def whole(self) -> list[bytes]:
+        return [self.tensors]
+
+    def run(self, data: bytes) -> str:
+        self.write(data, {**self.document, "sha256": self.digest(data)})
+        self.training.restore()
+        return "taken up"
 
 
 READERS: dict[str, type[Target]] = {
@@ -550,4 +591,5 @@ READERS: dict[str, type[Target]] = {
     "run-config": RunConfig,
     "run-files": RunFiles,
     "checkpoint": CheckpointFile,
+    "checkpoint-tensors": CheckpointTensors,
 }

@@ -139,3 +139,13 @@ def test_killed_while_writing_the_one_before_stays(tmp_path: Path, file: str) ->
     for step in (6, 7):
         write_checkpoint(tmp_path, checkpoint(step))
     assert len(os.listdir(tmp_path)) == 4  # and nothing that the kill left behind
+
+
+def test_tensors_that_are_none_though_their_checksum_is_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by fuzzing: safetensors' own error came through."""
+    write_checkpoint(tmp_path, checkpoint(1))
+    monkeypatch.setattr("torchnin.training.checkpoint._packed", lambda tensors: b"\xff" * 40)
+    write_checkpoint(tmp_path, checkpoint(2))
+    read, broken = read_checkpoint(tmp_path)
+    assert read.progress["step"] == 1
+    assert "step-000000002.json is broken" in broken[0]

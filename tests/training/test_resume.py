@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import torchnin
+from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
 # Dropout, augmentation, running mean, clipping, thinning, held-out pictures: everything that draws or remembers.
 OPTIONS = [
@@ -231,3 +232,14 @@ def test_another_recipe_is_refused(interrupted: Path, few_file: Path, tmp_path: 
         ValueError, match=r"begun with recipe\.lr = 0\.05, not 0\.07; resume it as it was begun, or train anew with --overwrite"
     ):
         torchnin.train(network, str(few_file), recipe, out=out, seed=4, validation=0.1, resume=True, quiet=True)
+
+
+def test_a_checkpoint_of_another_training_is_told_by_name(interrupted: Path, tmp_path: Path, nin: Callable[..., Any]) -> None:
+    """Found by fuzzing: whole in itself, and yet not of this network."""
+    out = copied(interrupted, tmp_path / "run")
+    checkpoint, _ = read_checkpoint(out / "checkpoint")
+    write_checkpoint(out / "checkpoint", Checkpoint(tensors={"sums": torch.zeros(3)}, progress=checkpoint.progress))
+    answer = nin("train", "--resume", "--out", str(out))
+    assert answer.code == 1
+    assert "is not of this network and recipe" in answer.err
+    assert "--overwrite" in answer.err

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -71,7 +72,7 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     for path in _newest_first(folder):
         try:
             return _read_whole(path), [f"{sentence}; the checkpoint before it is used" for sentence in broken]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             broken.append(f"{path} is broken ({error})")
         except _BrokenError as error:
             broken.append(str(error))

@@ -13,7 +13,7 @@ from torchnin.data import Batch, Batches, ImageDataset, Preprocessing, derived_s
 from torchnin.device import DeviceChoice, within_memory
 from torchnin.models import NiN
 from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
+from torchnin.training.errors import CollapseError, DivergenceError, Interrupted, TrainingError
 from torchnin.training.gradient import BatchGradient, OnOutOfMemory
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Monitor
@@ -365,10 +365,14 @@ class Training:
     def restore(self) -> None:
         """Take up the newest whole checkpoint."""
         checkpoint = self._read_checkpoint()
-        self._adopt(checkpoint.tensors, checkpoint.progress)
-        self.gradient.pieces = self.accumulate or checkpoint.progress.get("pieces", 1)
-        if "good" in checkpoint.progress:
-            self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
+        try:
+            self._adopt(checkpoint.tensors, checkpoint.progress)
+            self.gradient.pieces = self.accumulate or checkpoint.progress.get("pieces", 1)
+            if "good" in checkpoint.progress:
+                self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+            where, reason = self.run.path / "checkpoint", " ".join(str(error).split())[:300]
+            raise TrainingError(f"{where} is not of this network and recipe ({reason}); train anew with --overwrite") from error
         self.display.note(f"resuming {self.run.path} at step {self.step:,} of {self.num_steps:,}")
 
     def _read_checkpoint(self) -> Checkpoint:

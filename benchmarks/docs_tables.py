@@ -632,6 +632,7 @@ WHY: dict[str, Maker] = {
     "lives": why_lives,
     "plateaus": why_plateaus,
     "changes": why_changes,
+    "cure": why_cure,
     "authors": partial(why_start, which=("start-mnist", "start-cifar10")),
     "monitor": why_monitor,
 }

@@ -80,6 +80,16 @@ def test_what_a_run_recorded_is_found_again(trained: Run, few: DatasetSplits) ->
         load_recorded({**config["data"], "source": "arrays"})
 
 
+def test_named_data_that_are_not_to_be_had_say_what_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchnin.data.locate as locate_module
+
+    monkeypatch.setattr(locate_module, "SYSTEM_FOLDER", tmp_path / "no-system-folder")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a port that nobody listens on: the download fails at once
+    data = {"name": "fashion-mnist", "source": "elsewhere", "shape": [1, 28, 28], "split_seed": 0, "skipped": [], "checksums": {}}
+    with pytest.raises(ValueError, match=r"fashion-mnist, which the training used, is not to be had here; to take fashion-mnist-sample"):
+        load_recorded(data)
+
+
 def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no run to resume; leave out --resume"):
         resume(tmp_path)

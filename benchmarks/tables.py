@@ -7,12 +7,14 @@ python benchmarks/tables.py --check    fail where they are not what the results 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torchnin
 from pages import Makers, write_or_check
 
 HERE = Path(__file__).parent
 FIRST_TRAINING = HERE / "first_training" / "results"
+RECORDS = HERE / "records" / "results"
 
 WORDS: dict[str, dict[str, str]] = {
     "en": {
@@ -22,6 +24,11 @@ WORDS: dict[str, dict[str, str]] = {
         "at most": "at most {seconds:.0f} s",
         "conditions": "Measured {date} on {processor}, {cores} cores, {computes}; torch {torch}. Seconds are those of the whole process, "
         "from its start to the written result, data and test included; the longest of the seeds.",
+        "records": "| data | command | network | test accuracy | ships as |",
+        "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
+        "first seeds": "{n} of {planned} seeds so far",
+        "ships": "`{name}` (seed {seed}: {accuracy:.2%})",
+        "one test": "All on the test pictures as they are, none mirrored or moved, and recipes chosen on held-out train pictures.",
         "networks": "| network | parameters | multiply-adds | input | source |",
     },
     "zh": {
@@ -31,6 +38,11 @@ WORDS: dict[str, dict[str, str]] = {
         "at most": "不超过 {seconds:.0f} 秒",
         "conditions": "测量于 {date}：{processor}，{cores} 核，{computes}；torch {torch}。"
         "用时从进程启动到写出结果，包括读数据和测试；取各种子中最长的。",
+        "records": "| 数据 | 命令 | 网络 | 测试准确率 | 随包提供 |",
+        "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
+        "first seeds": "目前 {n} 个种子，计划 {planned} 个",
+        "ships": "`{name}`（种子 {seed}：{accuracy:.2%}）",
+        "one test": "均为原样的测试图片，没有翻转或平移；配方只根据留出的训练图片选择。",
         "networks": "| 网络 | 参数 | 乘加次数 | 输入 | 来源 |",
     },
 }
@@ -65,6 +77,35 @@ def results(language: str) -> str:
     return "\n".join([*lines, "", conditions or ""])
 
 
+def records(language: str) -> str:
+    """The table of the longest trainings, and of the weights that ship."""
+    words = WORDS[language]
+    lines = [words["records"], "|---|---|---|---|---|"]
+    weights = {name: torchnin.weights_entry(name) for name in torchnin.list_weights()}
+    for path in sorted(RECORDS.glob("*.json"), key=lambda path: (ORDER.index(_record(path)["training"]["data"]["name"]), path.name)):
+        case = _record(path)
+        seeds, training = case["seeds"], case["training"]
+        spread = words["seed"]
+        if len(seeds) > 1:
+            spread = words["deviation"].format(n=len(seeds), deviation=100 * case["standard_deviation"], low=case["min_test_accuracy"])
+        if len(seeds) < case["planned_seeds"]:
+            spread += "; " + words["first seeds"].format(n=len(seeds), planned=case["planned_seeds"])
+        ships = "-"
+        if path.stem in weights:
+            seed = json.loads((weights[path.stem].folder / "card.json").read_text(encoding="utf-8"))["seed"]
+            ships = words["ships"].format(name=path.stem, seed=seed, accuracy=weights[path.stem].test_accuracy)
+        lines.append(
+            f"| {DATA[training['data']['name']]} | `{case['command']}` | `{training['name']}`, {case['num_parameters']:,} | "
+            f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {ships} |"
+        )
+    return "\n".join([*lines, "", words["one test"]])
+
+
+def _record(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
 def networks(language: str) -> str:
     """The table of the named networks."""
     lines = [WORDS[language]["networks"], "|---|---:|---:|---|---|"]
@@ -77,7 +118,7 @@ def networks(language: str) -> str:
     return "\n".join(lines)
 
 
-README: Makers = {"results": results, "networks": networks}
+README: Makers = {"results": results, "records": records, "networks": networks}
 PAGES: dict[Path, tuple[str, Makers]] = {HERE.parent / "README.md": ("en", README), HERE.parent / "README.zh-CN.md": ("zh", README)}
 
 if __name__ == "__main__":

@@ -93,11 +93,10 @@ def test_a_record_is_of_one_training(runs: list[Run], results: Path, tmp_path: P
         record.recorded("toy", other, runs[:1], shared=False)
     keep(results, record.recorded("toy", TOY, runs[:1], shared=False))
     shutil.copytree(runs[1].path, tmp_path / "changed")
-    config = json.loads((tmp_path / "changed" / "config.json").read_text())
-    config["recipe"]["lr"] = 3
-    (tmp_path / "changed" / "config.json").write_text(json.dumps(config))
+    changed = Run(tmp_path / "changed")
+    changed.write_config(changed.config | {"recipe": changed.config["recipe"] | {"lr": 3}})
     with pytest.raises(ValueError, match="its recipe is not that of the seeds recorded before"):
-        record.recorded("toy", TOY, [Run(tmp_path / "changed")], shared=False)
+        record.recorded("toy", TOY, [changed], shared=False)
     (results / "toy.json").unlink()
     with pytest.raises(ValueError, match="no run of toy has finished"):
         record.recorded("toy", TOY, [], shared=False)

@@ -172,4 +172,4 @@ def test_the_commands_know_the_name(toys: Path, nin, few, tmp_path: Path) -> Non
     assert [row["test_accuracy"] for row in compared] == [0.75, None]
     unknown = nin("predict", "toy-cloths", picture)
     assert (unknown.code, unknown.out) == (2, "")
-    assert "did you mean toy-clothes or toy-colours?" in unknown.err
+    assert "did you mean toy-clothes" in unknown.err

@@ -74,6 +74,10 @@ def test_at_any_size_that_the_network_admits(tiny: NiNConfig, size: tuple[int, i
     assert_same(wide, torch.randn(5, 1, *size))
 
 
+def test_also_where_the_size_it_was_described_for_is_too_small(tiny: NiNConfig) -> None:
+    assert_same(lived(NiN(dataclasses.replace(tiny, image_size=4))), torch.randn(2, 1, 28, 28))
+
+
 def test_other_pictures_are_refused_in_the_networks_words(tiny: NiNConfig) -> None:
     folded = FoldedNiN(NiN(tiny))
     with pytest.raises(ValueError, match="3 channels; this network takes 1"):
@@ -102,6 +106,8 @@ def test_it_knows_when_the_network_has_other_weights(tiny: NiNConfig) -> None:
     network.train()(torch.randn(2, 1, 28, 28))  # moves the statistics
     assert changed()
     network.reset_classifier(3)
+    assert changed()
+    network.body[0][0].weight.data = torch.ones_like(network.body[0][0].weight)
     assert changed()
     network.body[0][0].weight = nn.Parameter(torch.zeros_like(network.body[0][0].weight))
     assert changed()

@@ -78,6 +78,7 @@ class FoldedNiN:
         side, extra = config.image_size, 1 if config.pool_rounding == "ceil" else 0
         for step in self._steps:
             if isinstance(step, _Convolution):
+                side = max(side, step.kernel)  # a network of any size may be described for too small a one
                 layers.append(_packed(step, side) if self._onednn else _plain(step))
                 side = (side + 2 * step.padding[0] - step.kernel) // step.stride[0] + 1
             else:
@@ -89,11 +90,12 @@ class FoldedNiN:
     def _blocked(self) -> tuple[Layer, ...]:
         return tuple(_blocked(step) if isinstance(step, _Convolution) else step for step in self._steps)
 
-    def _versions(self) -> list[tuple[int, int]]:
+    def _versions(self) -> list[tuple[int, int, int]]:
+        tensors = [tensor for place in self._places for tensor in place.values() if tensor is not None]
         try:
-            return [(id(tensor), tensor._version) for place in self._places for tensor in place.values() if tensor is not None]
+            return [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors]
         except RuntimeError:  # what was made in inference mode keeps no count of its changes
-            return [(id(tensor), 0) for place in self._places for tensor in place.values() if tensor is not None]
+            return [(id(tensor), tensor.data_ptr(), 0) for tensor in tensors]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import prediction_tables
 from pages import write_or_check
 
 HERE = Path(__file__).parent
@@ -660,6 +661,7 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "onnx.zh-CN.md": ("zh", {"export": exported}),
     DOCS / "serving.md": ("en", {"serve": served}),
     DOCS / "serving.zh-CN.md": ("zh", {"serve": served}),
+    DOCS / "speed.md": ("en", prediction_tables.MAKERS),
 }
 
 

@@ -1,0 +1,59 @@
+"""The tables of docs/speed.md about prediction, from benchmarks/speed/results/predict.json."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "speed" / "results"
+WAYS = {"predict": "`Classifier.predict`", "eager": "torch eager", "compiled": "torch compiled", "onnxruntime": "onnxruntime"}
+
+
+def _recorded(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
+    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _conditions(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return (
+        f"{found['date']}, {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; when it began "
+        f"{found['load_before']:.0f} processes wanted the cores."
+    )
+
+
+def _milliseconds(each: dict[str, float]) -> str:
+    return f"{1000 * each['median']:.2f} ({1000 * each['least']:.2f} to {1000 * each['most']:.2f})"
+
+
+def prediction(_: str) -> str:
+    """Milliseconds a picture of each way."""
+    networks = _recorded("predict")["networks"]
+    rows = []
+    for name, found in networks.items():
+        for row, ways in found["rows"].items():
+            beside = ways["speed beside the best rival"]
+            rows.append(
+                (
+                    f"`{name}`",
+                    row,
+                    *(_milliseconds(ways[way]) if way in ways else "" for way in WAYS),
+                    f"{beside['median']:.2f} ({beside['least']:.2f} to {beside['most']:.2f})",
+                )
+            )
+    conditions = "  \n".join(f"`{name}`: {_conditions(found)}" for name, found in networks.items())
+    return _table(("network", "milliseconds a picture", *WAYS.values(), "speed beside the best rival"), rows) + f"\n\n{conditions}"
+
+
+def start(_: str) -> str:
+    """Whole processes."""
+    found = _recorded("predict")["start"]
+    rows = [(f"{name}", f"{each['median']:.2f} ({each['least']:.2f} to {each['most']:.2f})") for name, each in found["rows"].items()]
+    return _table(("process", "seconds"), rows, left=1) + f"\n\n{_conditions(found)}"
+
+
+MAKERS: dict[str, Callable[[str], str]] = {"prediction": prediction, "start": start}

@@ -1,5 +1,4 @@
-"""The tables of docs/exercises.md, docs/looking-inside.md and docs/why-nin-fails.md, docs/onnx.md and docs/serving.md, in both
-languages, made from the recorded results.
+"""The tables of the pages of docs/, made from the recorded results; of most in both languages.
 
 python benchmarks/docs_tables.py            write them
 python benchmarks/docs_tables.py --check    fail where they are not what the results say
@@ -626,6 +625,89 @@ def fuzzing(language: str) -> str:
     return f"{table(language, header, rows)}\n\n{'; '.join(sorted(machines))}."
 
 
+# What kill.py kills, as its table calls it.
+KILLED = {
+    "sweep": "a training, at {calls_tried} of its {calls} calls that change files",
+    "train": "trainings, until each came to its end",
+    "command": "the same by `python -m torchnin`, all 7,000 pictures of the sample",
+    "seeds": "studies of three seeds (`--seeds 3`)",
+    "save": "`Classifier.save` over another classifier",
+    "export": "`nin export` over an older file",
+    "download": "downloads from a slow server (`nin datasets --download`)",
+    "two": "a training, while others are pointed at its folder",
+}
+
+
+def killed(language: str) -> str:
+    """How often what was killed, and what came out."""
+    found = recorded("faults", "results", "kill.json")
+    rows = [
+        (
+            what.format(**part),
+            f"{part['kills']:,}",
+            f"{part['inside_writes']:,}",
+            f"{part['compared']} folders, all the same" if not part["wrong"] and "compared" in part else _came_out(part),
+        )
+        for name, what in KILLED.items()
+        if (part := found["parts"].get(name)) is not None
+    ]
+    rows.append(("**together**", f"**{found['kills']:,}**", f"**{found['inside_writes']:,}**", ""))
+    made = table(language, ("killed", "kills", "of them inside writes", "in the end"), rows)
+    parts, machine = found["parts"], found["machine"]
+    lines = [made.replace("---:|---:|---:|", "---:|---:|---|"), ""]
+    if two := parts.get("two"):
+        lines.append(
+            f"Of two processes pointed at one run folder the second was refused, {two['refused']} times: `{two['sentence']}` (exit 2)."
+        )
+    for name, found_set in parts.get("download", {}).get("sets", {}).items():
+        sent = found_set["sent_over_size"]
+        lines.append(
+            f"`{name}` ({found_set['bytes']:,} bytes), killed {', '.join(map(str, found_set['kills_in_one_download']))} times: "
+            f"the server sent {min(sent):.2f} to {max(sent):.2f} times its size, and its checksums were right."
+        )
+    dates = sorted({part["date"] for part in parts.values()})
+    versions = f"Python {machine['python']}, torch {machine['torch']}"
+    lines.append(f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}, {machine['processor']}, {versions}.")
+    return "\n".join(lines)
+
+
+def _came_out(part: dict[str, Any]) -> str:
+    return f"**wrong: {len(part['wrong'])}**" if part["wrong"] else "the old one or the new one, always whole"
+
+
+def kill_places(language: str) -> str:
+    """Where the kills fell."""
+    counted: dict[str, dict[str, int]] = {}
+    for part in recorded("faults", "results", "kill.json")["parts"].values():
+        for place, number in part["where"].items():
+            how, _, name = place.partition(": ")
+            row = counted.setdefault(name or how, {})
+            row[how if name else ""] = row.get(how if name else "", 0) + number
+    calls = ("open", "write", "fsync", "rename", "unlink", "mkdir", "rmdir")
+    rows = []
+    for name, row in sorted(counted.items(), key=lambda item: -sum(item[1].values())):
+        inside = [f"{row[f'in {call}']}" if f"in {call}" in row else "" for call in calls]
+        between = sum(number for how, number in row.items() if not how.startswith("in "))
+        rows.append((name, *inside, f"{between}" if between else "", f"{sum(row.values()):,}"))
+    return table(language, ("file", *(f"in {call}" for call in calls), "elsewhere", "kills"), rows)
+
+
+def faults(language: str) -> str:
+    """Fault, expected, seen."""
+    found = recorded("faults", "results", "faults.json")
+    rows = []
+    for row in (row for rows in found["rows"].values() for row in rows):
+        seen = f"{row['right']:,} of {row['tried']:,} as expected" if row["tried"] else "not tried"
+        seen += "".join(f"; {note}" for note in row["notes"])
+        if row["example"]:
+            example = row["example"].replace("|", "/")
+            seen += f"<br>`{example if len(example) <= 240 else example[:240] + '...'}`"
+        rows.append((row["fault"], row["expected"], seen))
+    machine = found["machine"]
+    conditions = f"{found['date']}, {machine['processor']}, {machine['system']}, Python {machine['python']}, torch {machine['torch']}."
+    return "\n".join((table(language, ("fault", "expected", "seen"), rows, left=3), "", conditions))
+
+
 Maker = Callable[[str], str]
 WHY: dict[str, Maker] = {
     "start": why_start,
@@ -662,6 +744,7 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "serving.md": ("en", {"serve": served}),
     DOCS / "serving.zh-CN.md": ("zh", {"serve": served}),
     DOCS / "speed.md": ("en", prediction_tables.MAKERS),
+    DOCS / "faults.md": ("en", {"kill": killed, "kill places": kill_places, "faults": faults}),
 }
 
 

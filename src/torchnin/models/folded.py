@@ -48,6 +48,7 @@ class FoldedNiN:
         self._steps = tuple(_steps(network))
         self._linear = tuple(tensor.detach().clone() for tensor in network.head.parameters())
         convolutions = [step for step in self._steps if isinstance(step, _Convolution)]
+        self._dtype = convolutions[0].weight.dtype
         self._onednn = all(map(_has_onednn, convolutions))
         self._blocks = self._onednn and network.config.pool == "max" and any(step.kernel >= _WIDE_KERNEL for step in convolutions[1:])
 
@@ -56,7 +57,7 @@ class FoldedNiN:
         return network is self._network and _rooms(network) == self._rooms and self._versions() == self._state
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """Logits `(n, num_classes)` of preprocessed pictures `(n, in_channels, h, w)`.
+        """Logits `(n, num_classes)` of preprocessed pictures `(n, in_channels, h, w)`, computed in the network's own dtype.
 
         Raises:
             ValueError: the pictures have another number of channels than the network, or are too small for its layers.
@@ -67,6 +68,7 @@ class FoldedNiN:
     def class_maps(self, pictures: Tensor) -> Tensor:
         """One map per class, `(n, num_classes, y, x)`; raises as a call does."""
         self._network.check_pictures(pictures)
+        pictures = pictures.to(self._dtype)
         if self._blocks and len(pictures) >= _MANY_PICTURES:
             return _through(self._blocked, pictures.contiguous().to_mkldnn()).to_dense()
         return _through(self._layers, pictures.contiguous(memory_format=_layout(pictures)))

@@ -45,7 +45,7 @@ class Augmentation:
         return pictures
 
     def _moved(self, pictures: Tensor, generator: torch.Generator, part: slice, whole: int) -> Tensor:
-        count, _, height, width = pictures.shape
+        count, channels, height, width = pictures.shape
         rows = torch.arange(height, device=pictures.device).expand(count, -1)
         columns = torch.arange(width, device=pictures.device).expand(count, -1)
         if self.flip is True:
@@ -55,9 +55,9 @@ class Augmentation:
             offsets = torch.randint(-self.shift, self.shift + 1, (2, whole, 1), device=pictures.device, generator=generator)[:, part]
             rows = (rows + offsets[0]).clamp_(0, height - 1)
             columns = (columns + offsets[1]).clamp_(0, width - 1)
-        which = torch.arange(count, device=pictures.device)
-        # The gather puts the channels last in memory, which is the layout that the convolutions want.
-        return pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        # One flat index a pixel, for all channels: indexing by rows and columns apart takes several times as long.
+        places = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1)
+        return pictures.reshape(count, channels, -1).gather(2, places.expand(-1, channels, -1)).view(pictures.shape)
 
     def _erased(self, pictures: Tensor, generator: torch.Generator, part: slice, whole: int) -> Tensor:
         _, channels, height, width = pictures.shape

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from .shortcuts import convolve
+
 
 class NiNBlock(nn.Sequential):
     """A spatial convolution followed by 1 x 1 convolutions, each with ReLU (the paper's *mlpconv* layer).
@@ -60,9 +62,9 @@ class NiNBlock(nn.Sequential):
 
         Max pooling and ReLU commute, to the bit and in their gradients; pooled first, the last ReLU sees a quarter of the values.
         """
-        if pool is None:
-            return super().forward(pictures)
-        *layers, last_relu = self
+        layers: list[nn.Module] = list(self)
+        if pool is not None:
+            layers.insert(-1, pool)
         for layer in layers:
-            pictures = layer(pictures)
-        return last_relu(pool(pictures))
+            pictures = convolve(layer, pictures) if self.training else layer(pictures)
+        return pictures

@@ -1,0 +1,130 @@
+"""Shorter ways to a convolution and its gradient, for training on a processor in float32.
+
+Each one gives what torch's own kernels give, up to rounding (tests/models/test_shortcuts.py says how near). `NiNBlock` takes them by
+itself; inside `layer_by_layer()` it does without.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .winograd import Winograd, differentiable_gradients, products
+
+# Up to this side of the picture, torch's kernel for the gradient of a padded convolution's weights spends much of its time on the
+# padding's zeros (of a picture of 3x3 pixels, 32 of the 81 products with a 3x3 kernel).
+_SMALL_SIDE = 4
+# Where Winograd's way pays: it saves at least so large a factor of the products; its transforms are small beside them, which they are
+# with so many channels; and there are pixels enough to transform the kernels for.
+_SAVED, _CHANNELS, _PIXELS = 4, 48, 2048
+
+_wanted = True
+
+
+@contextlib.contextmanager
+def layer_by_layer() -> Iterator[None]:
+    """While open, every convolution is computed by torch's own kernels, in every thread."""
+    global _wanted
+    before, _wanted = _wanted, False
+    try:
+        yield
+    finally:
+        _wanted = before
+
+
+def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
+    """What a layer makes of pictures `(n, c, h, w)`, by a shorter way where it is a convolution that has one."""
+    if _takes_one(layer, pictures):
+        assert isinstance(layer, nn.Conv2d)
+        if _is_small(layer, pictures):
+            return _SmallConvolution.apply(pictures, layer.weight, layer.bias)
+        if _saves_products(layer, pictures):
+            return Winograd.apply(pictures, layer.weight, layer.bias)
+    return layer(pictures)
+
+
+def _takes_one(layer: nn.Module, pictures: Tensor) -> bool:
+    """Whether a layer is a plain convolution that nobody listens to, whose gradient is wanted, in float32 on a CPU and not being traced."""
+    return (
+        _wanted
+        and type(layer) is nn.Conv2d
+        and layer.stride == layer.dilation == (1, 1)
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+        and layer.kernel_size[0] == layer.kernel_size[1]
+        and layer.padding == (layer.kernel_size[0] // 2,) * 2
+        and layer.kernel_size[0] % 2 == 1
+        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+        and torch.is_grad_enabled()
+        and pictures.requires_grad
+        and layer.weight.requires_grad
+        and pictures.device.type == "cpu"
+        and pictures.dtype == layer.weight.dtype == torch.float32
+        and pictures.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)()
+    )
+
+
+def _is_small(layer: nn.Conv2d, pictures: Tensor) -> bool:
+    return layer.kernel_size[0] > 1 and max(pictures.shape[2:]) <= _SMALL_SIDE
+
+
+def _saves_products(layer: nn.Conv2d, pictures: Tensor) -> bool:
+    number, _, height, width = pictures.shape
+    kernel = layer.kernel_size[0]
+    return (
+        kernel in (3, 5)
+        and min(layer.in_channels, layer.out_channels) >= _CHANNELS
+        and number * height * width >= _PIXELS
+        and _SAVED * products(height, width, kernel) <= height * width * kernel**2
+    )
+
+
+class _SmallConvolution(torch.autograd.Function):
+    """A convolution that keeps the size of small pictures; its weights' gradient leaves out the padding's zeros."""
+
+    @staticmethod
+    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(pictures, weight, bias)
+        return F.conv2d(pictures, weight, bias, padding=weight.shape[-1] // 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        pictures, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return differentiable_gradients(pictures, weight, bias, grad)
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        padding = [weight.shape[-1] // 2] * 2
+        grad_pictures, *_ = torch.ops.aten.convolution_backward(
+            grad, pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
+        )
+        return grad_pictures, _small_weight_gradient(pictures, grad, weight), None if bias is None else grad.sum((0, 2, 3))
+
+
+def _small_weight_gradient(pictures: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    """A matrix product for each output pixel and row of the kernel, over the pixels that lie under that row."""
+    out_channels, channels, kernel, _ = weight.shape
+    height, width = pictures.shape[2:]
+    inputs = pictures.permute(0, 2, 3, 1).reshape(len(pictures), -1)
+    outputs = grad.permute(0, 2, 3, 1).reshape(len(grad), height * width, out_channels)
+    gradient = weight.new_zeros(kernel * kernel * channels, out_channels)
+    for place, first, last, tap in _rows_under_kernel(height, width, kernel):
+        taps = gradient[tap * channels : (tap + last - first) * channels]
+        taps.addmm_(inputs[:, first * channels : last * channels].T, outputs[:, place])
+    return gradient.view(kernel, kernel, channels, out_channels).permute(3, 2, 0, 1)
+
+
+def _rows_under_kernel(height: int, width: int, kernel: int) -> Iterator[tuple[int, int, int, int]]:
+    """Output pixel; the input pixels side by side under a row of the kernel, from first to before last; the tap over the first."""
+    reach = kernel // 2
+    for row in range(height):
+        for column in range(width):
+            left, right = max(0, column - reach), min(width, column + reach + 1)
+            for above in range(max(0, row - reach), min(height, row + reach + 1)):
+                tap = (above - row + reach) * kernel + left - column + reach
+                yield row * width + column, above * width + left, above * width + right, tap

@@ -1,0 +1,162 @@
+"""A convolution with fewer multiplications: pictures and kernels are transformed, multiplied pixel by pixel, and transformed back.
+
+A row of `m` outputs of a kernel of `k` taps needs `m * k` products; seen as polynomials, which `m + k - 1` values determine, it needs
+`m + k - 1`. In two dimensions that is a quarter to a fifth of the products of a 3x3 or 5x5 kernel here. What it costs is rounding: a result
+is off by about 1e-5 of the largest, where the direct sum is off by 2e-6; tests/models/test_shortcuts.py holds it to that.
+
+Source: Winograd, "Arithmetic complexity of computations" (1980); Lavin and Gray, "Fast algorithms for convolutional neural networks"
+(arXiv 1509.09308).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+_OUTPUTS = 4  # of a tile along an axis: more would need points whose powers lose digits
+_POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity
+# Pictures transformed at once: enough rows for the products, few enough to stay small beside the layers' own outputs.
+_PICTURES = 32
+
+
+class _Axis(NamedTuple):
+    """The three linear maps along one axis of the picture; positions are ordered by point, then by tile."""
+
+    analysis: Tensor
+    """`(points * tiles, side)`: from a row of pixels to its values at the points, tile by tile, the zeros beside the picture included."""
+    synthesis: Tensor
+    """`(side, points * tiles)`: from products of values back to a row of pixels."""
+    kernel: Tensor
+    """`(points, taps)`: from a row of the kernel to its values at the points."""
+
+
+def products(height: int, width: int, kernel: int) -> int:
+    """Products per pair of channels of one picture, where the direct sum has `height * width * kernel ** 2`."""
+    return len(_axis(height, kernel).analysis) * len(_axis(width, kernel).analysis)
+
+
+@functools.lru_cache(maxsize=64)
+def _axis(side: int, kernel: int) -> _Axis:
+    points = _OUTPUTS + kernel - 1
+    tiles = -(-side // _OUTPUTS)
+    finite = torch.tensor(_POINTS[: points - 1], dtype=torch.float64)
+
+    def values(degrees: int) -> Tensor:
+        """Of a polynomial with so many coefficients at the points; at infinity that is its last coefficient."""
+        powers = finite[:, None] ** torch.arange(degrees)
+        last = torch.zeros(1, degrees, dtype=torch.float64)
+        last[0, -1] = 1
+        return torch.cat([powers, last])
+
+    # Multiplying polynomials and sliding a kernel are each other's transposes.
+    pixels, taps = torch.linalg.inv(values(points)).T, values(kernel)
+    size = pixels.abs().amax(1, keepdim=True)  # the larger numbers are moved to the kernel, which is transformed once
+    pixels, taps, outputs = pixels / size, taps * size, values(_OUTPUTS).T
+    analysis = torch.zeros(points, tiles, side, dtype=torch.float64)
+    synthesis = torch.zeros(side, points, tiles, dtype=torch.float64)
+    for tile in range(tiles):
+        for place in range(points):
+            pixel = tile * _OUTPUTS + place - kernel // 2
+            if 0 <= pixel < side:
+                analysis[:, tile, pixel] = pixels[:, place]
+        for place in range(min(_OUTPUTS, side - tile * _OUTPUTS)):
+            synthesis[tile * _OUTPUTS + place, :, tile] = outputs[place]
+    maps = (analysis.reshape(points * tiles, side), synthesis.reshape(side, points * tiles), taps)
+    return _Axis(*(each.float().contiguous() for each in maps))
+
+
+def convolved(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, float32."""
+    rows, columns = _axis(pictures.shape[2], weight.shape[-1]), _axis(pictures.shape[3], weight.shape[-1])
+    values = torch.einsum("fy,gx,oiyx->fgio", rows.kernel, columns.kernel, weight).contiguous()
+    output = torch.empty(len(pictures), len(weight), *pictures.shape[2:], memory_format=torch.channels_last)
+    for piece, target in zip(pictures.split(_PICTURES), output.split(_PICTURES), strict=True):
+        spread = _spread(piece, rows.analysis, columns.analysis)
+        target.copy_(_gathered(_multiplied(spread, values), rows.synthesis, columns.synthesis))
+    return output if bias is None else output.add_(bias[:, None, None])
+
+
+def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Of pictures and weight, from the output's."""
+    rows, columns = _axis(pictures.shape[2], weight.shape[-1]), _axis(pictures.shape[3], weight.shape[-1])
+    values = torch.einsum("fy,gx,oiyx->fgoi", rows.kernel, columns.kernel, weight).contiguous()
+    grad_pictures = torch.empty_like(pictures, memory_format=torch.channels_last)
+    grad_values = weight.new_zeros(len(rows.kernel), len(columns.kernel), weight.shape[1], weight.shape[0])
+    back = [axis.synthesis.T.contiguous() for axis in (rows, columns)]
+    forth = [axis.analysis.T.contiguous() for axis in (rows, columns)]
+    for piece, slope, target in zip(*(whole.split(_PICTURES) for whole in (pictures, grad, grad_pictures)), strict=True):
+        spread, slopes = _spread(piece, rows.analysis, columns.analysis), _spread(slope, *back)
+        _add_products(grad_values, spread, slopes)
+        target.copy_(_gathered(_multiplied(slopes, values), *forth))
+    return grad_pictures, torch.einsum("fy,gx,fgio->oiyx", rows.kernel, columns.kernel, grad_values)
+
+
+# Transformed pictures are (point and tile down, picture, point and tile across, channel): rows of matrices for each pair of points.
+
+
+def _spread(pictures: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """`(n, c, h, w)` to `(len(down), n, len(across), c)`."""
+    number, channels, height, width = pictures.shape
+    lines = (down @ pictures.permute(2, 0, 3, 1).reshape(height, -1)).view(-1, width, channels)
+    return torch.bmm(across.expand(len(lines), -1, -1), lines).view(len(down), number, len(across), channels)
+
+
+def _gathered(spread: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """`(h', n, w', c)` to `(n, c, len(down), len(across))`."""
+    _, number, width, channels = spread.shape
+    lines = torch.bmm(across.expand(len(spread) * number, -1, -1), spread.view(-1, width, channels))
+    return (down @ lines.view(len(spread), -1)).view(len(down), number, len(across), channels).permute(1, 3, 0, 2)
+
+
+def _by_point(spread: Tensor, point: int, points: int) -> Tensor:
+    """What belongs to one of the points down: `(point and tile across, tile down and picture, c)`, as it lies."""
+    rows, number, width, channels = spread.shape
+    tiles = rows // points
+    return spread[point * tiles : (point + 1) * tiles].view(tiles * number, width, channels).transpose(0, 1)
+
+
+def _multiplied(spread: Tensor, values: Tensor) -> Tensor:
+    """By the kernels' values `(points, points, c, c')` at each pair of points."""
+    down, across, _, out_channels = values.shape
+    result = spread.new_empty(*spread.shape[:3], out_channels)
+    tiles = spread.shape[2] // across
+    for point in range(down):
+        factors = values[point].repeat_interleave(tiles, 0)
+        torch.bmm(_by_point(spread, point, down), factors, out=_by_point(result, point, down))
+    return result
+
+
+def _add_products(total: Tensor, spread: Tensor, slopes: Tensor) -> None:
+    """Add what each pair of points says of the kernels' values to `(points, points, c, c')`."""
+    down, across = total.shape[:2]
+    for point in range(down):
+        found = torch.bmm(_by_point(spread, point, down).transpose(1, 2), _by_point(slopes, point, down))
+        total[point] += found.view(across, -1, *total.shape[2:]).sum(1)
+
+
+class Winograd(torch.autograd.Function):
+    """A convolution that keeps the size of its pictures, with its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """As `convolved`."""
+        ctx.save_for_backward(pictures, weight, bias)
+        return convolved(pictures, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        """As `gradients`; nothing transformed is kept from the forward pass, which would be several times the pictures."""
+        pictures, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return differentiable_gradients(pictures, weight, bias, grad)
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        return *gradients(pictures, weight, grad), None if bias is None else grad.sum((0, 2, 3))
+
+
+def differentiable_gradients(pictures: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients of pictures, weight and bias by torch's own kernels, where they are to have a gradient themselves."""
+    output = torch.nn.functional.conv2d(pictures, weight, bias, padding=weight.shape[-1] // 2)
+    asked = [value for value in (pictures, weight, bias) if value is not None]
+    found = torch.autograd.grad(output, asked, grad, create_graph=True)
+    return found if bias is not None else (*found, None)

@@ -1,0 +1,117 @@
+"""Shorter ways give what the layers give one after the other: values, gradients, running statistics."""
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from torchnin import create_model
+from torchnin.models import NiN, shortcuts, winograd
+
+# Of the norm, through a whole network: where two values under a pooling or a zero before a ReLU are nearly equal, rounding decides
+# which of them gets the gradient. A single convolution is held to 3e-5 below.
+TOLERANCE = 1e-3
+
+
+def learned(network: NiN, pictures: Tensor) -> dict[str, Tensor]:
+    """Logits, gradients and buffers after one look at some pictures."""
+    torch.manual_seed(1)  # dropout
+    logits = network(pictures)
+    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).mean().backward()
+    found = {"logits": logits.detach()} | dict(network.named_buffers())
+    return found | {f"gradient of {name}": value.grad for name, value in network.named_parameters() if value.grad is not None}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "pictures", "changes"),
+    [
+        ("nin_small", 28, 6, {}),
+        ("nin_small", 32, 6, {"in_channels": 3}),
+        ("nin_small", 29, 6, {"mlp_layers": 2, "pool": "avg"}),
+        ("nin_mnist", 28, 12, {}),
+        ("nin_cifar10", 24, 16, {"in_channels": 1, "batch_norm": True}),
+        ("nin_d2l", 80, 32, {}),
+    ],
+)
+def test_as_layer_by_layer(name: str, size: int, pictures: int, changes: dict) -> None:
+    torch.manual_seed(0)
+    plain = create_model(name, **changes).to(memory_format=torch.channels_last)
+    short = copy.deepcopy(plain)
+    shown = torch.randn(pictures, plain.config.in_channels, size, size).contiguous(memory_format=torch.channels_last)
+    with shortcuts.layer_by_layer():
+        expected = learned(plain, shown)
+    found = learned(short, shown)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert float((found[key] - value).double().norm()) <= TOLERANCE * float(value.double().norm()), key
+
+
+@pytest.mark.parametrize("way", [shortcuts._SmallConvolution, winograd.Winograd])
+@pytest.mark.parametrize(
+    ("kernel", "height", "width", "bias"),
+    [(3, 3, 3, False), (3, 4, 2, True), (5, 4, 3, True), (3, 12, 7, True), (5, 9, 14, False), (5, 1, 30, True)],
+)
+def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: int, bias: bool) -> None:
+    torch.manual_seed(0)
+    values = [torch.randn(35, 5, height, width), torch.randn(6, 5, kernel, kernel), *([torch.randn(6)] if bias else [])]
+    exact = [value.double().requires_grad_() for value in values]
+    values = [value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in values]
+    taken = [value.requires_grad_() for value in values]
+    expected = F.conv2d(*exact, padding=kernel // 2)
+    found = way.apply(*taken, *([] if bias else [None]))
+    slope = torch.randn_like(found)
+    pairs = [
+        (found, expected),
+        *zip(torch.autograd.grad(found, taken, slope), torch.autograd.grad(expected, exact, slope.double()), strict=True),
+    ]
+    for value, right in pairs:
+        assert float((value - right).detach().abs().max()) < 3e-5 * float(right.detach().abs().max())
+
+
+def test_no_way_is_taken_that_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = []
+    monkeypatch.setattr(shortcuts, "Winograd", SimpleNamespace(apply=lambda *_: taken.append(1)))
+    layer = nn.Conv2d(48, 64, 5, padding=2)
+    shown = torch.randn(16, 48, 12, 12).contiguous(memory_format=torch.channels_last).requires_grad_()
+    shortcuts.convolve(layer, shown)
+    assert taken == [1]
+    with torch.no_grad():
+        shortcuts.convolve(layer, shown)
+    shortcuts.convolve(layer, shown.detach())
+    shortcuts.convolve(layer, shown[:4])
+    shortcuts.convolve(nn.Conv2d(48, 64, 5, padding=2, stride=2), shown)
+    shortcuts.convolve(nn.Conv2d(48, 64, 5), shown)
+    with torch.autocast("cpu", torch.bfloat16):
+        shortcuts.convolve(layer, shown)
+    assert taken == [1]
+
+
+def test_hooks_are_called() -> None:
+    network = create_model("nin_small")
+    called = []
+    for name, layer in network.named_modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda *_, name=name: called.append(name))
+    network(torch.randn(2, 1, 28, 28))
+    assert set(called) == {name for name, layer in network.named_modules() if not list(layer.children())}
+
+
+def test_a_gradient_of_the_gradient() -> None:
+    torch.manual_seed(0)
+    short = create_model("nin_small").to(torch.float32)
+    plain = copy.deepcopy(short)
+    pictures = torch.randn(4, 1, 28, 28)
+
+    def penalty(network: NiN) -> dict[str, Tensor]:
+        gradients = torch.autograd.grad(network(pictures).square().sum(), list(network.parameters()), create_graph=True)
+        torch.stack([gradient.square().sum() for gradient in gradients]).sum().backward()
+        return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+
+    with shortcuts.layer_by_layer():
+        expected = penalty(plain)
+    for name, value in penalty(short).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-3 * float(expected[name].abs().max()))

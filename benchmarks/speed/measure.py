@@ -1,0 +1,206 @@
+"""How fast torchnin trains, evaluates and predicts, beside the notebooks' way, plain PyTorch, and what the machine allows.
+
+    python benchmarks/speed/measure.py                          every row of every network, and the picture; about half an hour on two cores
+    python benchmarks/speed/measure.py nin_d2l --rows step      one network, one row; what was measured before stays in the results
+    python benchmarks/speed/measure.py --device cuda            on a GPU
+    python benchmarks/speed/measure.py --quick                  small batches, two rounds, nothing written: does it run?
+    python benchmarks/speed/measure.py --show                   the table and the picture of the recorded results
+
+Each way runs in a process of its own (ways.py says what it does). They take turns, round after round, and so do the probes of the machine's
+best rates, from which the bound is computed (bound.py); medians of the rounds, with the least and the most. Writes results/DEVICE.json.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent / "faults"))  # machine.py
+
+from ways import CASES, QUICK, THROUGHPUT, Case  # noqa: E402
+
+ROWS = ("step", "epoch", "evaluate", "latency", "throughput", "start", "memory")
+TIMED = ("step", "epoch", "evaluate", "latency", "throughput")
+# How often in one turn: what takes milliseconds is repeated.
+REPEAT = {"latency": 20}
+
+
+class Process:
+    """A way, waiting for its turns."""
+
+    def __init__(self, way: str, case: str, device: str, quick: bool) -> None:
+        # The notebooks' user sets nothing, so the ways set for themselves what they do set.
+        env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+        self.way = way
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "ways.py"), way, case, device, "quick" if quick else "whole"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
+        )  # fmt: skip
+        self.first = self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        """One line of its output."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"the process of {self.way} ended with code {self.process.wait()}")
+        return json.loads(line)
+
+    def turn(self, row: str) -> float:
+        """Seconds that one turn took."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{row} {REPEAT.get(row, 1)}\n")
+        self.process.stdin.flush()
+        answer = self.answer()
+        return answer.get("seconds", answer.get("bytes"))
+
+    def end(self) -> None:
+        """Let it go."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def check_same(case: Case, processes: list[Process]) -> float:
+    """That all ways have the same network, data and batch; the largest difference between their logits."""
+    import torch
+
+    worst = 0.0
+    reference = processes[0].first
+    for process in processes[1:]:
+        for key in ("parameters", "batch", "threads"):
+            if process.first[key] != reference[key]:
+                raise SystemExit(f"{process.way} has {process.first[key]} {key}, {processes[0].way} {reference[key]}")
+        if process.way != "nin train":  # which normalises its pictures
+            one, other = torch.tensor(process.first["logits"]), torch.tensor(reference["logits"])
+            worst = max(worst, float((one - other).abs().max() / other.abs().max()))
+    # Pillow rounds resized pixels to 256 levels, and bfloat16 has 8 bits.
+    if worst > 0.02:
+        raise SystemExit(f"{case.network}: the ways' logits differ by {worst:.3f} of the largest")
+    return worst
+
+
+def of_rounds(values: list[float]) -> dict[str, Any]:
+    """Median, least and most."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
+
+
+def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -> dict[str, Any]:
+    """The asked rows of one case."""
+    import torch
+    from bound import Probe, bound, forward_and_backward
+
+    import torchnin
+
+    case = dataclasses.replace(CASES[name], **QUICK[name]) if quick else CASES[name]
+    choice = torchnin.choose_device(device)
+    probe = Probe(choice.device, choice.dtype)
+    found: dict[str, Any] = {}
+    if "start" in rows:
+        starts: dict[str, list[float]] = {way: [] for way in case.ways}
+        for number in range(rounds + 1):
+            for way in case.ways:
+                process = Process(way, name, device, quick)
+                if number:  # the first reads the files from the disk
+                    starts[way].append(process.first["ready"])
+                process.end()
+        found["start"] = {way: of_rounds(values) for way, values in starts.items()}
+    processes = [Process(way, name, device, quick) for way in case.ways]
+    difference = check_same(case, processes)
+    for row in TIMED:
+        if row not in rows and not (row == "step" and "memory" in rows):
+            continue
+        seconds: dict[str, list[float]] = {way: [] for way in case.ways}
+        for number in range(rounds + 1):
+            for process in processes:
+                took = process.turn(row)
+                if number:  # the first round warms up
+                    seconds[process.way].append(took)
+            probe.measure()
+        found[row] = {way: of_rounds(values) for way, values in seconds.items()}
+        print(f"{name} {row}: " + ", ".join(f"{way} {entry['median']:.4g} s" for way, entry in found[row].items()), flush=True)
+        if row == "step":
+            # After training steps alone: what is evaluated later takes less.
+            found["memory"] = {process.way: {"median": process.turn("peak"), "rounds": 1} for process in processes}
+    for process in processes:
+        process.end()
+    if probe.found:
+        rates = probe.best()
+        size = (case.batch, 1, case.size, case.size)
+        network = torchnin.create_model(case.network)
+        forward, backward = forward_and_backward(network, torch.empty(size))
+        step = bound(forward, rates, choice.dtype) + bound(backward, rates, choice.dtype)
+        one = bound(forward, rates, torch.float32) / case.batch
+        least = {
+            "step": step,
+            "epoch": step * case.epoch_batches,
+            "evaluate": one * case.evaluated,
+            "latency": bound(forward_and_backward(network, torch.empty(1, *size[1:]))[0], rates, torch.float32),
+            "throughput": one * THROUGHPUT,
+        }
+        for row, entry in found.items():
+            if row in least:
+                entry["bound"] = {"median": least[row]}
+                entry["rates"] = rates.to_dict()
+        print(f"{name}: best rates {rates.to_dict()}, step at least {step:.4g} s", flush=True)
+    keep = {row: {**entry, "measured": conditions(device)} for row, entry in found.items() if row in rows}
+    return {
+        "case": dataclasses.asdict(case),
+        "largest_logit_difference": difference,
+        "probes": probe.spread() if probe.found else {},
+        "rows": keep,
+    }
+
+
+def conditions(device: str) -> dict[str, Any]:
+    """Date, load and machine of a row."""
+    import torch
+    from machine import machine
+
+    import torchnin
+
+    choice = torchnin.choose_device(device).to_dict()
+    computes = f"{choice['device']}, {choice['dtype']}, {choice['memory_format']}, {choice['threads']} threads"
+    gpu = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda} if device != "cpu" else {}
+    return {"date": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1), **machine(), "computes": computes, **gpu}
+
+
+def main() -> None:
+    """Measure what was asked for, write it, show it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", help=f"which of {', '.join(CASES)}; all where none is named")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--quick", action="store_true", help="small batches and two rounds, nothing written")
+    parser.add_argument("--show", action="store_true", help="the table and the picture of what is recorded")
+    options = parser.parse_args()
+    if unknown := set(options.networks) - set(CASES):
+        parser.error(f"no network {', '.join(unknown)}; there are {', '.join(CASES)}")
+    from show import draw, table
+
+    path = HERE / "results" / f"{options.device.partition(':')[0]}.json"
+    document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not options.show:
+        for name in options.networks or CASES:
+            measured = measure(name, options.rows, options.device, 2 if options.quick else options.rounds, options.quick)
+            before = document.get(name, {}).get("rows", {})
+            document[name] = {**measured, "rows": {**before, **measured["rows"]}}
+            if not options.quick:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(table(document))
+    if not options.quick:
+        draw(document, HERE.parents[1] / "docs" / "pictures" / ("speed.png" if options.device == "cpu" else "speed-gpu.png"))
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -93,8 +94,8 @@ def of_rounds(values: list[float]) -> dict[str, Any]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
 
 
-def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -> dict[str, Any]:
-    """The asked rows of one case."""
+def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """The asked rows of one case, one after the other, so that what is measured is kept whatever ends the rest."""
     import torch
     from bound import Probe, bound, forward_and_backward
 
@@ -103,7 +104,47 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
     case = dataclasses.replace(CASES[name], **QUICK[name]) if quick else CASES[name]
     choice = torchnin.choose_device(device)
     probe = Probe(choice.device, choice.dtype)
-    found: dict[str, Any] = {}
+    network = torchnin.create_model(case.network)
+    forward, backward = forward_and_backward(network, torch.empty(case.batch, 1, case.size, case.size))
+    alone, _ = forward_and_backward(network, torch.empty(1, 1, case.size, case.size))
+
+    def row(name: str, found: dict[str, Any]) -> dict[str, Any]:
+        if probe.found and name in TIMED:
+            rates = probe.best()
+            step = bound(forward, rates, choice.dtype) + bound(backward, rates, choice.dtype)
+            one = bound(forward, rates, torch.float32) / case.batch
+            least = {
+                "step": step,
+                "epoch": step * case.epoch_batches,
+                "evaluate": one * case.evaluated,
+                "latency": bound(alone, rates, torch.float32),
+                "throughput": one * THROUGHPUT,
+            }
+            found = {**found, "bound": {"median": least[name]}, "rates": rates.to_dict(), "probes": probe.spread()}
+        return {
+            "case": dataclasses.asdict(case),
+            "largest_logit_difference": difference,
+            "rows": {name: {**found, "measured": conditions(device)}} if name in rows else {},
+        }
+
+    processes = [Process(way, name, device, quick) for way in case.ways]
+    difference = check_same(case, processes)
+    for timed in TIMED:
+        if timed not in rows and not (timed == "step" and "memory" in rows):
+            continue
+        seconds: dict[str, list[float]] = {way: [] for way in case.ways}
+        for number in range(rounds + 1):
+            for process in processes:
+                took = process.turn(timed)
+                if number:  # the first round warms up
+                    seconds[process.way].append(took)
+            probe.measure()
+        yield row(timed, {way: of_rounds(values) for way, values in seconds.items()})
+        if timed == "step":
+            # After training steps alone: what is evaluated later takes less.
+            yield row("memory", {process.way: {"median": process.turn("peak"), "rounds": 1} for process in processes})
+    for process in processes:
+        process.end()
     if "start" in rows:
         starts: dict[str, list[float]] = {way: [] for way in case.ways}
         for number in range(rounds + 1):
@@ -112,52 +153,7 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
                 if number:  # the first reads the files from the disk
                     starts[way].append(process.first["ready"])
                 process.end()
-        found["start"] = {way: of_rounds(values) for way, values in starts.items()}
-    processes = [Process(way, name, device, quick) for way in case.ways]
-    difference = check_same(case, processes)
-    for row in TIMED:
-        if row not in rows and not (row == "step" and "memory" in rows):
-            continue
-        seconds: dict[str, list[float]] = {way: [] for way in case.ways}
-        for number in range(rounds + 1):
-            for process in processes:
-                took = process.turn(row)
-                if number:  # the first round warms up
-                    seconds[process.way].append(took)
-            probe.measure()
-        found[row] = {way: of_rounds(values) for way, values in seconds.items()}
-        print(f"{name} {row}: " + ", ".join(f"{way} {entry['median']:.4g} s" for way, entry in found[row].items()), flush=True)
-        if row == "step":
-            # After training steps alone: what is evaluated later takes less.
-            found["memory"] = {process.way: {"median": process.turn("peak"), "rounds": 1} for process in processes}
-    for process in processes:
-        process.end()
-    if probe.found:
-        rates = probe.best()
-        size = (case.batch, 1, case.size, case.size)
-        network = torchnin.create_model(case.network)
-        forward, backward = forward_and_backward(network, torch.empty(size))
-        step = bound(forward, rates, choice.dtype) + bound(backward, rates, choice.dtype)
-        one = bound(forward, rates, torch.float32) / case.batch
-        least = {
-            "step": step,
-            "epoch": step * case.epoch_batches,
-            "evaluate": one * case.evaluated,
-            "latency": bound(forward_and_backward(network, torch.empty(1, *size[1:]))[0], rates, torch.float32),
-            "throughput": one * THROUGHPUT,
-        }
-        for row, entry in found.items():
-            if row in least:
-                entry["bound"] = {"median": least[row]}
-                entry["rates"] = rates.to_dict()
-        print(f"{name}: best rates {rates.to_dict()}, step at least {step:.4g} s", flush=True)
-    keep = {row: {**entry, "measured": conditions(device)} for row, entry in found.items() if row in rows}
-    return {
-        "case": dataclasses.asdict(case),
-        "largest_logit_difference": difference,
-        "probes": probe.spread() if probe.found else {},
-        "rows": keep,
-    }
+        yield row("start", {way: of_rounds(values) for way, values in starts.items()})
 
 
 def conditions(device: str) -> dict[str, Any]:
@@ -191,12 +187,13 @@ def main() -> None:
     document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not options.show:
         for name in options.networks or CASES:
-            measured = measure(name, options.rows, options.device, 2 if options.quick else options.rounds, options.quick)
-            before = document.get(name, {}).get("rows", {})
-            document[name] = {**measured, "rows": {**before, **measured["rows"]}}
-            if not options.quick:
-                path.parent.mkdir(exist_ok=True)
-                path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            for measured in measure(name, options.rows, options.device, 2 if options.quick else options.rounds, options.quick):
+                before = document.get(name, {}).get("rows", {})
+                document[name] = {**measured, "rows": {**before, **measured["rows"]}}
+                if not options.quick:
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+                print(table({name: measured}), flush=True)
     print(table(document))
     if not options.quick:
         draw(document, HERE.parents[1] / "docs" / "pictures" / ("speed.png" if options.device == "cpu" else "speed-gpu.png"))

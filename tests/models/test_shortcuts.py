@@ -75,16 +75,16 @@ def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: i
 def test_no_way_is_taken_that_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     monkeypatch.setattr(shortcuts, "Winograd", SimpleNamespace(apply=lambda *_: taken.append(1)))
-    layer = nn.Conv2d(48, 64, 5, padding=2)
-    shown = torch.randn(16, 48, 12, 12).contiguous(memory_format=torch.channels_last).requires_grad_()
+    layer = nn.Conv2d(96, 96, 5, padding=2)
+    shown = torch.randn(16, 96, 12, 12).contiguous(memory_format=torch.channels_last).requires_grad_()
     shortcuts.convolve(layer, shown)
     assert taken == [1]
     with torch.no_grad():
         shortcuts.convolve(layer, shown)
     shortcuts.convolve(layer, shown.detach())
     shortcuts.convolve(layer, shown[:4])
-    shortcuts.convolve(nn.Conv2d(48, 64, 5, padding=2, stride=2), shown)
-    shortcuts.convolve(nn.Conv2d(48, 64, 5), shown)
+    shortcuts.convolve(nn.Conv2d(96, 96, 5, padding=2, stride=2), shown)
+    shortcuts.convolve(nn.Conv2d(96, 96, 5), shown)
     with torch.autocast("cpu", torch.bfloat16):
         shortcuts.convolve(layer, shown)
     assert taken == [1]

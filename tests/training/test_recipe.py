@@ -92,7 +92,7 @@ def test_a_recipe_is_frozen() -> None:
 
 @pytest.mark.parametrize(
     ("pictures", "batch_size", "num_epochs"),
-    [(60_000, 512, 8), (54_000, 512, 8), (6_000, 64, 9), (1_650, 32, 16), (100, 32, 267), (3, 32, 800)],
+    [(60_000, 512, 10), (54_000, 512, 10), (6_000, 64, 10), (1_650, 32, 16), (100, 32, 267), (3, 32, 800)],
 )
 def test_few_pictures_get_smaller_batches_and_more_epochs(pictures: int, batch_size: int, num_epochs: int) -> None:
     fast = named_recipe("fast")

@@ -212,7 +212,7 @@ FAST = Recipe(
 """For our own networks, which normalise and whose class maps have no ReLU: most accuracy in three minutes on two cores.
 
 `nin train`: `nin_small` on Fashion-MNIST, test accuracy 92.71 % (mean of 3 seeds, 92.62 to 92.82) in 152 to 166 s, everything
-included; two cores of a Zen 3 (AVX2), float32, torch 2.13. `nin train cifar-10`: 81.90 % (one seed) in 219 s, with eight epochs.
+included; two cores of a Zen 3 (AVX2), float32, torch 2.13. `nin train cifar-10`: 81.62 % (one seed) in 210 s.
 Measured by benchmarks/first_training/measure.py.
 """
 

@@ -227,6 +227,7 @@ class Torchnin(Way):
         from torchnin import Classifier, choose_device, named_recipe
         from torchnin.data import Preprocessing
         from torchnin.training.loop import Training
+        from torchnin.training.options import Options
         from torchnin.training.processes import Processes
 
         recipe = dataclasses.replace(named_recipe(self.recipe_name), batch_size=case.batch, initialisation="as built")
@@ -238,7 +239,7 @@ class Torchnin(Way):
         run = SimpleNamespace(path="no run folder")
         self.training = Training(
             run, self.network, self.data.train, None, preprocessing, recipe, SEED, choose_device(device),
-            "warn", "stop", None, silent, Processes(),
+            Options(on_out_of_memory="stop"), silent, Processes(),
         )  # fmt: skip
         self.loaded = next(self.training.batches.epoch(0))
         import copy

@@ -74,11 +74,11 @@ def train(
     skip_broken: Switch = False,
     resume: Switch = False,
     overwrite: Switch = False,
-    on_collapse: Literal["warn", "stop", "recover"] = "warn",
-    on_out_of_memory: Literal["accumulate", "stop"] = "accumulate",
+    on_collapse: Given[Literal["warn", "stop", "recover"]] = None,
+    on_out_of_memory: Given[Literal["accumulate", "stop"]] = None,
     accumulate: Given[int] = None,
     deterministic: Given[bool] = None,
-    device: str = "auto",
+    device: Given[str] = None,
     dtype: Given[Literal["auto", "float32", "bfloat16"]] = None,
     watch: Switch = False,
     as_json: Json = False,
@@ -97,13 +97,13 @@ def train(
         out: The run folder; by default a new one under runs/.
         data_dir: Where to look for the data first.
         skip_broken: Leave out pictures that do not decode, and count them, instead of stopping.
-        resume: Go on with the run in --out as it was begun.
+        resume: Go on with the run in --out as it was begun; the five options from --on-collapse to --device can be given anew.
         overwrite: Replace the run in --out.
-        on_collapse: What to do when learning collapses: warn, stop, or recover (go back, halve the learning rate).
-        on_out_of_memory: What to do then: accumulate (half as many pictures at once, gradients added up, same batch), or stop.
+        on_collapse: What to do when learning collapses: warn (so by default), stop, or recover (go back, halve the learning rate).
+        on_out_of_memory: What to do then: accumulate (so by default; half as many pictures at once, gradients added up), or stop.
         accumulate: Look at each batch in so many pieces from the start, to save memory.
         deterministic: The same seed, machine and number of threads give the same bits; so by default on a CPU.
-        device: auto, cpu, cuda or mps.
+        device: auto (so by default), cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.
         watch: Show in the browser how the training goes, on a page of this machine alone that ends with the training.
         as_json: Print one JSON document on standard output.
@@ -116,7 +116,7 @@ def train(
         "device": device,
     }
     # Under torchrun every process comes through here; what goes wrong is said by one of them, and the first one shows the result.
-    with torchnin.training.joined(device) as processes:
+    with torchnin.training.joined(device or "auto") as processes:
         with processes.together():
             asked = {"data": data, "model": model, "recipe": recipe, "validation": validation, "seed": seed, "dtype": dtype}
             changes = {**recipe_choices.given(), **network_choices.given()}
@@ -131,7 +131,7 @@ def train(
                 size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else chosen.image_size
                 channels = network_choices.in_channels
                 splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, channels, size, processes.first)
-                manner |= {"name": name.partition(":")[0], "seed": seed or 0, "dtype": dtype or "auto", "validation": validation or 0.0}
+                manner |= {"name": name.partition(":")[0], "seed": seed or 0, "dtype": dtype, "validation": validation or 0.0}
                 if seeds is not None and out is None:
                     raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
         with _watched(watch and processes.first) as manner["watcher"]:

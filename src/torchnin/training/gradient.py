@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torchnin.device import DeviceChoice, is_out_of_memory, release_memory
 from torchnin.models import NiN
 from torchnin.training.errors import OutOfMemoryError
 from torchnin.training.monitor import Monitor
+from torchnin.training.options import OnOutOfMemory
 from torchnin.training.processes import Processes
 from torchnin.training.recipe import Recipe
 from torchnin.training.thinning import Thinning
@@ -22,7 +23,6 @@ from torchnin.training.whole_batch import Spread, seeing_whole_batches
 
 # torch 2.13 has renamed it and warns of the old name.
 _SYNC_BUFFERS = "forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else "broadcast_buffers"
-OnOutOfMemory = Literal["accumulate", "stop"]
 
 
 class BatchGradient:

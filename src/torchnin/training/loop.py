@@ -14,10 +14,11 @@ from torchnin.device import DeviceChoice, within_memory
 from torchnin.models import NiN
 from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted, TrainingError
-from torchnin.training.gradient import BatchGradient, OnOutOfMemory
+from torchnin.training.gradient import BatchGradient
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Monitor
 from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers, revive_class_maps
+from torchnin.training.options import Options
 from torchnin.training.processes import Processes
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
@@ -55,14 +56,12 @@ class Training:
         recipe: Recipe,
         seed: int,
         choice: DeviceChoice,
-        on_collapse: str,
-        on_out_of_memory: OnOutOfMemory,
-        accumulate: int | None,
+        options: Options,
         display: Display,
         processes: Processes,
     ) -> None:
         self.run, self.recipe, self.seed, self.choice, self.preprocessing = run, recipe, seed, choice, preprocessing
-        self.on_collapse, self.accumulate, self.display, self.processes = on_collapse, accumulate, display, processes
+        self.options, self.display, self.processes = options, display, processes
         torch.manual_seed(derived_seed(seed, "initialisation"))
         initialise(network, recipe)
         self.network = choice.place(network).train()
@@ -92,8 +91,8 @@ class Training:
             thinning=self.thinning,
             class_weights=weights.to(choice.device) if recipe.class_weights else None,
             processes=processes,
-            pieces=accumulate or 1,
-            on_out_of_memory=on_out_of_memory,
+            pieces=options.accumulate or 1,
+            on_out_of_memory=options.on_out_of_memory,
             say=self._say_out_of_memory,
         )
         self.look_every = 1 if choice.device.type == "cpu" else _LOOK_EVERY
@@ -126,12 +125,12 @@ class Training:
             self.thinning.begin_epoch(epoch)
         order = None if self.thinning is None else self.thinning.order(epoch)
         for batch in self.batches.epoch(epoch, start=done, order=order):
-            if self.on_collapse == "recover" and (self.good is None or (self.step % _GOOD_EVERY == 0 and self.monitor.healthy)):
+            if self.options.on_collapse == "recover" and (self.good is None or (self.step % _GOOD_EVERY == 0 and self.monitor.healthy)):
                 self.good = self._state(copied=True)
             try:
                 self._step(batch)
             except DivergenceError as error:
-                if self.on_collapse != "recover":
+                if self.options.on_collapse != "recover":
                     raise
                 what = str(error).partition(";")[0]
                 self._report([Finding(kind="not finite", epoch=epoch + 1, step=self.step + 1, message=f"{what}; going back")])
@@ -274,9 +273,9 @@ class Training:
         for finding in findings:
             self.display.note(f"{finding.kind} (epoch {finding.epoch}, step {finding.step}): {finding.message}")
         serious = [finding for finding in findings if finding.serious]
-        if serious and self.on_collapse == "stop":
+        if serious and self.options.on_collapse == "stop":
             self.collapse = serious[0]  # the loop stops where it can go on again: an epoch that is over gets its row first
-        if serious and self.on_collapse == "recover":
+        if serious and self.options.on_collapse == "recover":
             self._recover(serious[0].kind, revive=True)
             return True
         return False
@@ -341,7 +340,10 @@ class Training:
             return
         self.processes.wait()  # for the first one's checkpoint: as soon as one process has ended, torchrun ends all
         if self.collapse is not None:
-            raise CollapseError(f"stopped at step {self.step}, as asked: {self.collapse.message}")
+            raise CollapseError(
+                f"stopped at step {self.step}, as asked: {self.collapse.message}; everything is saved, "
+                "go on all the same with --resume --on-collapse warn"
+            )
         command = "nin" if self.processes.alone else "torchrun ... -m torchnin"
         raise Interrupted(
             f"stopped at step {self.step:,} of {self.num_steps:,}; everything is saved, "
@@ -362,12 +364,12 @@ class Training:
         write_checkpoint(self.run.path / "checkpoint", Checkpoint(tensors=tensors, progress=progress))
         self._saved_at = time.monotonic()
 
-    def restore(self) -> None:
-        """Take up the newest whole checkpoint."""
+    def restore(self, pieces: int | None = None) -> None:
+        """Take up the newest whole checkpoint; batches are learned in so many pieces from there on, None: in as many as before."""
         checkpoint = self._read_checkpoint()
         try:
             self._adopt(checkpoint.tensors, checkpoint.progress)
-            self.gradient.pieces = self.accumulate or checkpoint.progress.get("pieces", 1)
+            self.gradient.pieces = pieces or checkpoint.progress.get("pieces", 1)
             if "good" in checkpoint.progress:
                 self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:

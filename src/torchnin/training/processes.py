@@ -63,6 +63,9 @@ class Processes:
             raise ValueError(
                 f"device is {asked!r}; {self.count} processes train on cpu, or on cuda, where each takes the GPU of its number"
             )
+        if kind == "cpu" and dist.get_backend() == "nccl":
+            # Known too late: which of the two the processes talk by is settled before they can tell each other of a run.
+            raise ValueError("the run was begun on the processor, and its processes have joined to train on GPUs; give --device cpu anew")
         return f"cuda:{self.local_rank}" if kind == "cuda" else "cpu"
 
     def summed(self, tensor: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torchnin.data import DatasetSplits, load_dataset
 from torchnin.files import write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
-from torchnin.training.processes import joined
+from torchnin.training.options import Options
+from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run, locked
 from torchnin.training.start import train
@@ -40,7 +41,8 @@ def train_seeds(
         seeds: how many.
         out: the folder of the study.
         seed: the first seed; the others count on from it.
-        resume: go on with the study in `out`: finished seeds are kept, an interrupted one goes on from its checkpoint.
+        resume: go on with the study in `out`: finished seeds are kept, an interrupted one goes on from its checkpoint, and what is
+            left out of `options` is as it was.
         overwrite: replace the study in `out`.
         **options: further arguments of `train`.
 
@@ -57,7 +59,8 @@ def train_seeds(
     folder = Path(out)
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")
-    with joined(options.get("device", "auto")) as processes, contextlib.ExitStack() as stack:
+    given = {name: value for name, value in options.items() if value is not None}
+    with joined(given.get("device", "auto")) as processes, contextlib.ExitStack() as stack:
         with processes.together():
             splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
             if processes.first:
@@ -67,13 +70,16 @@ def train_seeds(
                     raise ValueError(
                         f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out"
                     )
+        kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], processes) if resume else {}
         rows: list[dict[str, Any]] = []
         summary: dict[str, Any] = {}
         for number in range(seed, seed + seeds):
             path = folder / f"seed-{number}"
             begun = bool(processes.highest(int(processes.first and resume and (path / "config.json").is_file())))
             try:
-                run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **options)
+                # A seed that was begun keeps its own options; those still to begin take the study's.
+                how = given if begun else {**kept, **given}
+                run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **how)
                 row = {**run.result, "failure": _failure(run)} if processes.first else {}
             except (DivergenceError, CollapseError) as error:
                 row = {"seed": number, "failure": str(error)}
@@ -90,6 +96,19 @@ def train_seeds(
                     write_json(folder / "summary.json", summary)
         told: dict[str, Any] = json.loads(processes.told(json.dumps(summary).encode() if processes.first else None))
         return told
+
+
+def _kept(paths: list[Path], processes: Processes) -> dict[str, Any]:
+    """The options of a study that goes on: those of the last of its runs that was begun."""
+    kept: dict[str, Any] = {}
+    with processes.together():
+        if processes.first:
+            begun = [path for path in paths if (path / "config.json").is_file()]
+            if begun:
+                config = Run(begun[-1]).config
+                kept = {**Options.of_run(config).to_dict(), "dtype": config["device"]["dtype"]}
+    told: dict[str, Any] = json.loads(processes.told(json.dumps(kept).encode() if processes.first else None))
+    return told
 
 
 def summarise(rows: list[dict[str, Any]], seeds: int) -> dict[str, Any]:

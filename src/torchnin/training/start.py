@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -17,10 +17,10 @@ from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing,
 from torchnin.device import DeviceChoice, DtypeName, choose_device
 from torchnin.models import NiN, NiNConfig, model_entry
 from torchnin.plots import training_curves
-from torchnin.training.gradient import OnOutOfMemory
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training, num_parameters
 from torchnin.training.memory import named_when_short
+from torchnin.training.options import OnCollapse, OnOutOfMemory, Options
 from torchnin.training.processes import Processes, joined
 from torchnin.training.provenance import describe_run, hold_out, load_recorded
 from torchnin.training.recipe import Recipe, recipe_for
@@ -29,6 +29,8 @@ from torchnin.training.run import Run, new_run_folder, opened
 
 # What a run keeps from its beginning to its end.
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
+# What of a run's device changes its last bits.
+_ELSEWHERE = ("device", "dtype", "threads", "processes", "deterministic")
 
 
 def train(
@@ -39,11 +41,11 @@ def train(
     out: str | os.PathLike[str] | None = None,
     name: str | None = None,
     seed: int = 0,
-    device: str = "auto",
-    dtype: DtypeName = "auto",
+    device: str | None = None,
+    dtype: DtypeName | None = None,
     validation: float = 0.0,
-    on_collapse: Literal["warn", "stop", "recover"] = "warn",
-    on_out_of_memory: OnOutOfMemory = "accumulate",
+    on_collapse: OnCollapse | None = None,
+    on_out_of_memory: OnOutOfMemory | None = None,
     accumulate: int | None = None,
     deterministic: bool | None = None,
     resume: bool = False,
@@ -57,6 +59,9 @@ def train(
     Started by torchrun, all processes train one network together: each takes its part of every batch, the first one writes
     the run folder and speaks, and all return when it has written the result.
 
+    With `resume`, what is left out of `device`, `dtype`, `on_collapse`, `on_out_of_memory`, `accumulate` and `deterministic` is as
+    the run was begun, or as it was last given to it.
+
     Args:
         network: a NiN, trained in place; or a network's name or configuration, built for the data's channels and classes.
         data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
@@ -65,14 +70,14 @@ def train(
         name: what the records call the network; None takes its own name where it has one.
         seed: decides the order of pictures, augmentation, dropout, held-out pictures and, unless a built network is
             given, its first weights.
-        device: `auto`, `cpu`, `cuda`, `mps`.
-        dtype: `auto`, `float32`, `bfloat16`: what to compute in.
+        device: `auto`, `cpu`, `cuda`, `mps`; None means `auto`.
+        dtype: `auto`, `float32`, `bfloat16`: what to compute in; None means `auto`.
         validation: share of the train pictures to hold out, in [0, 1); the accuracy on them stands in every epoch's row.
             Where the data comes with a validation split, that is used and this stays 0.
-        on_collapse: `warn` says what the monitor finds; `stop` ends the training when learning collapses;
+        on_collapse: `warn`, which None means, says what the monitor finds; `stop` ends the training when learning collapses;
             `recover` goes back to the last good state, with half the learning rate and, where maps died, a last block drawn anew.
-        on_out_of_memory: `accumulate` learns from half as many pictures at once from there on and adds up the gradients, so that
-            a batch stays what it was; `stop` ends the training.
+        on_out_of_memory: `accumulate`, which None means, learns from half as many pictures at once from there on and adds up the
+            gradients, so that a batch stays what it was; `stop` ends the training.
         accumulate: in how many pieces each process looks at its part of a batch, to save memory; None begins with one.
         deterministic: the same seed, machine and number of threads give the same bits; None means so on a CPU.
         resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
@@ -93,12 +98,16 @@ def train(
         OutOfMemoryError: there is too little memory, also for smaller pieces.
         LostProcessError: another of the processes that train together ended.
     """
-    if accumulate is not None and accumulate < 1:
-        raise ValueError(f"accumulate is {accumulate}; it is a number of pieces, at least 1")
-    if on_out_of_memory not in ("accumulate", "stop"):
-        raise ValueError(f"on_out_of_memory is {on_out_of_memory!r}; accepted: 'accumulate', 'stop'")
-    with named_when_short(), joined(device) as processes, contextlib.ExitStack() as stack:
+    with named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
+        begun = _begun(Run(out), processes) if resume and out is not None else {}
         with processes.together():
+            options = Options.of_run(begun).given_anew(
+                device=device,
+                on_collapse=on_collapse,
+                on_out_of_memory=on_out_of_memory,
+                accumulate=accumulate,
+                deterministic=deterministic,
+            )
             splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed)
             if isinstance(network, str):
                 name, network = name or network, model_entry(network).config
@@ -110,11 +119,12 @@ def train(
             _check_fit(network, splits.train)
             learned, held_out = _held_out(splits, validation, seed)
             recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
-            choice = choose_device(processes.device_name(device), dtype)
-            repeats = stack.enter_context(repeatable(deterministic, choice.device))
+            choice = choose_device(processes.device_name(options.device), dtype or (begun["device"]["dtype"] if begun else "auto"))
+            repeats = stack.enter_context(repeatable(options.deterministic, choice.device))
             preprocessing = Preprocessing.of(learned, image_size=_image_size(recipe, network, learned), normalise=recipe.normalise)
             config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
             config["device"] |= {"processes": processes.count, "deterministic": repeats}
+            config["options"] = options.to_dict()
         _check_alike(processes, config)
         path = new_run_folder(f"{Path(splits.name).name}-{name}") if out is None else Path(out)
         run = Run(processes.told(os.fsencode(path) if processes.first else None).decode())
@@ -147,21 +157,20 @@ def train(
             recipe=recipe,
             seed=seed,
             choice=choice,
-            on_collapse=on_collapse,
-            on_out_of_memory=on_out_of_memory,
-            accumulate=accumulate,
+            options=options,
             display=display,
             processes=processes,
         )
         if resume:
-            training.restore()
+            training.restore(pieces=accumulate)
         with processes.together():
             if processes.first:
                 if resume:
                     _note_elsewhere(begun["device"], config["device"], display)
                     if broken is not None:
                         display.note(broken)
-                        run.write_config(begun)
+                    if broken is not None or options != Options.of_run(begun):
+                        run.write_config({**begun, "options": options.to_dict()})
                 else:
                     training.save()
                     run.write_config(config)  # after the first checkpoint, so that a run with a configuration can always be resumed
@@ -189,40 +198,35 @@ def resume(
     out: str | os.PathLike[str],
     *,
     data_dir: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    on_collapse: Literal["warn", "stop", "recover"] = "warn",
-    on_out_of_memory: OnOutOfMemory = "accumulate",
+    device: str | None = None,
+    on_collapse: OnCollapse | None = None,
+    on_out_of_memory: OnOutOfMemory | None = None,
     accumulate: int | None = None,
     deterministic: bool | None = None,
     quiet: bool = False,
     watcher: Display | None = None,
 ) -> Run:
-    """Go on with a run as it was begun: network, recipe, seed and data are those of its `config.json`.
+    """Go on with a run as it was begun: network, recipe, seed, data and options are those of its `config.json`.
+
+    What is given here of `train`'s options holds from here on, also when the run is resumed again.
 
     Args:
         out: the run folder.
         data_dir: where to look for the data first; it is checked to be the same data.
-        device: `auto`, or where to compute. Bits agree with the uninterrupted run on the same device and thread count.
-        on_collapse: as for `train`.
-        on_out_of_memory: as for `train`.
+        device: as for `train`. Bits agree with the uninterrupted run on the same device and thread count.
+        on_collapse, on_out_of_memory, deterministic: as for `train`.
         accumulate: as for `train`; None goes on with the pieces that the run had come to.
-        deterministic: as for `train`.
         quiet: show nothing.
         watcher: as for `train`.
 
     Raises:
         ValueError: the folder holds no run, or the data has changed; otherwise as `train`.
     """
-    with joined(device) as processes:
-        run, config = Run(out), b""
-        with processes.together():
-            if processes.first:
-                if not run.resumable:
-                    raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
-                config = json.dumps(run.config).encode()
+    with joined(device or "auto") as processes:
+        run = Run(out)
+        begun = _begun(run, processes)
         if processes.highest(int(processes.first and run.finished)):
             return run
-        begun = json.loads(processes.told(config if processes.first else None))
         with processes.together():
             network, recipe, splits = _as_begun(begun, run, data_dir)
         return train(
@@ -233,7 +237,6 @@ def resume(
             name=begun["name"],
             seed=begun["seed"],
             device=device,
-            dtype=begun["device"]["dtype"],
             validation=begun["validation"],
             on_collapse=on_collapse,
             on_out_of_memory=on_out_of_memory,
@@ -245,13 +248,25 @@ def resume(
         )
 
 
+def _begun(run: Run, processes: Processes) -> dict[str, Any]:
+    """The configuration that a run was begun with, read by the first process and told to the others."""
+    config = b""
+    with processes.together():
+        if processes.first:
+            if not run.resumable:
+                raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
+            config = json.dumps(run.config).encode()
+    begun: dict[str, Any] = json.loads(processes.told(config if processes.first else None))
+    return begun
+
+
 def _as_begun(config: dict[str, Any], run: Run, data_dir: str | os.PathLike[str] | None) -> tuple[NiN, Recipe, DatasetSplits]:
     """Network, recipe and data that a run's `config.json` records."""
     try:
         if config["data"]["source"] == "arrays":
             raise ValueError(f"{run.path} was trained on arrays; go on with torchnin.train(..., resume=True), which takes them again")
         network, recipe = NiN(NiNConfig.from_dict(config["network"])), Recipe.from_dict(config["recipe"])
-        _ = config["name"], config["seed"], config["validation"], config["device"]["dtype"]
+        _ = config["name"], config["seed"], config["validation"], config["device"]["dtype"], Options.of_run(config)
         return network, recipe, load_recorded(config["data"], data_dir=data_dir)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
@@ -326,7 +341,7 @@ def _check_alike(processes: Processes, config: dict[str, Any]) -> None:
     """Several processes train one network on the same data: what each made of its arguments and its files is the same."""
     if processes.alone:
         return
-    ours = {key: config[key] for key in (*_FIXED, "data", "versions")}
+    ours = {key: config[key] for key in (*_FIXED, "options", "data", "versions")}
     ours["data"] = ours["data"]["checksums"]
     ours["versions"] = {key: ours["versions"][key] for key in ("torchnin", "torch")}
     ours = json.loads(json.dumps(ours))
@@ -343,9 +358,7 @@ def _check_alike(processes: Processes, config: dict[str, Any]) -> None:
 
 def _note_elsewhere(before: dict[str, Any], now: dict[str, Any], display: Display) -> None:
     """Say so where a resumed run computes in another way than before, which changes its last bits."""
-    changed = [
-        f"{key} {before[key]}, now {now[key]}" for key in ("device", "threads", "processes") if before.get(key, now[key]) != now[key]
-    ]
+    changed = [f"{key} {before[key]}, now {now[key]}" for key in _ELSEWHERE if before.get(key, now[key]) != now[key]]
     if changed:
         display.note(f"begun with {'; '.join(changed)}: the same training up to rounding, not to the bit")
 

@@ -1,0 +1,40 @@
+"""How a training is carried out, apart from what it is a training of."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+OnCollapse = Literal["warn", "stop", "recover"]
+OnOutOfMemory = Literal["accumulate", "stop"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What may be given anew when a run is resumed, see `train`; what is not given anew stays as it was."""
+
+    device: str = "auto"
+    """As it was asked for, not what came of it: `auto` looks anew on the machine that the run goes on on."""
+    on_collapse: OnCollapse = "warn"
+    on_out_of_memory: OnOutOfMemory = "accumulate"
+    accumulate: int | None = None
+    deterministic: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("on_collapse", get_args(OnCollapse)), ("on_out_of_memory", get_args(OnOutOfMemory))):
+            if (value := getattr(self, name)) not in accepted:
+                raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+        if self.accumulate is not None and self.accumulate < 1:
+            raise ValueError(f"accumulate is {self.accumulate}; it is a number of pieces, at least 1")
+
+    @classmethod
+    def of_run(cls, config: Mapping[str, Any]) -> "Options":
+        """Those that a run's `config.json` records; runs of earlier versions record none."""
+        return cls(**config.get("options", {}))
+
+    def given_anew(self, **given: Any) -> "Options":
+        """These with what is given; None gives nothing."""
+        return dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to `config.json`."""
+        return dataclasses.asdict(self)

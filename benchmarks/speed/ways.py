@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -236,7 +237,7 @@ class Torchnin(Way):
             recipe = dataclasses.replace(recipe, image_size=case.size)
         preprocessing = Preprocessing.of(self.data.train, image_size=recipe.image_size, normalise=recipe.normalise)
         silent = SimpleNamespace(note=print)
-        run = SimpleNamespace(path="no run folder")
+        run = SimpleNamespace(path=Path("no run folder"))
         self.training = Training(
             run, self.network, self.data.train, None, preprocessing, recipe, SEED, choose_device(device),
             Options(on_out_of_memory="stop"), silent, Processes(),

@@ -99,6 +99,28 @@ def test_a_rate_that_bursts_stops_at_once_and_keeps_a_good_state(tiny: NiNConfig
         assert broken == []
         assert all(bool(torch.isfinite(value).all()) for value in state.tensors.values())
         assert not (tmp_path / name / "classifier").exists()
+        (row,) = Run(tmp_path / name).metrics
+        assert (row["epoch"], row["unfinished"], row["dead_class_maps"]) == (1, True, 0)
+        (finding,) = row["findings"]
+        assert finding["kind"] == "not finite"
+        assert str(caught.value).startswith(finding["message"].partition(";")[0])
+
+
+def test_the_line_of_a_burst_gives_way_to_the_epochs_own_when_resumed(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    network, out, recipe = NiN(tiny), tmp_path / "run", Recipe(num_epochs=3, batch_size=80)
+
+    def burst(_run: Run) -> None:
+        nn.init.constant_(next(network.parameters()), math.inf)
+
+    with pytest.raises(DivergenceError):
+        train(network, few, recipe, out=out, quiet=True, on_epoch=burst)
+    first, second = Run(out).metrics
+    assert (second["epoch"], second["train_loss"], second["unfinished"]) == (2, None, True)
+    assert [(finding["kind"], finding["epoch"], finding["step"]) for finding in second["findings"]] == [("not finite", 2, 5)]
+    metrics = train(network, few, recipe, out=out, quiet=True, resume=True).metrics
+    assert metrics[0] == first
+    assert [row["epoch"] for row in metrics] == [1, 2, 3]
+    assert not any(row["findings"] or "unfinished" in row for row in metrics)
 
 
 @pytest.mark.parametrize("batch_size", [pytest.param(2, id="found in the last step of an epoch"), pytest.param(1, id="found in mid-epoch")])
@@ -114,6 +136,7 @@ def test_stop_on_collapse_can_be_gone_on_with(batch_size: int, few: DatasetSplit
     stopped = Run(out)
     assert not stopped.finished
     assert stopped.resumable
+    assert [finding["kind"] for row in stopped.metrics for finding in row["findings"]].count("dead class maps") == 1
     run = train(network, splits, recipe, out=out, resume=True, on_collapse="warn", quiet=True)
     assert [row["epoch"] for row in run.metrics] == [1, 2, 3]
     assert all(row["train_loss"] == pytest.approx(math.log(10), abs=1e-6) for row in run.metrics)

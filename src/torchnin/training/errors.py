@@ -13,6 +13,11 @@ class DivergenceError(TrainingError):
 
     everywhere = True
 
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+        """The step that led to it, from 1."""
+
 
 class CollapseError(TrainingError):
     """The network stopped learning, and the caller asked to stop then."""

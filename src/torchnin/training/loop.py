@@ -16,7 +16,7 @@ from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_chec
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted, TrainingError
 from torchnin.training.gradient import BatchGradient
 from torchnin.training.log import Display
-from torchnin.training.monitor import Finding, Monitor
+from torchnin.training.monitor import Finding, Finite, Monitor
 from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers, revive_class_maps
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes
@@ -81,6 +81,7 @@ class Training:
         warmup_steps = math.ceil(recipe.warmup * self.num_steps)
         summed = None if processes.alone else processes.summed
         self.monitor = Monitor(network, learned.class_names, counts.tolist(), warmup_steps, choice.device, summed, recipe.remedy)
+        self.finite = Finite(network, recipe, self.num_steps, run.path / "checkpoint")
         self.gradient = BatchGradient(
             network,
             recipe=recipe,
@@ -113,8 +114,12 @@ class Training:
     def go(self) -> None:
         """Train to the recipe's end."""
         with StopSignal(0.0 if self.processes.alone else _ECHO_SECONDS) as stop, self.gradient.shared():
-            while self.step < self.num_steps:
-                self._epoch(stop)
+            try:
+                while self.step < self.num_steps:
+                    self._epoch(stop)
+            except TrainingError as error:
+                self._leave(error)
+                raise
 
     def _epoch(self, stop: StopSignal) -> None:
         per_epoch = self.batches.num_batches
@@ -129,16 +134,17 @@ class Training:
                 self.good = self._state(copied=True)
             try:
                 self._step(batch)
+                last = done + 1 == per_epoch
+                if last:
+                    self._check_state()  # before the epoch gets its line
             except DivergenceError as error:
                 if self.options.on_collapse != "recover":
                     raise
-                what = str(error).partition(";")[0]
-                self._report([Finding(kind="not finite", epoch=epoch + 1, step=self.step + 1, message=f"{what}; going back")])
+                self._report([self.finite.finding(error, "going back")])
                 self._recover(str(error), revive=False)
                 return
             done += 1
             self.epoch_seconds = before + time.monotonic() - since
-            last = done == per_epoch
             if (last or self.step % _LOOK_EVERY == 0) and self._report(self.monitor.findings(epoch + 1, self.step)):
                 return
             if not last and (self.look_every == 1 or self.step % self.look_every == 0) and self.epoch_seconds - shown > _SHOW_SECONDS:
@@ -165,11 +171,11 @@ class Training:
         logits, loss = self.gradient(batch, self.step)
         look = self.step % self.look_every == 0
         if look:
-            self._check_finite(loss, "loss")
+            self.finite.check(loss, "loss", self.step + 1)
         if recipe.clip_norm is not None:
             norm = gradient_norm(self.network.parameters())
             if look:
-                self._check_finite(norm, "gradient")
+                self.finite.check(norm, "gradient", self.step + 1)
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), recipe.clip_norm, norm, foreach=True)
         share = self.lr_scale * recipe.lr_share(self.step, self.num_steps)
         for optimizer in self.optimizers:
@@ -177,7 +183,7 @@ class Training:
                 group["lr"] = share * group["peak_lr"]
             optimizer.step()
         if look:
-            self._check_weights()
+            self.finite.check_weights(self.step + 1)
         if self.mean is not None:
             self.mean.update(self.network, self.step)
         with torch.no_grad():
@@ -188,20 +194,25 @@ class Training:
         self.monitor.after_step(logits, loss, batch.labels)
         self.step += 1
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _row(self, epoch: int, pictures: int, **measured: float) -> dict[str, Any]:
+        """What `metrics.jsonl` says of an epoch, of which so many pictures were learned from."""
         loss, right, count = self.sums.tolist()
-        self._check_finite(self.sums[0], "loss")
-        row: dict[str, Any] = {"epoch": epoch, "train_loss": loss / count, "train_accuracy": right / count}
-        if self.held_out is not None:
-            row["validation_accuracy"] = self._validation_accuracy()
-        row |= {
-            "lr": self.lr_scale * self.recipe.lr_at(self.step - 1, self.num_steps),
-            "images_per_second": len(self.batches.dataset) / max(self.epoch_seconds, 1e-9),
+        return {
+            "epoch": epoch,
+            "train_loss": _share(loss, count),
+            "train_accuracy": _share(right, count),
+            **measured,
+            "lr": self.lr_scale * self.recipe.lr_at(max(0, self.step - 1), self.num_steps),
+            "images_per_second": pictures / max(self.epoch_seconds, 1e-9),
             "dead_class_maps": len(self.monitor.dead_class_maps),
             "dead_channels": dict(self.monitor.dead_channels),
             "findings": [finding.to_dict() for finding in self.findings if finding.epoch == epoch],
             "seconds": self.epoch_seconds,
         }
+
+    def _end_epoch(self, epoch: int) -> None:
+        measured = {} if self.held_out is None else {"validation_accuracy": self._validation_accuracy()}
+        row = self._row(epoch, len(self.batches.dataset), **measured)
         self.rows.append(row)
         self.total_seconds += self.epoch_seconds
         self.epoch_seconds = 0.0
@@ -245,22 +256,18 @@ class Training:
             self.network, self.preprocessing, class_names, metadata={key: config[key] for key in kept}, device=str(self.choice.device)
         )
 
-    def result(self, accuracy: float, loss: float, num_pictures: int) -> dict[str, Any]:
-        """What `result.json` says."""
-        rate = sum(row["images_per_second"] * row["seconds"] for row in self.rows) / max(self.total_seconds, 1e-9)
-        held_out = {key: self.rows[-1][key] for key in ("validation_accuracy",) if key in self.rows[-1]}
-        return {
-            "test_accuracy": accuracy,
-            "test_loss": loss,
-            "test_pictures": num_pictures,
-            **held_out,
-            "num_parameters": num_parameters(self.network),
-            "epochs": self.recipe.num_epochs,
-            "seconds": self.total_seconds,
-            "images_per_second": rate,
-            "dead_class_maps": self.rows[-1]["dead_class_maps"],
-            "seed": self.seed,
-        }
+    def _leave(self, error: TrainingError) -> None:
+        """Where the training stops in an epoch in which something was found, write the line of that epoch as far as it came.
+
+        A training that goes on begins by writing the lines of its checkpoint alone, so this one is gone then.
+        """
+        if isinstance(error, DivergenceError):
+            self._report([self.finite.finding(error, f"stopped; train anew with a lower --lr (now {self.recipe.lr:g})")])
+        found = [finding.to_dict() for finding in self.findings if finding.epoch > len(self.rows)]
+        if found and self.processes.first:
+            learned = (self.step - len(self.rows) * self.batches.num_batches) * self.batches.batch_size
+            row = self._row(len(self.rows) + 1, min(learned, len(self.batches.dataset)))
+            self.run.write_metrics([*self.rows, row | {"findings": found, "unfinished": True}])
 
     def _say_out_of_memory(self, message: str) -> None:
         """Note that from this step on batches are learned in smaller pieces."""
@@ -316,20 +323,10 @@ class Training:
         self.good = self._state(copied=True)
         self.save()
 
-    def _check_finite(self, value: Tensor, what: str) -> None:
-        if not torch.isfinite(value):
-            recipe = self.recipe
-            lr = recipe.lr_at(min(self.step, self.num_steps - 1), self.num_steps)
-            raise DivergenceError(
-                f"the {what} is {float(value):g} at step {self.step + 1} (epoch {self.step // self.batches.num_batches + 1}, learning rate "
-                f"{lr:g}); stopped, the last good state is in {self.run.path / 'checkpoint'}; "
-                f"train anew with a lower --lr (now {recipe.lr:g})"
-            )
-
-    def _check_weights(self) -> None:
-        # A step may leave weights of which no loss has told yet.
-        weights = [value for value in self.network.state_dict().values() if value.is_floating_point()]
-        self._check_finite(torch.nn.utils.get_total_norm(weights, foreach=True), "norm of the weights")
+    def _check_state(self) -> None:
+        """What the steps so far have led to: on a GPU not every one of them is looked at."""
+        self.finite.check(self.sums[0], "loss", self.step)
+        self.finite.check_weights(self.step)
 
     def _agree(self, stop: StopSignal) -> None:
         """Take note of a signal that came to any of the processes: all of them stop after the same step."""
@@ -355,8 +352,7 @@ class Training:
         """Write a checkpoint; never one of numbers that are not finite."""
         if not self.processes.first:
             return
-        self._check_finite(self.sums[0], "loss")
-        self._check_weights()
+        self._check_state()
         tensors, progress = self._state()
         if self.good is not None:
             tensors |= {f"good.{name}": value for name, value in self.good[0].items()}
@@ -441,9 +437,9 @@ class Training:
         self.lr_scale, self.recoveries = progress["lr_scale"], progress["recoveries"]
 
 
-def num_parameters(network: NiN) -> int:
-    """Weights and biases of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
+def _share(part: float, whole: float) -> float | None:
+    """None where there is no number for it, which JSON has none for either."""
+    return part / whole if whole and math.isfinite(part / whole) else None
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

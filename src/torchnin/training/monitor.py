@@ -4,12 +4,15 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from torchnin.models import NiN, NiNBlock
+from torchnin.training.errors import DivergenceError
+from torchnin.training.recipe import Recipe
 
 _IDLE_STEPS = 50  # a class map without a positive value for so many steps in a row is called dead
 _LOSS_STEPS = 100  # steps over which the loss is averaged before it is called stuck
@@ -26,8 +29,8 @@ class Finding:
     """Something that is going wrong, said once when it begins."""
 
     kind: str
-    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`; where the training went back
-    `not finite` and `recovered`."""
+    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `not finite`; where the
+    training went back, `recovered`."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -217,6 +220,47 @@ class Monitor:
             return []
         self.said.add(key)
         return [Finding(kind=kind, epoch=epoch, step=step, message=message)]
+
+
+class Finite:
+    """Stops a training whose loss, gradient or weights are no numbers any more.
+
+    Args:
+        network: the network that is trained.
+        recipe: how it is trained.
+        num_steps: of the training.
+        checkpoint: the folder with the last good state.
+    """
+
+    def __init__(self, network: NiN, recipe: Recipe, num_steps: int, checkpoint: Path) -> None:
+        self.network, self.recipe, self.num_steps, self.checkpoint = network, recipe, num_steps, checkpoint
+
+    def check(self, value: Tensor, what: str, step: int) -> None:
+        """Look at a value that a step (from 1) led to; waits for the device.
+
+        Raises:
+            DivergenceError: it is not finite.
+        """
+        if not torch.isfinite(value):
+            step, recipe = max(1, step), self.recipe
+            raise DivergenceError(
+                f"the {what} is {float(value):g} at step {step} (epoch {self._epoch(step)}, learning rate "
+                f"{recipe.lr_at(step - 1, self.num_steps):g}); stopped, the last good state is in {self.checkpoint}; "
+                f"train anew with a lower --lr (now {recipe.lr:g})",
+                step,
+            )
+
+    def check_weights(self, step: int) -> None:
+        """Look at all weights: a step may leave some of which no loss has told yet."""
+        weights = [value for value in self.network.state_dict().values() if value.is_floating_point()]
+        self.check(torch.nn.utils.get_total_norm(weights, foreach=True), "norm of the weights", step)
+
+    def finding(self, error: DivergenceError, then: str) -> Finding:
+        """The error as a finding, with what is done about it."""
+        return Finding(kind="not finite", epoch=self._epoch(error.step), step=error.step, message=f"{str(error).partition(';')[0]}; {then}")
+
+    def _epoch(self, step: int) -> int:
+        return (step - 1) * self.recipe.num_epochs // self.num_steps + 1
 
 
 def _look(alive: dict[str, Tensor], name: str) -> Any:

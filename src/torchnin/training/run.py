@@ -58,7 +58,7 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One row per finished epoch."""
+        """One row per finished epoch; where the training stopped in an epoch in which something was found, one more, with `unfinished`."""
         path = self.path / "metrics.jsonl"
         try:
             return [parse_json(line) for line in path.read_bytes().splitlines()] if path.is_file() else []

@@ -15,10 +15,11 @@ import torch
 from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.device import DeviceChoice, DtypeName, choose_device
+from torchnin.evaluation import Report
 from torchnin.models import NiN, NiNConfig, model_entry
 from torchnin.plots import training_curves
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
-from torchnin.training.loop import Training, num_parameters
+from torchnin.training.loop import Training
 from torchnin.training.memory import named_when_short
 from torchnin.training.options import OnCollapse, OnOutOfMemory, Options
 from torchnin.training.processes import Processes, joined
@@ -191,7 +192,29 @@ def _finish(training: Training, classifier: Classifier, splits: DatasetSplits, d
     classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
     classifier.save(run.path / "classifier")
     _draw_curves(run, display)
-    run.write_result(training.result(report.accuracy, report.loss, report.num_pictures))
+    run.write_result(_result(training, report))
+
+
+def _result(training: Training, report: Report) -> dict[str, Any]:
+    """What `result.json` says."""
+    rows, seconds = training.rows, training.total_seconds
+    return {
+        "test_accuracy": report.accuracy,
+        "test_loss": report.loss,
+        "test_pictures": report.num_pictures,
+        **{key: rows[-1][key] for key in ("validation_accuracy",) if key in rows[-1]},
+        "num_parameters": _num_parameters(training.network),
+        "epochs": training.recipe.num_epochs,
+        "seconds": seconds,
+        "images_per_second": sum(row["images_per_second"] * row["seconds"] for row in rows) / max(seconds, 1e-9),
+        "dead_class_maps": rows[-1]["dead_class_maps"],
+        "seed": training.seed,
+    }
+
+
+def _num_parameters(network: NiN) -> int:
+    """Weights and biases of a network."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def resume(
@@ -297,7 +320,7 @@ def _heading(
     shape = f"{preprocessing.channels}x{preprocessing.height}x{preprocessing.width}"
     shared = "" if processes.alone else f"\nprocesses: {processes.count}, each with its part of every batch of {recipe.batch_size}"
     return (
-        f"{name}, {num_parameters(network):,} parameters, on {splits.name} ({splits.source}): {num_learned:,} pictures of {shape}, "
+        f"{name}, {_num_parameters(network):,} parameters, on {splits.name} ({splits.source}): {num_learned:,} pictures of {shape}, "
         f"{len(splits.class_names)} classes, {recipe.num_epochs} epochs\n{choice}{shared}"
     )
 

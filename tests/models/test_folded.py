@@ -113,3 +113,13 @@ def test_it_knows_when_the_network_has_other_weights(tiny: NiNConfig) -> None:
     assert changed()
     assert folded(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
     assert not folded.is_current(NiN(tiny))
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_weights_laid_out_for_one_size_serve_no_other(count: int) -> None:
+    network = lived(create_model("nin_small"))
+    folded = FoldedNiN(network)
+    with torch.inference_mode():
+        for size in ((28, 28), (32, 32), (28, 28), (40, 28), (56, 56), (64, 64), (28, 28)):
+            pictures = torch.randn(count, 1, *size)
+            assert (folded(pictures) - network(pictures)).abs().max() <= TOLERANCE * network(pictures).abs().max()

@@ -1,6 +1,7 @@
 """A trained NiN as prediction computes it: normalisation inside the convolutions' weights, and the layouts that the processor likes."""
 
 import dataclasses
+import math
 import platform
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
@@ -15,13 +16,15 @@ from .nin import NiN
 
 Layer = Callable[[Tensor], Tensor]
 
-# PyTorch's own bounds (kernels up to 3, so many values), within which it computes one picture's convolution as a plain matrix product:
-# oneDNN would take longer to begin than to compute.
-_FEW_VALUES = 20480
+# Multiply-adds up to which a convolution, of kernels up to 3, is computed as a plain matrix product: oneDNN takes longer to begin.
+_LITTLE_WORK = 16_000_000
 # With fewer pictures at once, bringing the weights into the blocked layout costs more than the layout gives.
 _MANY_PICTURES = 4
-# What the weights are laid out for; other numbers and sizes of pictures are as right, and about as fast.
+# What the weights are laid out for; other numbers of pictures are as right, and about as fast. Other sizes are not: bringing the weights
+# into another layout at every call can take ten times as long as the convolution, so they are laid out for each size that comes.
 _USUAL_PICTURES = 16
+# For so many sizes at once; weights laid out take as much memory as the network's own.
+_MOST_SIZES = 4
 # From this kernel on oneDNN's blocked layout is the faster one, below it the one with the channels of a pixel together.
 _WIDE_KERNEL = 5
 
@@ -75,18 +78,8 @@ class FoldedNiN:
 
     @cached_property
     def _layers(self) -> tuple[Layer, ...]:
-        layers: list[Layer] = []
-        config = self._network.config
-        side, extra = config.image_size, 1 if config.pool_rounding == "ceil" else 0
-        for step in self._steps:
-            if isinstance(step, _Convolution):
-                side = max(side, step.kernel)  # a network of any size may be described for too small a one
-                layers.append(_packed(step, side) if self._onednn else _plain(step))
-                side = (side + 2 * step.padding[0] - step.kernel) // step.stride[0] + 1
-            else:
-                layers.append(step)
-                side = (side - 3 + extra) // 2 + 1
-        return tuple(layers)
+        lay_out = _packed if self._onednn else _plain
+        return tuple(lay_out(step) if isinstance(step, _Convolution) else step for step in self._steps)
 
     @cached_property
     def _blocked(self) -> tuple[Layer, ...]:
@@ -190,18 +183,48 @@ def _plain(step: _Convolution) -> Layer:
     return layer
 
 
-def _packed(step: _Convolution, side: int) -> Layer:
-    """The channels of a pixel together, ReLU in the convolution; `side` is that of the pictures that usually come here."""
-    size = [_USUAL_PICTURES, step.weight.shape[1], side, side]
-    convolve = torch.ops.mkldnn._convolution_pointwise.default
-    weight = torch.ops.mkldnn._reorder_convolution_weight(step.weight, step.padding, step.stride, [1, 1], 1, size)
-    settings: tuple[Any, ...] = (weight, step.bias, step.padding, step.stride, [1, 1], 1, "relu" if step.relu else "none", [], "")
-    plain = _plain(step)
+def _product(step: _Convolution) -> Layer:
+    """One matrix product over all places of all pictures."""
+    rows = step.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+    length, bias, relu = len(rows), step.bias, step.relu
+    high, wide = step.weight.shape[2:]
+    (down, right), (above, left) = step.stride, step.padding
 
     def layer(values: Tensor) -> Tensor:
-        if len(values) == 1 and step.kernel <= 3 and values.numel() <= _FEW_VALUES:
-            return plain(values)
-        packed: Tensor = convolve(values, *settings)
+        pixels = values.permute(0, 2, 3, 1)
+        if above or left:
+            pixels = F.pad(pixels, (0, 0, left, left, above, above))
+        pixels = pixels.contiguous()
+        count, height, width, channels = pixels.shape
+        size = count, (height - high) // down + 1, (width - wide) // right + 1
+        row = width * channels
+        # Of each window its rows of pixels, whose values lie together.
+        windows = pixels.as_strided((*size, high, wide * channels), (height * row, down * row, right * channels, row, 1))
+        found = torch.addmm(bias, windows.reshape(-1, length), rows)
+        return (found.relu_() if relu else found).view(*size, -1).permute(0, 3, 1, 2)
+
+    return layer
+
+
+def _packed(step: _Convolution) -> Layer:
+    """The channels of a pixel together, ReLU in the convolution."""
+    convolve = torch.ops.mkldnn._convolution_pointwise.default
+    product = _product(step)
+    few_values = _LITTLE_WORK * math.prod(step.stride) / len(step.weight) / math.prod(step.weight.shape[2:]) if step.kernel <= 3 else 0
+    laid_out: dict[torch.Size, tuple[Any, ...]] = {}
+
+    def settings(size: torch.Size) -> tuple[Any, ...]:
+        weight = torch.ops.mkldnn._reorder_convolution_weight(step.weight, step.padding, step.stride, [1, 1], 1, [_USUAL_PICTURES, *size])
+        if len(laid_out) >= _MOST_SIZES:
+            laid_out.pop(next(iter(laid_out)), None)
+        found = laid_out[size] = (weight, step.bias, step.padding, step.stride, [1, 1], 1, "relu" if step.relu else "none", [], "")
+        return found
+
+    def layer(values: Tensor) -> Tensor:
+        if values.numel() <= few_values:
+            return product(values)
+        size = values.shape[1:]
+        packed: Tensor = convolve(values, *(laid_out.get(size) or settings(size)))
         return packed
 
     return layer

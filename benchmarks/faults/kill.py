@@ -288,12 +288,13 @@ def two(work: Path, tally: Tally, options: argparse.Namespace) -> None:
     first = begin()
     while not (folder / "run" / "config.json").exists():
         time.sleep(0.01)
+    first.send_signal(signal.SIGSTOP)  # it is short; the others shall find it there
     answers = []
     for way in ((), ("--overwrite",)):
         second = live((*argv, *way), Fate(), cwd=folder, real=True)
         answers.append(second)
     answers.append(live(("train", "--resume", "--out", "run"), Fate(), cwd=folder, real=True))
-    tally.expect(first.poll() is None, "the first ended before the others were tried")
+    first.send_signal(signal.SIGCONT)
     for answer in answers:
         tally.expect(answer.code == 2 and answer.err.endswith(f"nin: {refused}\n"), f"the second was not refused: {answer}")
     first.communicate()
@@ -391,7 +392,12 @@ def download(work: Path, tally: Tally, options: argparse.Namespace) -> None:
     torchnin.data.locate.SYSTEM_FOLDER = work / "none"  # as on a machine without the distribution's package
     for name, files in sets.items():
         size, lengths, sent = sum(map(len, files.values())), [], []
-        delay = 1.5 * (1 << 16) / size  # undisturbed, a second and a half
+        delay = 1.5 * (1 << 16) / size  # undisturbed, a second and a half; then an archive is still to be unpacked
+        (work / f"{name}-whole").mkdir()
+        with served(files, delay) as server:
+            whole = fetched(name, work / f"{name}-whole", f"http://127.0.0.1:{server.server_address[1]}", Fate())
+        tally.expect(whole.code == 0, f"{name}: undisturbed, ended with {whole.code}: {whole.err}")
+        shutil.rmtree(work / f"{name}-whole")
         for number in itertools.takewhile(lambda _: not tally.late, range(options.chains)):
             home = work / f"{name}-{number}"
             home.mkdir()
@@ -399,7 +405,7 @@ def download(work: Path, tally: Tally, options: argparse.Namespace) -> None:
             with served(files, delay) as server:
                 address = f"http://127.0.0.1:{server.server_address[1]}"
                 while True:
-                    fate = chance_of(next(chance), calls=60, seconds=1.5)
+                    fate = chance_of(next(chance), calls=whole.calls, seconds=whole.seconds)
                     life = fetched(name, home, address, fate)
                     if not tally.note(life):
                         break

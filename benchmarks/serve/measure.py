@@ -5,7 +5,7 @@
 
 Needs wrk (apt install wrk) and Linux. CLASSIFIER is a run folder of Fashion-MNIST; the pictures are 1,000 of its test pictures
 as PNG files. Both sides get the encoded files: `predict` a list of their bytes, in batches as it makes them itself, on all cores; the
-service one file a request, and from one connection also forms of 64 files. So decoding counts on both sides; HTTP, JSON and the
+service one file a request, and again in forms of several files. So decoding counts on both sides; HTTP, JSON and the
 load tool only on the service's. All of it shares the same cores, wrk included; its processor time is recorded, so that one can
 see what it takes away. A connection that waits for each answer before it asks again can at best get what `predict` does with
 single pictures, one after the other, which is measured too.
@@ -36,8 +36,12 @@ from torchnin.commands.process import set_up_process
 
 PICTURES = 1000
 CONNECTIONS = (1, 8, 64)
-FORM = 64  # pictures in a form
-WAYS = (*((str(connections), connections, 1) for connections in CONNECTIONS), (f"1, forms of {FORM}", 1, FORM))
+FORMS = {1: 64, 8: 64, 64: 8}  # pictures in a form, by connections: no more at once than may wait
+# Its name, connections, pictures a request.
+WAYS = (
+    *((str(connections), connections, 1) for connections in CONNECTIONS),
+    *((f"{connections}, forms of {size}", connections, size) for connections, size in FORMS.items()),
+)
 SCRIPT = Path(__file__).parent / "post.lua"
 
 
@@ -58,7 +62,7 @@ def form(pictures: list[bytes]) -> bytes:
 
 def write_bodies(folder: Path, pictures: list[bytes]) -> None:
     """The bodies of the requests, as wrk's script wants them: of single pictures, and of forms."""
-    for size in (1, FORM):
+    for size in {1, *FORMS.values()}:
         (folder / str(size)).mkdir()
         groups = [pictures[start : start + size] for start in range(0, len(pictures) - size + 1, size)]
         for number, group in enumerate(groups):

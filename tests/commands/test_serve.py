@@ -31,8 +31,14 @@ def test_a_stop_finishes_what_is_in_flight_and_ends_with_0(trained: Run, number:
             quiet.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             while b"ok" not in quiet.recv(1000):
                 pass  # once this is answered, the request before it has arrived
+            fresh, silent = (socket.create_connection(where, timeout=60) for _ in range(2))
             process.send_signal(number)
-            assert quiet.recv(1000) == b""  # connections that ask nothing are closed at once
+            assert quiet.recv(1000) == b""  # connections that have asked before and ask nothing now are closed at once
+            with fresh, silent:
+                fresh.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                told = b"".join(iter(lambda: fresh.recv(1000), b""))
+                assert told.startswith(b"HTTP/1.1 200"), told  # it has only just connected
+                assert silent.recv(1000) == b""
             connection.sendall(PICTURE[50:])
             answer = b""
             while piece := connection.recv(10_000):

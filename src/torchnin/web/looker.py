@@ -213,11 +213,12 @@ def main(descriptor: str, max_pixels: str) -> None:
                 (Path(folder) / name).write_bytes(content)
             looker = Looker(Classifier.load(folder, device="cpu"), int(max_pixels))
         connection.send_bytes(_READY)
-        while True:
-            told = marshal.loads(connection.recv_bytes())
-            found = looker.look([Task(work, body, _tensor(pixels)) for work, body, pixels in told])
-            answer = [(outcome.status, outcome.reason) if isinstance(outcome, RefusedError) else outcome for outcome in found]
-            connection.send_bytes(marshal.dumps(answer))
+        with quiet_pillow():
+            while True:
+                told = marshal.loads(connection.recv_bytes())
+                found = looker.look([Task(work, body, _tensor(pixels)) for work, body, pixels in told])
+                answer = [(outcome.status, outcome.reason) if isinstance(outcome, RefusedError) else outcome for outcome in found]
+                connection.send_bytes(marshal.dumps(answer))
     os._exit(0)  # nothing is left to be written, and taking torch apart takes its time
 
 

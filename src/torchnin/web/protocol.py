@@ -19,6 +19,8 @@ from torchnin.web.limits import RefusedError
 
 _MOST_HEADER_BYTES = 65_536
 _PREDICT = b"/v1/predict"
+# Seconds for which a connection that was just made may still send its request when the service is told to stop.
+_FIRST_SECONDS = 2.0
 
 
 class Protocol(HttpToolsProtocol):
@@ -26,10 +28,26 @@ class Protocol(HttpToolsProtocol):
 
     _header_bytes = 0
     _early: bytearray | None = None  # the body so far of a request that may go the short way
+    _begun = False  # whether a header is on its way
+    _last = False  # whether the next request is the last
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._service: Service = self.config.app.state.service  # type: ignore[union-attr]
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody has connected."""
+        super().connection_made(transport)
+        self._made = self.loop.time()
+
+    def shutdown(self) -> None:
+        """The service stops: a request that is on its way, or of a client that has only just connected, is still answered."""
+        asked = self.cycle is not None or self.loop.time() - self._made > _FIRST_SECONDS
+        if asked and not self._begun:
+            super().shutdown()
+        else:
+            self._last = True
+            self.loop.call_later(_FIRST_SECONDS, super().shutdown)
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
@@ -41,6 +59,7 @@ class Protocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self._header_bytes = 0
+        self._begun = True
 
     def on_url(self, url: bytes) -> None:
         """A piece of its address."""
@@ -54,10 +73,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """There are no more of them."""
+        self._begun = False
         if self._is_short():
             self._early = bytearray()
         else:
-            super().on_headers_complete()
+            self._go_on()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -108,9 +128,14 @@ class Protocol(HttpToolsProtocol):
 
     def _go_the_whole_way(self) -> None:
         early, self._early = self._early, None
-        super().on_headers_complete()
+        self._go_on()
         if early:
             super().on_body(bytes(early))
+
+    def _go_on(self) -> None:
+        super().on_headers_complete()
+        if self._last and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
@@ -128,7 +153,7 @@ class _Answer(RequestResponseCycle):
         # Only what a connection and `Server` look at.
         self.connection = connection
         self.disconnected = False
-        self.keep_alive = connection.parser.should_keep_alive()
+        self.keep_alive = connection.parser.should_keep_alive() and not connection._last
         self.message_event = _NOBODY_WAITS
         self.response_complete = False
         self.body = bytearray()

@@ -210,9 +210,9 @@ class BatchingQueue:
             self._replacing.add(task)
             task.add_done_callback(self._replacing.discard)
         else:
-            self._deliver(self._told(jobs, found))
             self._free.append(process)
-            self._send()
+            self._send()  # before the answers are written, so that it looks meanwhile
+            self._deliver(self._told(jobs, found))
 
     async def _replace(self, process: LookerProcess, jobs: list[_Job]) -> None:
         """Start another process, and let it look at what the one that died was at: each by itself, so that the one to blame takes no

@@ -53,6 +53,20 @@ class Server(uvicorn.Server):
         for listener in sockets or ():
             self._on_start(address(listener))
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, answer what is in flight, and end.
+
+        Those who have connected and were not let in yet are, for closing the socket would turn them away without a word.
+        """
+        waiting = [connection for listener in sockets or () for connection in _waiting_at(listener)]
+        for server in self.servers:
+            server.close()
+        for connection in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state), connection
+            )
+        await super().shutdown(sockets)
+
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""
         if counter % 10 == 0:
@@ -77,6 +91,13 @@ class Server(uvicorn.Server):
             if now - begin > (self._limits.upload_seconds if request is None else longest):
                 connection.transport.abort()
         self._since = since
+
+
+def _waiting_at(listener: socket.socket) -> Iterator[socket.socket]:
+    listener.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            yield listener.accept()[0]
 
 
 def address(listener: socket.socket) -> str:

@@ -2,15 +2,16 @@
 
     python benchmarks/serve/measure.py speed CLASSIFIER        wrk with 1, 8 and 64 connections, predict before and after each
     python benchmarks/serve/measure.py answers CLASSIFIER      100,000 requests on 64 connections, each answer compared to predict's
+    python benchmarks/serve/measure.py memory CLASSIFIER       what one process that looks holds, after every size of batch and after many
 
 Needs wrk (apt install wrk) and Linux. CLASSIFIER is a run folder of Fashion-MNIST; the pictures are 1,000 of its test pictures
 as PNG files. Both sides get the encoded files: `predict` a list of their bytes, in batches as it makes them itself, on all cores; the
 service one file a request, and again in forms of several files. So decoding counts on both sides; HTTP, JSON and the
 load tool only on the service's. All of it shares the same cores, wrk included; its processor time is recorded, so that one can
-see what it takes away. A connection that waits for each answer before it asks again can at best get what `predict` does with
-single pictures, one after the other, which is measured too.
+see what it takes away. Connections that wait for each answer before they ask again never have more pictures on their way than there
+are connections, so `predict` is also measured with as many at a time.
 
-Writes `results/speed.json` and `results/answers.json`.
+Writes `results/speed.json`, `results/answers.json` and `results/memory.json`.
 """
 
 import argparse
@@ -18,21 +19,25 @@ import asyncio
 import io
 import json
 import os
+import random
+import re
 import resource
 import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from running import Connection, machine, record, running
 
 import torchnin
 from torchnin.commands.process import set_up_process
+from torchnin.web.looker import Looker, Task
 
 PICTURES = 1000
 CONNECTIONS = (1, 8, 64)
@@ -69,18 +74,15 @@ def write_bodies(folder: Path, pictures: list[bytes]) -> None:
             (folder / str(size) / f"{number}.png").write_bytes(group[0] if size == 1 else form(group))
 
 
-def predict_speed(classifier: Any, pictures: list[bytes], seconds: float, *, singly: bool = False) -> dict[str, float]:
-    """Pictures per second and processor time per picture of `Classifier.predict` on the files, all together or one by one."""
+def predict_speed(classifier: Any, pictures: list[bytes], seconds: float, at_once: int = PICTURES) -> dict[str, float]:
+    """Pictures per second and processor time per picture of `Classifier.predict` on the files, so many in each call."""
+    groups = [pictures[start : start + at_once] for start in range(0, len(pictures) - at_once + 1, at_once)]
     count = 0
     begin, cpu = time.perf_counter(), time.process_time()
     while (passed := time.perf_counter() - begin) < seconds:
-        if singly:
-            classifier.predict(pictures[count % len(pictures)])
-            count += 1
-        else:
-            classifier.predict(pictures)
-            count += len(pictures)
-    return {"per_second": count / passed, "cpu_ms": (time.process_time() - cpu) / count * 1e3}
+        classifier.predict(groups[count % len(groups)])
+        count += 1
+    return {"per_second": count * at_once / passed, "cpu_ms": (time.process_time() - cpu) / (count * at_once) * 1e3}
 
 
 def children_cpu() -> float:
@@ -114,7 +116,6 @@ def speed(name: str, rounds: int, seconds: int) -> dict[str, Any]:
     pictures = files()
     classifier = torchnin.load(name)
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in WAYS}
-    singly: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder, running(name) as service:
         write_bodies(Path(folder), pictures)
         load(service, folder, 8, 2)
@@ -122,12 +123,14 @@ def speed(name: str, rounds: int, seconds: int) -> dict[str, Any]:
         memory = [service.memory()]
         loads = [os.getloadavg()[0]]
         for _ in range(rounds):
-            singly.append(predict_speed(classifier, pictures, seconds / 2, singly=True))
             for way, connections, size in WAYS:
                 before = predict_speed(classifier, pictures, seconds / 2)
                 found = load(service, folder, connections, seconds, size)
+                as_many = predict_speed(classifier, pictures, seconds / 2, min(PICTURES, connections * size))
                 after = predict_speed(classifier, pictures, seconds / 2)
                 predict = (before["per_second"] + after["per_second"]) / 2
+                found |= {"predict_as_many_per_second": as_many["per_second"]}
+                found |= {"share_of_as_many": found["per_second"] / as_many["per_second"]}
                 found |= {"predict_per_second": predict, "predict_cpu_ms": (before["cpu_ms"] + after["cpu_ms"]) / 2}
                 found |= {"share_of_predict": found["per_second"] / predict, "p99_over_median": found["p99_ms"] / found["median_ms"]}
                 measured[way].append(found)
@@ -138,7 +141,6 @@ def speed(name: str, rounds: int, seconds: int) -> dict[str, Any]:
     return {
         "memory_mib": memory,
         "load_average": loads,
-        "predict_singly": singly,
         "median_by_connections": medians,
         "rounds_by_connections": measured,
     }
@@ -197,10 +199,31 @@ def answers(name: str, count: int, connections: int, keep: Callable[[dict[str, A
     return {**found, "counted_by_the_service": int(counted)}
 
 
+def memory(name: str) -> dict[str, Any]:
+    """Memory of a process that looks: oneDNN keeps what it prepared for each number of pictures at once, and nothing else stays."""
+    torch.set_num_threads(1)
+    pictures, draw = files(), random.Random(0)
+    looker = Looker(torchnin.load(name), max_pixels=25_000_000)
+
+    def look(sizes: Iterable[int]) -> float:
+        for size in sizes:
+            looker.look([Task("predict", picture) for picture in draw.choices(pictures, k=size)])
+        kept = re.search(r"Anonymous:\s+(\d+) kB", Path("/proc/self/smaps_rollup").read_text(encoding="utf-8"))
+        assert kept is not None
+        return int(kept[1]) / 1024
+
+    sizes = range(1, 65)
+    return {
+        "after_the_first_mib": look([1]),
+        "after_each_size_thrice_mib": look([*sizes] * 3),
+        "after_each_300_more_of_random_sizes_mib": [look(draw.choices(sizes, k=300)) for _ in range(10)],
+    }
+
+
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "answers"))
+    parser.add_argument("what", choices=("speed", "answers", "memory"))
     parser.add_argument("classifier")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6, help="of wrk in each round, for each number of connections")
@@ -211,7 +234,7 @@ def main() -> None:
     head = {
         "command": f"python benchmarks/serve/measure.py {options.what} RUN",
         "network": torchnin.load(options.classifier).metadata.get("name"),
-        "load_tool": wrk if options.what == "speed" else "the client in running.py",
+        "load_tool": {"speed": wrk, "answers": "the client in running.py", "memory": None}[options.what],
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
     }
@@ -221,6 +244,8 @@ def main() -> None:
 
     if options.what == "speed":
         keep({"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds)})
+    elif options.what == "memory":
+        keep(memory(options.classifier))
     else:
         keep(answers(options.classifier, options.requests, 64, keep))
 

@@ -137,7 +137,7 @@ def train_one(seed: int, data: torchnin.DatasetSplits, change: Change, options: 
                 logits = network.head(maps).float()
             maps.retain_grad()
             loss = F.cross_entropy(logits, batch.labels)
-            optimizer.zero_grad()
+            network.zero_grad()
             loss.backward()
             sums += torch.stack([loss.detach(), (logits.argmax(1) == batch.labels).float().mean()])
             since += 1

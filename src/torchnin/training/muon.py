@@ -1,16 +1,17 @@
 """Muon for convolutions: momentum whose matrices are orthogonalised before they move the weights."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+from torchnin.training.descent import Descent
 
 # A quintic iteration whose slope at zero is steep: a few steps bring all singular values near 1, which is all that is wanted.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Descent):
     """Steepest descent in the spectral norm, for convolution weights seen as matrices (out, in * kernel * kernel).
 
     torch.optim.Muon takes only parameters of two dimensions, and a 1x1 convolution's weight has four; hence this one.
@@ -25,12 +26,11 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, iterations: int = 4) -> None:
-        super().__init__(parameters, {"lr": lr, "momentum": momentum, "iterations": iterations})
+        super().__init__([{"params": list(parameters)}], lr=lr, momentum=momentum, iterations=iterations)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
+    def step(self) -> None:
         """One update of every weight that has a gradient."""
-        loss = None if closure is None else closure()
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
@@ -45,7 +45,6 @@ class Muon(torch.optim.Optimizer):
                 update = orthogonalised(matrix, group["iterations"]) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 out, channels, height, width = parameter.shape
                 parameter.sub_(update.reshape(out, height, width, channels).permute(0, 3, 1, 2), alpha=group["lr"])
-        return loss
 
 
 def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:

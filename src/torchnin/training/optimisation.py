@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnin.models import NiN
+from torchnin.training.descent import SGD, Descent
 from torchnin.training.muon import Muon
 from torchnin.training.recipe import Recipe
 
@@ -61,7 +62,7 @@ def _he(layer: nn.Conv2d | nn.Linear, mode: Literal["fan_in", "fan_out"] = "fan_
         nn.init.zeros_(layer.bias)
 
 
-def make_optimizers(network: NiN, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(network: NiN, recipe: Recipe) -> list[Descent]:
     """SGD with Nesterov's momentum, its weight decay on convolution and linear weights alone; and Muon where the recipe asks.
 
     Each group remembers its highest learning rate as `peak_lr`.
@@ -72,15 +73,7 @@ def make_optimizers(network: NiN, recipe: Recipe) -> list[torch.optim.Optimizer]
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1 and id(parameter) not in apart]
     plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.SGD(
-            [group for group in groups if group["params"]],
-            lr=recipe.lr,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            foreach=True,
-        )
-    ]
+    optimizers: list[Descent] = [SGD([group for group in groups if group["params"]], lr=recipe.lr, momentum=recipe.momentum)]
     if turned:
         optimizers.append(Muon(turned, lr=recipe.muon_lr, momentum=recipe.muon_momentum))
     for optimizer in optimizers:

@@ -33,15 +33,17 @@ def repeatable(wanted: bool | None, device: torch.device) -> Iterator[bool]:
                 f"the GPU's matrix products are repeatable only with {_CUBLAS}=:4096:8 in the environment from the start; set it"
             )
         os.environ[_CUBLAS] = ":4096:8"
-    strict, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    mode = torch.get_deterministic_debug_mode()
     memory: Any  # torch declares its setting without a type
     cudnn, memory = torch.backends.cudnn, torch.utils.deterministic
     before = cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(True)
+    # use_deterministic_algorithms() does the same, and then tells torch's compiler, which it imports for that: seconds, for nothing here
+    # is compiled.
+    torch.set_deterministic_debug_mode("error")
     cudnn.benchmark, cudnn.deterministic = False, True
     memory.fill_uninitialized_memory = False  # nothing here reads what was not written, and filling takes time
     try:
         yield True
     finally:
-        torch.use_deterministic_algorithms(strict, warn_only=warn)
+        torch.set_deterministic_debug_mode(mode)
         cudnn.benchmark, cudnn.deterministic, memory.fill_uninitialized_memory = before

@@ -59,6 +59,7 @@ def imported() -> None:
     """Import what `nin train` imports as it goes, so that each child has it from its beginning."""
     import matplotlib.backends.backend_agg
     import matplotlib.figure  # noqa: F401
+    import torch
     import tyro  # noqa: F401
 
     import torchnin.commands.datasets

@@ -127,6 +127,7 @@ def npy(shape: tuple[int, ...], content: bytes, dtype: str = "|u1") -> bytes:
         (npy((-1, -5), b"12345"), "found a header that declares|declares"),
         (b"no array", "expected an .npy header"),
         (npy((5,), b"12345", dtype="|O"), "Python objects"),
+        (npy((5,), b"12345", dtype="),|u1"), "expected an .npy header"),
     ],
 )
 def test_members_that_lie(tmp_path: Path, member: bytes, said: str) -> None:
@@ -207,6 +208,13 @@ def test_a_header_that_ends_in_the_middle_of_a_statement(tmp_path: Path) -> None
         archive.writestr("y.npy", header)
     with pytest.raises(DataError, match=r"expected an \.npy header"):
         read_npz(tmp_path / "x.npz")
+
+
+def test_a_class_name_that_is_no_character(tmp_path: Path) -> None:
+    names = np.array(["a", "b", "c"])
+    names.view(np.uint32)[1] = 0xFFFFFFFF
+    with pytest.raises(DataError, match=r"x\.npz \(class_names\): expected text"):
+        read_npz(npz(tmp_path / "x.npz", images=IMAGES, labels=LABELS, class_names=names))
 
 
 def test_nothing_of_a_size_that_no_array_has(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import errno
 import math
 import os
-import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -47,7 +46,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
         if error.errno != errno.EINVAL:
             raise
         raise _broken_zip(path, error) from error
-    names = None if "class_names" not in arrays else tuple(str(name) for name in arrays["class_names"].reshape(-1))
+    names = None if "class_names" not in arrays else _names_of(arrays["class_names"], path)
     pairs = {split: _pair_of(split, arrays) for split in _SPLITS}
     if pairs["train"] is None:
         found = ", ".join(sorted(arrays)) or "no arrays"
@@ -133,6 +132,14 @@ def _as_labels(labels: np.ndarray, where: str) -> np.ndarray:
     return labels.astype(np.int64)
 
 
+def _names_of(array: np.ndarray, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    try:
+        return tuple(str(name) for name in array.reshape(-1))
+    except (SystemError, UnicodeError) as error:  # four bytes of a text array may be no character
+        next_step = "Write them with np.asarray(names, dtype=str)."
+        raise broken_file(f"{os.fspath(path)} (class_names)", expected="text", found=str(error), next_step=next_step) from error
+
+
 def _pair_of(split: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
     for x, y in _SPLITS[split]:
         if x in arrays and y in arrays:
@@ -163,7 +170,10 @@ def _read_array(stream: IO[bytes], size: int, where: str) -> np.ndarray:
         # The header of version 3 differs from that of version 2 in its encoding alone, and numpy's reader of the latter takes both.
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = read_header(stream)
-    except (ValueError, TypeError, UnicodeError, RecursionError, MemoryError, tokenize.TokenError) as error:
+    except OSError:
+        raise
+    # numpy reads a header as a Python literal, and a description of a type within it as another: a broken one raises almost anything.
+    except Exception as error:
         raise broken_file(where, expected="an .npy header", found=f"a broken one ({error})", next_step="Write the file again.") from error
     if dtype.hasobject:
         next_step = "Write it with a number or text dtype: np.asarray(values, dtype=str)."

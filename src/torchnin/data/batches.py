@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from torchnin.data.dataset import ImageDataset, mapped_file
+from torchnin.data.dataset import ImageDataset
 from torchnin.data.errors import DataError
+from torchnin.data.mapped import MappedPictures, Pictures, mapped_file
 
 # Of a GPU's free memory; the rest is the network's.
 _RESIDENT_SHARE = 0.4
@@ -117,7 +118,7 @@ class _File:
     state: tuple[int, int, int]
 
     @classmethod
-    def under(cls, images: np.ndarray) -> "_File | None":
+    def under(cls, images: Pictures) -> "_File | None":
         """The file that an array's values lie in, or None."""
         mapped = mapped_file(images)
         return None if mapped is None else cls(mapped, cls._state(mapped))
@@ -146,9 +147,9 @@ def derived_seed(seed: int, purpose: str, index: int = 0) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _fits(images: np.ndarray, device: torch.device) -> bool:
+def _fits(images: Pictures, device: torch.device) -> bool:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return images.nbytes < _RESIDENT_SHARE * free
     # The host's own arrays are used where they lie; those of a file are read from there, which the system pages in and out.
-    return mapped_file(images) is None and images.flags.writeable
+    return not isinstance(images, MappedPictures) and mapped_file(images) is None and images.flags.writeable

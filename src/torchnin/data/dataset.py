@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from torchnin.data.errors import DataError
+from torchnin.data.mapped import MappedPictures, Pictures, as_mapped
 
 # Hashing goes through the pixels in pieces of this many bytes, so that a memory-mapped set is never read in at once.
 _HASH_CHUNK_BYTES = 1 << 26
@@ -16,13 +17,13 @@ _HASH_CHUNK_BYTES = 1 << 26
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Pictures in memory: unsigned bytes, one label each, one name a class.
+    """Pictures in memory or in a memory-mapped file: unsigned bytes, one label each, one name a class.
 
     Raises DataError where the three contradict each other.
     """
 
-    images: np.ndarray
-    """uint8 of shape (N, C, H, W), 0 to 255; a memory map is welcome."""
+    images: Pictures
+    """uint8 of shape (N, C, H, W), 0 to 255; a memory map is welcome, and what is selected of it stays in its file."""
     labels: np.ndarray
     """int64 of shape (N,), each in 0 .. num_classes - 1."""
     class_names: tuple[str, ...]
@@ -31,7 +32,7 @@ class ImageDataset:
     def __post_init__(self) -> None:
         images, labels, names = self.images, self.labels, tuple(self.class_names)
         object.__setattr__(self, "class_names", names)
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
+        if not isinstance(images, np.ndarray | MappedPictures) or images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
             raise DataError(
                 f"images: expected a numpy array of dtype uint8 and shape (N, C, H, W), found {_describe(images)}. "
                 "load_dataset(((x_train, y_train), (x_test, y_test))) takes other layouts."
@@ -86,11 +87,16 @@ class ImageDataset:
         return digest.hexdigest()
 
     def select(self, indices: Sequence[int] | np.ndarray) -> "ImageDataset":
-        """The pictures at `indices` (int64 positions or a boolean mask of shape (N,)), in that order, as a dataset of its own."""
+        """The pictures at `indices` (int64 positions or a boolean mask of shape (N,)), in that order, as a dataset of its own.
+
+        Memory-mapped pictures stay in their file; others are copied.
+        """
         chosen = np.asarray(indices)
         if chosen.size == 0 and chosen.dtype != np.bool_:
             chosen = chosen.astype(np.int64)
-        return ImageDataset(self.images[chosen], self.labels[chosen], self.class_names)
+        mapped = as_mapped(self.images)
+        images = self.images[chosen] if mapped is None else mapped.select(chosen)
+        return ImageDataset(images, self.labels[chosen], self.class_names)
 
     def split(self, fraction: float, *, seed: int) -> tuple["ImageDataset", "ImageDataset"]:
         """Hold out a share of every class: (rest, held_out), disjoint, each in the order of this dataset.
@@ -177,16 +183,6 @@ class DatasetSplits:
     def class_names(self) -> tuple[str, ...]:
         """The name of each class, in the order of the labels."""
         return self.train.class_names
-
-
-def mapped_file(array: np.ndarray) -> str | None:
-    """The file that a memory-mapped array's values lie in; None where they lie in memory."""
-    base: object = array
-    while base is not None:
-        if isinstance(base, np.memmap) and base.filename is not None:
-            return str(base.filename)
-        base = getattr(base, "base", None)
-    return None
 
 
 def held_out_mask(labels: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:

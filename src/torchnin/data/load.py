@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ from torchnin.data.download import fetch
 from torchnin.data.errors import DataError
 from torchnin.data.integrity import read_bounded
 from torchnin.data.locate import INSIDE_PACKAGE, Location, find_loose, locate
+from torchnin.data.mapped import Pictures, as_mapped
 from torchnin.data.pictures import convert_channels
 from torchnin.data.readers.arrays import datasets_of_pairs, read_npz
 from torchnin.data.readers.cifar import parse_batch, parse_class_lines, parse_class_names, parse_records
 from torchnin.data.readers.folder import read_folder
 from torchnin.data.readers.idx import parse_idx, read_idx_bytes
 from torchnin.data.resize import resize_bytes
+
+# Memory-mapped pictures in another size or colour are made once where they take no more than this, and else as they are read.
+_KEPT_BYTES = 1 << 28
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total (None where that is not known)."""
@@ -234,11 +239,24 @@ def _brought_to(splits: DatasetSplits, image_size: tuple[int, int] | None, chann
         return splits
 
     def bring(dataset: ImageDataset) -> ImageDataset:
-        images = convert_channels(dataset.images, channels or dataset.in_channels)
-        return ImageDataset(resize_bytes(images, *(image_size or dataset.image_size)), dataset.labels, dataset.class_names)
+        shape = (channels or dataset.in_channels, *(image_size or dataset.image_size))
+        if shape == dataset.images.shape[1:]:
+            return dataset
+        convert, mapped = partial(_converted, shape=shape), as_mapped(dataset.images)
+        if mapped is None:
+            images: Pictures = convert(np.asarray(dataset.images))
+        else:
+            convert(mapped[:0])  # says what cannot be done now, not at the first batch
+            images = mapped.brought(convert, shape)
+            images = np.asarray(images) if images.nbytes <= _KEPT_BYTES else images
+        return ImageDataset(images, dataset.labels, dataset.class_names)
 
     validation = None if splits.validation is None else bring(splits.validation)
     return replace(splits, train=bring(splits.train), test=bring(splits.test), validation=validation)
+
+
+def _converted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    return resize_bytes(convert_channels(images, shape[0]), *shape[1:])
 
 
 def _checked_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Num, UInt8
 from torch import Tensor
 
 from torchnin.data.dataset import ImageDataset
+from torchnin.data.mapped import Pictures
 from torchnin.data.pictures import PictureSource, decode_picture
 from torchnin.data.resize import resize_pixels
 
@@ -114,7 +115,7 @@ class Preprocessing:
             raise ValueError(f"this is no description of a preprocessing: {error}; expected the fields of Preprocessing") from error
 
 
-def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _statistics(images: Pictures) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, pixels in [0, 1]; exact, from the counts of the 256 grey levels."""
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
     rows = max(1, _CHUNK_VALUES // max(1, images[:1].size))

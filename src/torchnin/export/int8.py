@@ -82,7 +82,7 @@ def quantise(model: "ModelProto", calibration: ImageDataset) -> bytes:
         quantize_static(
             shaped,
             small,
-            _reader(calibration.images),
+            _reader(calibration),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=_QUANTISED,
             activation_type=QuantType.QUInt8,
@@ -95,7 +95,7 @@ def quantise(model: "ModelProto", calibration: ImageDataset) -> bytes:
 
 def measure(small: bytes, plain: bytes, test: ImageDataset, *, num_calibration: int, largest_difference: float) -> Int8:
     """Accuracy, size and speed of the 8-bit file beside the float file's."""
-    answers = [_labels(ExportedClassifier(model), test.images) for model in (small, plain)]
+    answers = [_labels(ExportedClassifier(model), test) for model in (small, plain)]
     batch = test.images[: 4 * _BATCH]
     rates = _rates([ExportedClassifier(model) for model in (small, plain)], batch)
     return Int8(
@@ -113,9 +113,9 @@ def measure(small: bytes, plain: bytes, test: ImageDataset, *, num_calibration: 
     )
 
 
-def _labels(exported: ExportedClassifier, images: np.ndarray) -> np.ndarray:
+def _labels(exported: ExportedClassifier, test: ImageDataset) -> np.ndarray:
     return np.concatenate(
-        [exported.run(np.ascontiguousarray(images[start : start + _BATCH])).argmax(1) for start in range(0, len(images), _BATCH)]
+        [exported.run(np.ascontiguousarray(test.images[start : start + _BATCH])).argmax(1) for start in range(0, len(test), _BATCH)]
     )
 
 
@@ -134,18 +134,18 @@ def _rates(files: Sequence[ExportedClassifier], batch: np.ndarray) -> list[float
     return [len(batch) / statistics.median(found) for found in seconds]
 
 
-def _reader(images: np.ndarray) -> "Iterator[dict[str, np.ndarray]]":
+def _reader(calibration: ImageDataset) -> "Iterator[dict[str, np.ndarray]]":
     from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):
         """Batches of the calibration pictures, as onnxruntime asks for them."""
 
         def __init__(self) -> None:
-            self.batches = iter(range(0, len(images), _BATCH))
+            self.batches = iter(range(0, len(calibration), _BATCH))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             start = next(self.batches, None)
-            return None if start is None else {INPUT: np.ascontiguousarray(images[start : start + _BATCH])}
+            return None if start is None else {INPUT: np.ascontiguousarray(calibration.images[start : start + _BATCH])}
 
     return Reader()
 

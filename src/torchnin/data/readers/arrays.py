@@ -11,8 +11,9 @@ from typing import IO, Any
 import numpy as np
 from torch import Tensor
 
-from torchnin.data.dataset import ImageDataset, check_label_range, mapped_file
+from torchnin.data.dataset import ImageDataset, check_label_range
 from torchnin.data.errors import DataError, broken_file
+from torchnin.data.mapped import mapped_file
 
 # A header may claim any size; nothing beyond this is believed.
 MAX_ARRAY_BYTES = 16 << 30

@@ -503,7 +503,7 @@ class RunFiles(Target):
 
 
 class CheckpointFile(Target):
-    """The JSON file of a checkpoint, with the checksums that belong to it: read, and taken up by a training that stands still."""
+    """The JSON file of a checkpoint, with the checksums that belong to it: read, taken up, and gone on with to the end of the training."""
 
     max_len = 8192
     mutate = staticmethod(change_json)
@@ -522,7 +522,7 @@ class CheckpointFile(Target):
             held.append(training)
             raise torchnin.TrainingError("held")
 
-        loop.Training.go = hold
+        self.go, loop.Training.go = loop.Training.go, hold
         with contextlib.suppress(torchnin.TrainingError):
             torchnin.resume(place, quiet=True)
         self.training = held[0]
@@ -542,16 +542,21 @@ class CheckpointFile(Target):
     def whole(self) -> list[bytes]:
         return [json.dumps(self.document).encode()]
 
-    def write(self, tensors: bytes | None, document: Any) -> None:
-        if tensors is not None:
-            (self.place / f"{self.name}.safetensors").write_bytes(tensors)
+    def write(self, tensors: bytes, document: Any) -> None:
+        (self.place / f"{self.name}.safetensors").write_bytes(tensors)
         packed = document if isinstance(document, bytes) else json.dumps(document).encode()
         (self.place / f"{self.name}.json").write_bytes(self.seal(packed))
 
-    def run(self, data: bytes) -> str:
-        self.write(None, data)
+    def taken_up(self) -> str:
         self.training.restore()
+        # At the end there is nothing left to learn, so it is learned once more from the beginning of the last epoch.
+        self.training.step, self.training.rows = 0, self.training.rows[:-1]
+        self.go(self.training)
         return "taken up"
+
+    def run(self, data: bytes) -> str:
+        self.write(self.tensors, data)
+        return self.taken_up()
 
 
 class CheckpointTensors(CheckpointFile):
@@ -566,8 +571,7 @@ class CheckpointTensors(CheckpointFile):
 
     def run(self, data: bytes) -> str:
         self.write(data, {**self.document, "sha256": self.digest(data)})
-        self.training.restore()
-        return "taken up"
+        return self.taken_up()
 
 
 READERS: dict[str, type[Target]] = {

@@ -1,5 +1,6 @@
 """A training that was stopped, however roughly, ends with the bits of one that was not."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import torchnin
-from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from torchnin.training.checkpoint import Checkpoint, _sealed, read_checkpoint, write_checkpoint
 
 # Dropout, augmentation, running mean, clipping, thinning, held-out pictures: everything that draws or remembers.
 OPTIONS = [
@@ -151,6 +152,11 @@ def copied(run: Path, target: Path) -> Path:
     return target
 
 
+def sha256_of(checkpoint: Path) -> str:
+    """Of the tensors of the one checkpoint there."""
+    return hashlib.sha256(next(checkpoint.glob("*.safetensors")).read_bytes()).hexdigest()
+
+
 def damage(path: Path, how: str) -> None:
     data = bytearray(path.read_bytes())
     if how == "flipped":
@@ -243,3 +249,34 @@ def test_a_checkpoint_of_another_training_is_told_by_name(interrupted: Path, tmp
     assert answer.code == 1
     assert "is not of this network and recipe" in answer.err
     assert "--overwrite" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"step": None}, "is broken (progress.step: expected a whole number of at least 0, found null); the checkpoint before it is used"),
+        ({"rows": [3]}, "is broken (progress.rows[0]: expected an object, found 3); the checkpoint before it is used"),
+    ],
+)
+def test_values_of_another_type_make_a_checkpoint_broken(
+    changed: dict[str, Any], told: str, interrupted: Path, whole: Path, tmp_path: Path, nin: Callable[..., Any]
+) -> None:
+    """Its checksums are right, so whoever wrote it meant it so; it is passed over all the same."""
+    out = copied(interrupted, tmp_path / "run")
+    checkpoint, _ = read_checkpoint(out / "checkpoint")
+    write_checkpoint(tmp_path / "aside", checkpoint)
+    data = json.dumps({"sha256": sha256_of(tmp_path / "aside"), "progress": checkpoint.progress | changed}).encode()
+    (out / "checkpoint" / "step-000000013.json").write_bytes(_sealed(data))
+    answer = nin("train", "--resume", "--out", str(out))
+    assert answer.code == 0, answer.err
+    assert f"{out / 'checkpoint' / 'step-000000013.json'} {told}" in answer.err
+    assert_same(out, whole)
+
+
+def test_a_checkpoint_that_stands_elsewhere_is_told_by_name(interrupted: Path, tmp_path: Path, nin: Callable[..., Any]) -> None:
+    out = copied(interrupted, tmp_path / "run")
+    checkpoint, _ = read_checkpoint(out / "checkpoint")
+    write_checkpoint(out / "checkpoint", Checkpoint(tensors=checkpoint.tensors, progress=checkpoint.progress | {"step": 1000}))
+    answer = nin("train", "--resume", "--out", str(out))
+    assert answer.code == 1
+    assert "is not of this network and recipe (it stands at step 1000 of 18, with the lines of 1 epochs)" in answer.err

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,12 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             path.unlink()
 
 
-def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
+def read_checkpoint(folder: Path, check: Callable[[Any], None] | None = None) -> tuple[Checkpoint, list[str]]:
     """The newest whole checkpoint, and a sentence for each newer one that is broken.
+
+    Args:
+        folder: where they lie.
+        check: raises ValueError for plain values from which nothing can go on; such a checkpoint is broken too.
 
     Raises:
         TrainingError: there is none.
@@ -71,7 +75,7 @@ def read_checkpoint(folder: Path) -> tuple[Checkpoint, list[str]]:
     broken: list[str] = []
     for path in _newest_first(folder):
         try:
-            return _read_whole(path), [f"{sentence}; the checkpoint before it is used" for sentence in broken]
+            return _read_whole(path, check), [f"{sentence}; the checkpoint before it is used" for sentence in broken]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             broken.append(f"{path} is broken ({error})")
         except _BrokenError as error:
@@ -88,7 +92,7 @@ class _BrokenError(Exception):
     """A file does not have the checksum that was written with it."""
 
 
-def _read_whole(path: Path) -> Checkpoint:
+def _read_whole(path: Path, check: Callable[[Any], None] | None) -> Checkpoint:
     """The checkpoint whose JSON file this is, whole as it was written."""
     with path.open("rb") as file:
         data = file.read(MAX_JSON_BYTES + 1)
@@ -98,9 +102,11 @@ def _read_whole(path: Path) -> Checkpoint:
     elif not data.startswith(_UNSEALED):
         raise _BrokenError(f"{path} is broken (it does not begin as a checkpoint does)")
     document = parse_json(data)
+    if check is not None:
+        check(document.get("progress"))
     tensors = path.with_suffix(".safetensors")
     data = tensors.read_bytes()
-    _check(tensors, data, document["sha256"])
+    _check(tensors, data, str(document.get("sha256")))
     return Checkpoint(tensors=load(data), progress=document["progress"])
 
 

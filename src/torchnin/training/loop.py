@@ -20,6 +20,7 @@ from torchnin.training.monitor import Finding, Finite, Monitor
 from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers, revive_class_maps
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes
+from torchnin.training.progress import check_progress
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
@@ -363,7 +364,10 @@ class Training:
     def restore(self, pieces: int | None = None) -> None:
         """Take up the newest whole checkpoint; batches are learned in so many pieces from there on, None: in as many as before."""
         checkpoint = self._read_checkpoint()
+        step, epochs = checkpoint.progress["step"], len(checkpoint.progress["rows"])
         try:
+            if step > self.num_steps or epochs != step // self.batches.num_batches:
+                raise ValueError(f"it stands at step {step} of {self.num_steps}, with the lines of {epochs} epochs")
             self._adopt(checkpoint.tensors, checkpoint.progress)
             self.gradient.pieces = pieces or checkpoint.progress.get("pieces", 1)
             if "good" in checkpoint.progress:
@@ -378,7 +382,7 @@ class Training:
         packed: bytes | None = None
         with self.processes.together():
             if self.processes.first:
-                checkpoint, broken = read_checkpoint(self.run.path / "checkpoint")
+                checkpoint, broken = read_checkpoint(self.run.path / "checkpoint", check_progress)
                 for sentence in broken:
                     self.display.note(sentence)
                 if self.processes.alone:

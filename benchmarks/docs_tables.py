@@ -4,15 +4,14 @@ python benchmarks/docs_tables.py            write them
 python benchmarks/docs_tables.py --check    fail where they are not what the results say
 """
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pages
 import prediction_tables
-from pages import write_or_check
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -179,16 +178,13 @@ def say(language: str, key: str, **values: Any) -> str:
 
 
 def recorded(*names: str) -> dict[str, Any]:
-    """A recorded result."""
-    document: dict[str, Any] = json.loads(HERE.joinpath(*names).read_text(encoding="utf-8"))
-    return document
+    """A recorded result, by where it lies below this folder."""
+    return pages.recorded(HERE.joinpath(*names))
 
 
 def table(language: str, header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Markdown; the first `left` columns are words, the others numbers."""
-    rule = "|".join(["---"] * left + ["---:"] * (len(header) - left))
-    lines = (f"| {' | '.join(cells)} |" for cells in rows)
-    return "\n".join((f"| {' | '.join(say(language, word) for word in header)} |", f"|{rule}|", *lines))
+    """`pages.table` with its header in a language."""
+    return pages.table([say(language, word) for word in header], rows, left)
 
 
 def counts(language: str, exercise: str) -> str:
@@ -752,4 +748,4 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
 
 
 if __name__ == "__main__":
-    write_or_check(__doc__, "python benchmarks/docs_tables.py", PAGES)
+    pages.write_or_check(__doc__, "python benchmarks/docs_tables.py", PAGES)

@@ -1,16 +1,34 @@
-"""Pages whose tables are made from the recorded results: filled, written, or checked.
+"""Pages whose tables are made from the recorded results: made, filled in, written, or checked.
 
 A table stands between `<!-- NAME -->`, or `<!-- NAME: how it is made -->`, and `<!-- end -->`.
 """
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Makers = Mapping[str, Callable[[str], str]]
 """By the name of its place, what makes a table in a language, `en` or `zh`."""
+
+
+def recorded(path: Path) -> dict[str, Any]:
+    """A recorded result."""
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Markdown; the first `left` columns are words, the others numbers."""
+    rule = "|".join(["---"] * left + ["---:"] * (len(header) - left))
+    return "\n".join((_line(header), f"|{rule}|", *map(_line, rows)))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def filled(page: str, language: str, makers: Makers) -> str:

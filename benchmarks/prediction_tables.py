@@ -1,21 +1,13 @@
 """The tables of docs/speed.md about prediction, from benchmarks/speed/results/predict.json."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pages import recorded, table
+
 RESULTS = Path(__file__).parent / "speed" / "results"
 WAYS = {"predict": "`Classifier.predict`", "eager": "torch eager", "compiled": "torch compiled", "onnxruntime": "onnxruntime"}
-
-
-def _recorded(name: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 2) -> str:
-    lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _conditions(found: dict[str, Any]) -> str:
@@ -32,7 +24,7 @@ def _milliseconds(each: dict[str, float]) -> str:
 
 def prediction(_: str) -> str:
     """Milliseconds a picture of each way."""
-    networks = _recorded("predict")["networks"]
+    networks = recorded(RESULTS / "predict.json")["networks"]
     rows = []
     for name, found in networks.items():
         for row, ways in found["rows"].items():
@@ -46,14 +38,14 @@ def prediction(_: str) -> str:
                 )
             )
     conditions = "  \n".join(f"`{name}`: {_conditions(found)}" for name, found in networks.items())
-    return _table(("network", "milliseconds a picture", *WAYS.values(), "speed beside the best rival"), rows) + f"\n\n{conditions}"
+    return table(("network", "milliseconds a picture", *WAYS.values(), "speed beside the best rival"), rows, left=2) + f"\n\n{conditions}"
 
 
 def start(_: str) -> str:
     """Whole processes."""
-    found = _recorded("predict")["start"]
+    found = recorded(RESULTS / "predict.json")["start"]
     rows = [(f"{name}", f"{each['median']:.2f} ({each['least']:.2f} to {each['most']:.2f})") for name, each in found["rows"].items()]
-    return _table(("process", "seconds"), rows, left=1) + f"\n\n{_conditions(found)}"
+    return table(("process", "seconds"), rows, left=1) + f"\n\n{_conditions(found)}"
 
 
 MAKERS: dict[str, Callable[[str], str]] = {"prediction": prediction, "start": start}

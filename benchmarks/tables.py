@@ -4,13 +4,11 @@ python benchmarks/tables.py            write them
 python benchmarks/tables.py --check    fail where they are not what the results say
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import torchnin
-from pages import Makers, write_or_check
+from pages import Makers, recorded, write_or_check
 
 HERE = Path(__file__).parent
 FIRST_TRAINING = HERE / "first_training" / "results"
@@ -65,7 +63,7 @@ def results(language: str) -> str:
         path = FIRST_TRAINING / f"{name}.json"
         if not path.is_file():
             continue
-        case = json.loads(path.read_text(encoding="utf-8"))
+        case = recorded(path)
         runs = case["runs"]
         spread = words["seeds"].format(n=len(runs), low=case["min_test_accuracy"]) if len(runs) > 1 else words["seed"]
         command = re.sub(r"--(data-dir|photos) \S+ ?", "", case["command"]).replace("sign-language-digits", "photos/").strip()
@@ -82,8 +80,8 @@ def records(language: str) -> str:
     words = WORDS[language]
     lines = [words["records"], "|---|---|---|---|---|"]
     weights = {name: torchnin.weights_entry(name) for name in torchnin.list_weights()}
-    for path in sorted(RECORDS.glob("*.json"), key=lambda path: (ORDER.index(_record(path)["training"]["data"]["name"]), path.name)):
-        case = _record(path)
+    for path in sorted(RECORDS.glob("*.json"), key=lambda path: (ORDER.index(recorded(path)["training"]["data"]["name"]), path.name)):
+        case = recorded(path)
         seeds, training = case["seeds"], case["training"]
         spread = words["seed"]
         if len(seeds) > 1:
@@ -92,18 +90,13 @@ def records(language: str) -> str:
             spread += "; " + words["first seeds"].format(n=len(seeds), planned=case["planned_seeds"])
         ships = "-"
         if path.stem in weights:
-            seed = json.loads((weights[path.stem].folder / "card.json").read_text(encoding="utf-8"))["seed"]
+            seed = recorded(weights[path.stem].folder / "card.json")["seed"]
             ships = words["ships"].format(name=path.stem, seed=seed, accuracy=weights[path.stem].test_accuracy)
         lines.append(
             f"| {DATA[training['data']['name']]} | `{case['command']}` | `{training['name']}`, {case['num_parameters']:,} | "
             f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {ships} |"
         )
     return "\n".join([*lines, "", words["one test"]])
-
-
-def _record(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return document
 
 
 def networks(language: str) -> str:

@@ -28,13 +28,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kill import OPTIONS, RESULTS, Tally, gone_on, keep_last, pictures, train_command, whole_documents
 from lives import Fate, Life, chances, differences, digests, forked, imported, live, spread, under_interposer
-from machine import machine
+from summary import begun, complain, today, write
 
 FINDING = re.compile(r"out of memory at step \d+")
 
@@ -59,7 +58,7 @@ class Row:
         self.right += not found
         self.wrong += found
         for failure in found:
-            print(f"WRONG: {failure}", file=sys.stderr, flush=True)
+            complain(failure)
 
     def say(self, life: Life) -> None:
         """Keep what a life said last, without the folder of this run."""
@@ -816,7 +815,7 @@ def main() -> None:
     imported()
     import numpy as np
 
-    found = json.loads(options.results.read_text()) if options.results.exists() else {"rows": {}}
+    found = begun(options.results, "rows")
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -830,10 +829,9 @@ def main() -> None:
             rows = ROWS[name](place)
             rows = rows if isinstance(rows, list) else [rows]
             found["rows"][name] = [row.to_dict() for row in rows]
-            found |= {"date": datetime.now(UTC).date().isoformat(), "machine": machine()}
+            found["date"] = today()
             found["rows"] = {key: found["rows"][key] for key in ROWS if key in found["rows"]}
-            options.results.parent.mkdir(exist_ok=True)
-            options.results.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+            write(options.results, found)
             for row in rows:
                 wrong += len(row.wrong)
                 print(f"{name}: {row.right} of {row.tried} as expected; {time.monotonic() - since:.0f} s", flush=True)

@@ -33,7 +33,6 @@ import functools
 import gzip
 import http.server
 import itertools
-import json
 import math
 import os
 import random
@@ -45,12 +44,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lives import Fate, Life, chances, differences, digests, forked, imported, live, spread, under_interposer
-from machine import machine
+from summary import begun, complain, today, write
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -88,7 +86,7 @@ class Tally:
     def expect(self, holds: bool, sentence: str) -> None:
         if not holds:
             self.wrong.append(sentence)
-            print(f"WRONG: {sentence}", file=sys.stderr, flush=True)
+            complain(sentence)
 
     @property
     def late(self) -> bool:
@@ -549,7 +547,7 @@ def main() -> None:
     options = parser.parse_args()
     under_interposer(Path(tempfile.gettempdir()))
     imported()
-    found = json.loads(options.results.read_text()) if options.results.exists() else {"parts": {}}
+    found = begun(options.results, "parts")
     wrong = 0
     for name in options.parts or PARTS:
         since = time.monotonic()
@@ -557,13 +555,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             PARTS[name](Path(folder), tally, options)
         seconds = round(time.monotonic() - since)
-        found["parts"][name] = {**tally.to_dict(), "seconds": seconds, "date": datetime.now(UTC).date().isoformat()}
-        found["machine"] = machine()
+        found["parts"][name] = {**tally.to_dict(), "seconds": seconds, "date": today()}
         for key in ("kills", "inside_writes"):
             found[key] = sum(part[key] for part in found["parts"].values())
         found["wrong"] = sum(len(part["wrong"]) for part in found["parts"].values())
-        options.results.parent.mkdir(exist_ok=True)
-        options.results.write_text(json.dumps(found, indent=2) + "\n")
+        write(options.results, found)
         print(f"{name}: {tally.kills} kills, {tally.inside} inside writes, {len(tally.wrong)} wrong, {seconds} s", flush=True)
         wrong += len(tally.wrong)
     sys.exit(wrong > 0)

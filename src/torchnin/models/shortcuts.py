@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .winograd import Winograd, differentiable_gradients, products
+from .winograd import Winograd, gradients_by, products
 
 # Up to this side of the picture, torch's kernel for the gradient of a padded convolution's weights spends much of its time on the
 # padding's zeros (of a picture of 3x3 pixels, 32 of the 81 products with a 3x3 kernel).
@@ -95,15 +95,16 @@ class _SmallConvolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        pictures, weight, bias = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return differentiable_gradients(pictures, weight, bias, grad)
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        padding = [weight.shape[-1] // 2] * 2
-        grad_pictures, *_ = torch.ops.aten.convolution_backward(
-            grad, pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
-        )
-        return grad_pictures, _small_weight_gradient(pictures, grad, weight), None if bias is None else grad.sum((0, 2, 3))
+        return gradients_by(_small_gradients, ctx, grad)
+
+
+def _small_gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Of pictures and weight, from the output's."""
+    padding = [weight.shape[-1] // 2] * 2
+    grad_pictures, *_ = torch.ops.aten.convolution_backward(
+        grad, pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
+    )
+    return grad_pictures, _small_weight_gradient(pictures, grad, weight)
 
 
 def _small_weight_gradient(pictures: Tensor, grad: Tensor, weight: Tensor) -> Tensor:

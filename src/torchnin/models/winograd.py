@@ -9,6 +9,7 @@ Source: Winograd, "Arithmetic complexity of computations" (1980); Lavin and Gray
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -147,16 +148,19 @@ class Winograd(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         """As `gradients`; nothing transformed is kept from the forward pass, which would be several times the pictures."""
-        pictures, weight, bias = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return differentiable_gradients(pictures, weight, bias, grad)
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        return *gradients(pictures, weight, grad), None if bias is None else grad.sum((0, 2, 3))
+        return gradients_by(gradients, ctx, grad)
 
 
-def differentiable_gradients(pictures: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients of pictures, weight and bias by torch's own kernels, where they are to have a gradient themselves."""
-    output = torch.nn.functional.conv2d(pictures, weight, bias, padding=weight.shape[-1] // 2)
-    asked = [value for value in (pictures, weight, bias) if value is not None]
-    found = torch.autograd.grad(output, asked, grad, create_graph=True)
-    return found if bias is not None else (*found, None)
+def gradients_by(way: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Of pictures, weight and bias, which `ctx` has saved, from the output's: the first two by a shorter way.
+
+    Where they are to have a gradient themselves, all come from torch's own kernels.
+    """
+    pictures, weight, bias = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        output = torch.nn.functional.conv2d(pictures, weight, bias, padding=weight.shape[-1] // 2)
+        asked = [value for value in (pictures, weight, bias) if value is not None]
+        found = torch.autograd.grad(output, asked, grad, create_graph=True)
+        return found if bias is not None else (*found, None)
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    return *way(pictures, weight, grad), None if bias is None else grad.sum((0, 2, 3))

@@ -1,7 +1,6 @@
 """What a training shows while it runs: a live bar on a terminal, one plain line per epoch elsewhere. All on standard error."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -156,19 +155,6 @@ def make_display(quiet: bool = False, watcher: Display | None = None) -> Display
     console = Console(stderr=True)
     display: Display = Silent() if quiet else Live(console) if console.is_terminal else Lines()
     return display if watcher is None else Both(display, watcher)
-
-
-class Stopwatch:
-    """Seconds of work, added up over interruptions; a clock that is set meanwhile does not matter."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self._before = seconds
-        self._since = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return self._before + time.monotonic() - self._since
 
 
 def _line(row: Mapping[str, Any], num_epochs: int) -> str:

@@ -11,6 +11,7 @@ import torch
 from torchnin import CollapseError, Interrupted, NiNConfig, Recipe, Run, resume, train, train_seeds
 from torchnin.data import DatasetSplits
 from torchnin.training.log import Silent
+from torchnin.training.options import Options
 
 # It learns nothing, which the monitor says in the second of its epochs of 160 steps.
 LAME = Recipe(num_epochs=3, batch_size=2, lr=1e-30, warmup=0.0)
@@ -84,6 +85,17 @@ def test_the_seeds_still_to_begin_are_trained_as_those_before(tiny: NiNConfig, f
     first, second = (Run(tmp_path / f"seed-{number}").config["options"] for number in range(2))
     assert (first["on_collapse"], first["on_out_of_memory"], first["accumulate"]) == ("recover", "accumulate", 2)
     assert (second["on_collapse"], second["on_out_of_memory"], second["accumulate"]) == ("recover", "stop", 2)
+
+
+def test_a_device_of_torch_is_taken_and_recorded_by_its_name(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    run = train(tiny, few, Recipe(num_epochs=1, batch_size=160), out=tmp_path / "run", quiet=True, device=torch.device("cpu"))  # type: ignore[arg-type]
+    assert run.config["options"]["device"] == "cpu"
+
+
+@pytest.mark.parametrize("value", [7, ["cpu"], None])
+def test_what_a_broken_record_holds_is_refused_by_name(value: object) -> None:
+    with pytest.raises(ValueError, match=r"device is .*; it is a name such as 'cpu', or 'auto'"):
+        Options.of_run({"options": {"device": value}})
 
 
 @pytest.mark.parametrize("name", ["on_collapse", "on_out_of_memory"])

@@ -23,6 +23,8 @@ class Options:
         for name, accepted in (("on_collapse", get_args(OnCollapse)), ("on_out_of_memory", get_args(OnOutOfMemory))):
             if (value := getattr(self, name)) not in accepted:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+        if not isinstance(self.device, str):
+            raise ValueError(f"device is {self.device!r}; it is a name such as 'cpu', or 'auto'")
         if self.accumulate is not None and self.accumulate < 1:
             raise ValueError(f"accumulate is {self.accumulate}; it is a number of pieces, at least 1")
 
@@ -33,6 +35,8 @@ class Options:
 
     def given_anew(self, **given: Any) -> "Options":
         """These with what is given; None gives nothing."""
+        if given.get("device") is not None:
+            given["device"] = str(given["device"])  # a torch.device is welcome
         return dataclasses.replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The networks are the published ones: parameters, multiply-adds, shapes."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchnin.models import NiNConfig, create_model, list_models, summarize
+from torchnin.models import BlockConfig, ClassBlockConfig, NiNConfig, create_model, list_models, summarize
 
 # REFERENCE: Lin, Chen, Yan and Dive into Deep Learning, counted by hand from the layer lists.
 PUBLISHED = {
@@ -171,3 +173,17 @@ def test_pooling_before_relu_changes_no_bit_of_output_or_gradient(changes: dict[
         logits.square().sum().backward()
         results.append([logits.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("rounding", ["floor", "ceil"])
+@pytest.mark.parametrize("kernel_size", [1, 3, 6, 11, 4_999_999_999])
+def test_the_smallest_picture_is_found_however_large_it_is(kernel_size: int, rounding: Any) -> None:
+    blocks = (BlockConfig(channels=(2,), kernel_size=kernel_size, stride=3), BlockConfig(channels=(2,), kernel_size=3, padding=1))
+    config = NiNConfig(
+        blocks=blocks, class_block=ClassBlockConfig(), in_channels=1, num_classes=2, image_size=28, mlp_layers=0, pool_rounding=rounding
+    )
+    least = config.min_image_size
+    assert config.map_size(least) is not None
+    assert config.map_size(least - 1) is None
+    if kernel_size < 20:
+        assert all(config.map_size(side) is None for side in range(1, least))

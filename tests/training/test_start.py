@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from PIL import Image
 
 from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, resume, train
+from torchnin.data import DataError
 from torchnin.training import load_recorded
 
 ONCE = Recipe(num_epochs=1, batch_size=80)
@@ -114,3 +116,15 @@ def test_pictures_in_a_folder_that_changed_are_refused(few: DatasetSplits, tiny:
     Image.new("L", (28, 28), 200).save(changed)
     with pytest.raises(ValueError, match="its pictures, labels or split are not those of the training any more; restore them"):
         resume(run.path, quiet=True)
+
+
+@pytest.mark.parametrize("kernel_size", [4_999_999_999, 10**30])
+def test_a_recorded_network_that_cannot_be_made_is_told_by_name(trained: Run, kernel_size: int, tmp_path: Path) -> None:
+    """Found by fuzzing: whole by its checksum, and larger than any memory."""
+    out = Path(shutil.copytree(trained.path, tmp_path / "run"))
+    (out / "result.json").unlink()
+    config = Run(out).config
+    config["network"]["blocks"][0]["kernel_size"] = kernel_size
+    Run(out).write_config(config)
+    with pytest.raises(DataError, match=r"config\.json is not what a training wrote: no network is made of it"):
+        resume(out, quiet=True)

@@ -1,5 +1,6 @@
 """What there is to choose in a NiN, frozen and checked."""
 
+import bisect
 import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -120,8 +121,10 @@ class NiNConfig:
         """The smallest side of a picture, in pixels, that leaves at least one pixel of class map."""
         size = 1
         while self.map_size(size) is None:
-            size += 1
-        return size
+            size *= 2
+        # A larger picture never has smaller maps.
+        smaller = range(size // 2 + 1, size + 1)
+        return smaller[bisect.bisect_left(smaller, True, key=lambda side: self.map_size(side) is not None)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to `config.json`."""

@@ -60,7 +60,9 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, low, high, meaning in _RANGES:
             value = getattr(self, name)
-            if value is not None and not (low <= value < high and math.isfinite(value)):
+            if value is None and name in _MAY_BE_NONE:
+                continue
+            if value is None or not (low <= value < high and math.isfinite(value)):
                 raise ValueError(f"{name} is {value}; it is {meaning}")
         for name, accepted in _CHOICES.items():
             if (value := getattr(self, name)) not in accepted:
@@ -131,6 +133,7 @@ class Recipe:
 
 
 _SMALLEST_BATCH = 32
+_MAY_BE_NONE = ("clip_norm", "image_size")
 _RANGES = (
     ("num_epochs", 1, 10**9, "a number of epochs, at least 1"),
     ("min_batches", 0, 10**9, "a number of batches, at least 0"),

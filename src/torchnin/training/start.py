@@ -288,11 +288,19 @@ def _as_begun(config: dict[str, Any], run: Run, data_dir: str | os.PathLike[str]
     try:
         if config["data"]["source"] == "arrays":
             raise ValueError(f"{run.path} was trained on arrays; go on with torchnin.train(..., resume=True), which takes them again")
-        network, recipe = NiN(NiNConfig.from_dict(config["network"])), Recipe.from_dict(config["recipe"])
+        network, recipe = _network_as_begun(config["network"], run), Recipe.from_dict(config["recipe"])
         _ = config["name"], config["seed"], config["validation"], config["device"]["dtype"], Options.of_run(config)
         return network, recipe, load_recorded(config["data"], data_dir=data_dir)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
+
+
+def _network_as_begun(values: dict[str, Any], run: Run) -> NiN:
+    try:
+        return NiN(NiNConfig.from_dict(values))
+    except (RuntimeError, OverflowError, TypeError) as error:
+        said = str(error).partition("\n")[0][:200]
+        raise DataError(f"{run.path / 'config.json'} is not what a training wrote: no network is made of it ({said})") from error
 
 
 def _held_out(splits: DatasetSplits, validation: float, seed: int) -> tuple[ImageDataset, ImageDataset | None]:

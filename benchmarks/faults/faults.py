@@ -579,8 +579,8 @@ def hang_up(place: Place) -> Row:
 # ---- memory
 
 
-def limited(arguments: Sequence[object], spare: int) -> Callable[[], None]:
-    """The command with so many MiB more of address space than it has when the first step begins."""
+def limited(arguments: Sequence[object], spare: int, kept: Path) -> Callable[[], None]:
+    """The command with so many MiB more of address space than the first such one had when its first step began; `kept` says how many."""
 
     def run() -> None:
         from torchnin.commands.main import main
@@ -590,8 +590,10 @@ def limited(arguments: Sequence[object], spare: int) -> Callable[[], None]:
 
         def with_limit(self: Any) -> None:
             used = int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmSize")).split()[1])
+            if not kept.exists():
+                kept.write_text(str(used << 10))
             before = resource.getrlimit(resource.RLIMIT_AS)
-            resource.setrlimit(resource.RLIMIT_AS, ((used << 10) + (spare << 20), before[1]))
+            resource.setrlimit(resource.RLIMIT_AS, (int(kept.read_text()) + (spare << 20), before[1]))
             go(self)
             resource.setrlimit(resource.RLIMIT_AS, before)
 
@@ -613,12 +615,13 @@ def out_of_memory(place: Place) -> list[Row]:
     command, again = ("train", path, *options), ("train", "--resume", "--out", "run")
 
     def taken(arguments: Sequence[object], folder: Path, fate: Fate | None = None) -> Life:
-        return forked(limited(arguments, spare), fate or Fate(), cwd=folder)
+        return forked(limited(arguments, spare, place.work / "memory-at-the-first-step"), fate or Fate(), cwd=folder)
 
-    # The least memory that does, in steps: what a batch and one picture take is the network's and the libraries' business.
+    # The least memory that does, in steps, and some more, for where it fits narrowly chance decides into how many pieces a batch goes.
     spare = 200
     while spare < 1000 and taken(command, place.fresh("memory-tried")).code != 0:
         spare += 40
+    spare += 80
 
     rows = [
         Row("memory for half of a batch (`RLIMIT_AS`)", "said once; learned in pieces, the batch stays what it was; exit 0"),

@@ -5,6 +5,7 @@
     $CURE --out runs/cure-narrow --image-size 67 --widths 8 24 32 --num-epochs 1 --share 0.5 --seeds 3 --held-out 0.1 --least 0.4    a CPU's
     $CURE --out runs/mnist --model nin_mnist --data mnist --data-dir DIR --num-epochs 1 --seeds 20 --only steady
     $CURE --out runs/cifar --model nin_cifar10 --data cifar-10 --data-dir DIR --num-epochs 1 --seeds 20 --only steady
+    ... --share 0.1 --test-share 0.1 --least 0.3    the two on a CPU
 
 Every training is a run folder below `--out`, `VARIANT/seed-N`; one that is finished is not trained again and one that was
 cut off goes on, so the command may be stopped and called again. The table goes to `--out/summary.json`. A training fails where
@@ -38,12 +39,17 @@ def changed(**fields: Any) -> Callable[[Recipe], Recipe]:
 
 VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "steady": changed(),
+    "without Muon": changed(optimizer="sgd", lr=0.02),
+    "without Muon, rate .1": changed(optimizer="sgd", lr=0.1, warmup=0.2),
+    "rate .05 for the first and last layer": changed(lr=0.05),
     "without living class maps": changed(initialisation="he"),
     "initialisation as built": changed(initialisation="as built"),
     "Xavier initialisation": changed(initialisation="xavier"),
     "without warm-up": changed(warmup=0.0),
     "without clipping": changed(clip_norm=None),
-    "without momentum": lambda recipe: dataclasses.replace(recipe, momentum=0.0, lr=recipe.lr / (1 - recipe.momentum)),
+    "without momentum": lambda recipe: dataclasses.replace(
+        recipe, momentum=0.0, muon_momentum=0.0, lr=recipe.lr / (1 - recipe.momentum)
+    ),
     "constant learning rate": changed(schedule="constant"),
     "pixels in [0, 1]": changed(normalise=False),
     "without weight decay": changed(weight_decay=0.0),
@@ -105,6 +111,7 @@ def main() -> None:
         "--held-out", type=float, default=0.0, help="share of the train pictures to judge by, in place of the test pictures"
     )
     parser.add_argument("--share", type=float, default=1.0, help="share of the train pictures to learn from")
+    parser.add_argument("--test-share", type=float, default=1.0, help="share of the test pictures to judge by, as many of each class")
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--least", type=float, default=0.85, help="accuracy below which a training counts as failed")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), help="which variants")
@@ -116,6 +123,8 @@ def main() -> None:
     data = torchnin.load_dataset(options.data, data_dir=options.data_dir)
     if options.share < 1:
         data = dataclasses.replace(data, train=data.train.split(options.share, seed=0)[1])
+    if options.test_share < 1:
+        data = dataclasses.replace(data, test=data.test.split(options.test_share, seed=0)[1])
     options.out.mkdir(parents=True, exist_ok=True)
     summary: dict[str, Any] = {
         "model": options.model,
@@ -124,6 +133,7 @@ def main() -> None:
         "image_size": options.image_size,
         "num_epochs": options.num_epochs,
         "pictures": len(data.train),
+        "test_pictures": len(data.test),
         "held_out": options.held_out,
         "least": options.least,
         "torch": torch.__version__,

@@ -60,8 +60,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "notebook lr .02": ("rate .02", "学习率 0.02"),
     "notebook lr .5": ("rate .5", "学习率 0.5"),
     "steady": (
-        "living class maps, momentum, warm-up, cosine, normalised pixels (`steady`)",
-        "类别图从活着开始、动量、预热、余弦、像素规范化（`steady`）",
+        "living class maps, Muon, warm-up, cosine, normalised pixels (`steady`)",
+        "类别图从活着开始、Muon、预热、余弦、像素规范化（`steady`）",
     ),
     "steady, normalised": ("that, and batch normalisation", "再加批量规范化"),
     "fast": ("batch normalisation, no ReLU on the class maps, Muon (`fast`)", "批量规范化、类别图上无 ReLU、Muon（`fast`）"),
@@ -143,6 +143,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "warned": ("`--on-collapse warn`", "`--on-collapse warn`"),
     "recovered": ("`--on-collapse recover`", "`--on-collapse recover`"),
     "recoveries": ("recoveries", "恢复次数"),
+    "most dead at the end": ("most dead maps", "最多死图数"),
+    "test median": ("test accuracy, median (range)", "测试准确率，中位数（范围）"),
     "dead end": ("dead maps", "死图数"),
     "watched step": ("a step", "一步"),
     "own": ("of it the monitor", "其中监视"),
@@ -552,6 +554,24 @@ def why_cure(language: str) -> str:
     return table(language, ("variant", "failures", "dead end", "held out median"), rows)
 
 
+def why_published(language: str) -> str:
+    """`steady` on the authors' networks."""
+    rows = []
+    for name in ("cure-mnist", "cure-cifar10"):
+        found = recorded("every_seed", "results", f"{name}.json")
+        steady = found["variants"]["steady"]
+        rows.append(
+            (
+                f"`{found['model']}`",
+                f"{found['pictures']:,}",
+                f"{steady['failures']} / {steady['seeds']}",
+                str(max(run["dead_class_maps"] for run in steady["runs"])),
+                _spread_of([run["accuracy"] for run in steady["runs"]], ".3f"),
+            )
+        )
+    return table(language, ("network", "pictures", "failures", "most dead at the end", "test median"), rows)
+
+
 def why_recover(language: str) -> str:
     """The notebooks' recipe warned of, and recovered."""
     found = recorded("every_seed", "results", "recover.json")
@@ -718,6 +738,7 @@ WHY: dict[str, Maker] = {
     "plateaus": why_plateaus,
     "changes": why_changes,
     "cure": why_cure,
+    "published": why_published,
     "authors": partial(why_start, which=("start-mnist", "start-cifar10")),
     "monitor": why_monitor,
 }

@@ -5,7 +5,7 @@
     $CURE --out runs/cure-narrow --image-size 67 --widths 8 24 32 --num-epochs 1 --share 0.5 --seeds 3 --held-out 0.1 --least 0.4    a CPU's
     $CURE --out runs/mnist --model nin_mnist --data mnist --data-dir DIR --num-epochs 1 --seeds 20 --only steady
     $CURE --out runs/cifar --model nin_cifar10 --data cifar-10 --data-dir DIR --num-epochs 1 --seeds 20 --only steady
-    ... --share 0.1 --test-share 0.1 --least 0.3    the two on a CPU
+    ... --share 0.1 --test-share 0.1    the last two on a CPU
 
 Every training is a run folder below `--out`, `VARIANT/seed-N`; one that is finished is not trained again and one that was
 cut off goes on, so the command may be stopped and called again. The table goes to `--out/summary.json`. A training fails where
@@ -47,9 +47,7 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "Xavier initialisation": changed(initialisation="xavier"),
     "without warm-up": changed(warmup=0.0),
     "without clipping": changed(clip_norm=None),
-    "without momentum": lambda recipe: dataclasses.replace(
-        recipe, momentum=0.0, muon_momentum=0.0, lr=recipe.lr / (1 - recipe.momentum)
-    ),
+    "without momentum": lambda recipe: dataclasses.replace(recipe, momentum=0.0, muon_momentum=0.0, lr=recipe.lr / (1 - recipe.momentum)),
     "constant learning rate": changed(schedule="constant"),
     "pixels in [0, 1]": changed(normalise=False),
     "without weight decay": changed(weight_decay=0.0),

@@ -96,6 +96,7 @@ def fuzz_here(name: str, runs: int, seed: int, folder: Path) -> None:
     words.write_text("".join(f'"{word}"\n' for word in escaped))
     options = [
         *(f"-runs={runs}", f"-seed={seed}", f"-max_len={target.max_len}", "-timeout=86400", "-rss_limit_mb=0"),
+        "-report_slow_units=86400",  # by the clock, and into the folder that the target watches
         *("-len_control=0", "-print_final_stats=1", f"-artifact_prefix={folder}/", f"-dict={words}", str(corpus)),
     ]
     change = target.mutate

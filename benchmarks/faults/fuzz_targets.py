@@ -348,9 +348,9 @@ class Archive(Target):
                 (self.staging / name).unlink()
             wanted = {file.name for file in self.dataset.layouts[0].files}
             assert {name.removesuffix(".tmp") for name in written} <= wanted, written
-            assert {path for path in self.folder.iterdir() if path.suffix not in (".bin", ".txt", ".json", ".dict")} <= self.around | {
-                self.folder / "corpus"
-            }
+            kept = (".bin", ".txt", ".json", ".dict")
+            new = {path for path in self.folder.iterdir() if path.suffix not in kept} - self.around - {self.folder / "corpus"}
+            assert not new, new
 
 
 def change_json(data: bytes, max_size: int, seed: int) -> bytes:

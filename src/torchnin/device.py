@@ -21,6 +21,8 @@ _SAYINGS = (
     "could not create a primitive",  # which oneDNN says of other failures too, and smaller pieces do not help those
     "ALLOC_FAILED",
 )
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _Module = TypeVar("_Module", bound=nn.Module)
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
@@ -100,11 +102,16 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give back to the system, or to the GPU's other programs, what was freed and is kept for later."""
+    """Give back to the system, or to the GPU's other programs, what was freed and is kept for later; and keep less from now on."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+        libc = ctypes.CDLL(None)
+        # `nin` has freed memory kept for the next step. Where there is too little of it, blocks between which others lie are lost for
+        # what needs memory of its own, such as the code that oneDNN writes for each number of pictures; so large ones go back at once.
+        for setting, value in ((_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 1 << 20), (_M_TRIM_THRESHOLD, 1 << 20), (_M_TOP_PAD, 1 << 17)):
+            libc.mallopt(setting, value)
+        libc.malloc_trim(0)
 
 
 def within_memory(work: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:

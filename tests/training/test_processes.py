@@ -196,6 +196,12 @@ def test_what_is_wrong_is_said_once(few_file: Path, tmp_path: Path) -> None:
         assert [err.count(said) for _, _, err in answers] == [1, 0], answers
 
 
+def test_the_exit_code_is_the_errors_whatever_goes_wrong_at_the_end(few_file: Path) -> None:
+    code = "import atexit, os, sys; atexit.register(os.abort); from torchnin.commands.main import main; main(sys.argv[1:])"
+    answers = ended(launched(["-c", code, "train", few_file, "--device", "cuda:0"], 2))
+    assert [code for code, _, _ in answers] == [2, 1], answers
+
+
 def test_a_seed_after_the_other(few_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
     short = ("--num-epochs", "1", "--batch-size", "80")

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torchnin
 from torchnin.commands.process import set_up_process
@@ -64,7 +64,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         message, code = _explained(error)
         if not (_follows() and getattr(error, "everywhere", False)):
             print(f"nin: {message}", file=sys.stderr)
+    if code and os.environ.get("WORLD_SIZE", "1") != "1":
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End one of several processes without an orderly end of the interpreter, which would take torch apart.
+
+    Its threads may still hold connections to processes that are gone, and have been seen to abort then: SIGABRT for the exit code.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _run(name: str, arguments: list[str]) -> int | None:

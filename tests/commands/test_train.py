@@ -35,6 +35,8 @@ def test_a_run_in_json(nin: Callable[..., Any], few_file: Path, tmp_path: Path) 
         (("--recipe", "stedy"), "no recipe is named 'stedy'; did you mean steady"),
         (("--lr", "nan"), "lr is nan; it is a learning rate, above 0"),
         (("--lr", "-1"), "lr is -1.0"),
+        (("--muon-lr", "0"), "muon_lr is 0.0"),
+        (("--muon-lr", ".1", "--recipe", "d2l"), "--muon-lr is for a recipe with Muon"),
         (("--num-epochs", "0"), "num_epochs is 0"),
         (("--validation", "1"), "validation is 1.0"),
         (("--shift", "-3"), "shift is -3"),

@@ -43,12 +43,18 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         *[("num_epochs", 0), ("batch_size", 0), ("momentum", 1.0), ("momentum", -0.1), ("weight_decay", -1e-4), ("warmup", 1.0)],
         *[("label_smoothing", 1.0), ("clip_norm", 0.0), ("clip_norm", -1.0), ("ema_decay", 1.0), ("image_size", 0)],
         *[("schedule", "step"), ("initialisation", "ones"), ("optimizer", "adam"), ("muon_lr", -0.1), ("muon_momentum", 1.0)],
-        *[("muon_lr", math.nan), ("warmup", math.nan), ("min_batches", None), ("lr", None)],
+        *[("muon_lr", 0.0), ("muon_lr", math.nan), ("warmup", math.nan), ("min_batches", None), ("lr", None)],
     ],
 )
 def test_a_value_out_of_range_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{field} is {value!r}; "):
         Recipe(**{field: value})
+
+
+def test_the_advice_names_the_rates_that_the_recipe_has() -> None:
+    assert Recipe(lr=0.1).gentler == "a lower --lr (now 0.1)"
+    assert named_recipe("steady").remedy == "try a lower --lr and --muon-lr (now 0.005 and 0.05)"
+    assert named_recipe("d2l").remedy == "use --recipe steady, whose start keeps the class maps alive, or a lower --lr (now 0.1)"
 
 
 def test_an_unknown_field_is_refused() -> None:

@@ -27,7 +27,9 @@ class RecipeChoices:
     batch_size: Given[int] = None
     """Pictures in a step."""
     lr: Given[float] = None
-    """Learning rate at its highest."""
+    """Learning rate at its highest; where the recipe is Muon's, that of the first and last convolution, biases and norms."""
+    muon_lr: Given[float] = None
+    """Muon's learning rate at its highest: that of the other convolutions, where the recipe is Muon's."""
     weight_decay: Given[float] = None
     """L2 penalty on the weights."""
     label_smoothing: Given[float] = None
@@ -179,6 +181,8 @@ def _load(
 
 def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Recipe":
     given = choices.given()
+    if "muon_lr" in given and recipe.optimizer != "muon":
+        raise ValueError("--muon-lr is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at --lr")
     # What the user gives holds as it is, however few the pictures are.
     if "num_epochs" in given:
         given["min_steps"] = 0

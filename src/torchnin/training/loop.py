@@ -263,7 +263,7 @@ class Training:
         A training that goes on begins by writing the lines of its checkpoint alone, so this one is gone then.
         """
         if isinstance(error, DivergenceError):
-            self._report([self.finite.finding(error, f"stopped; train anew with a lower --lr (now {self.recipe.lr:g})")])
+            self._report([self.finite.finding(error, f"stopped; train anew with {self.recipe.gentler}")])
         found = [finding.to_dict() for finding in self.findings if finding.epoch > len(self.rows)]
         if found and self.processes.first:
             learned = (self.step - len(self.rows) * self.batches.num_batches) * self.batches.batch_size
@@ -292,7 +292,7 @@ class Training:
         """Go back to the last good state, with half the learning rate and, where maps died, a last block that is alive."""
         assert self.good is not None  # the first state is kept before the first step
         if self.recoveries == _MOST_RECOVERIES:
-            raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; train anew with --recipe steady or a lower --lr")
+            raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; {self.recipe.remedy}")
         at, findings, recoveries, scale = self.step, self.findings, self.recoveries + 1, self.lr_scale / 2
         seconds = self.total_seconds + self.epoch_seconds
         self._adopt(*self.good)

@@ -172,7 +172,8 @@ class Monitor:
                 say(
                     "dead channels",
                     f"dead channels {name}",
-                    f"{share:.0%} of the channels of {name} are zero for every picture; a lower --lr or a longer warm-up keeps them alive",
+                    f"{share:.0%} of the channels of {name} are zero for every picture; "
+                    "a lower learning rate or a longer warm-up keeps them alive",
                 )
         if self.recent_steps >= _LOSS_STEPS:
             mean, chance = float(self.recent_loss) / self.recent_steps, math.log(self.network.num_classes)
@@ -246,7 +247,7 @@ class Finite:
             raise DivergenceError(
                 f"the {what} is {float(value):g} at step {step} (epoch {self._epoch(step)}, learning rate "
                 f"{recipe.lr_at(step - 1, self.num_steps):g}); stopped, the last good state is in {self.checkpoint}; "
-                f"train anew with a lower --lr (now {recipe.lr:g})",
+                f"train anew with {recipe.gentler}",
                 step,
             )
 

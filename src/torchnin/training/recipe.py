@@ -67,8 +67,9 @@ class Recipe:
         for name, accepted in _CHOICES.items():
             if (value := getattr(self, name)) not in accepted:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
-        if self.lr <= 0:
-            raise ValueError(f"lr is {self.lr}; it must be above 0")
+        for name in ("lr", "muon_lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
     def lr_share(self, step: int, num_steps: int) -> float:
         """The learning rate of a step (from 0) in a training of `num_steps` steps, as a share of its highest."""
@@ -106,14 +107,18 @@ class Recipe:
         return dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation, flip=mirror))
 
     @property
+    def gentler(self) -> str:
+        """Smaller steps, as the flags that make them."""
+        if self.optimizer == "muon":
+            return f"a lower --lr and --muon-lr (now {self.lr:g} and {self.muon_lr:g})"
+        return f"a lower --lr (now {self.lr:g})"
+
+    @property
     def remedy(self) -> str:
         """What to do where a training by this recipe does not learn, in a few words."""
-        gentler = f"a lower --lr (now {self.lr:g})"
-        return (
-            f"try {gentler}"
-            if self.initialisation == "alive"
-            else f"use --recipe steady, whose start keeps the class maps alive, or {gentler}"
-        )
+        if self.initialisation == "alive":
+            return f"try {self.gentler}"
+        return f"use --recipe steady, whose start keeps the class maps alive, or {self.gentler}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to a run's `config.json`."""

@@ -118,6 +118,14 @@ def test_what_cannot_be_halved_is_said_so(tiny: NiNConfig, few: DatasetSplits, t
         torchnin.train(tiny, few, ONCE, out=tmp_path / "other", accumulate=0, quiet=True)
 
 
+def test_more_pieces_than_pictures_are_as_many_as_have_some(plain: NiNConfig, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    for network, most in ((plain, 40), (tiny, 20)):  # batch normalisation needs two
+        asked, fitting = (
+            torchnin.train(network, few, ONCE, out=tmp_path / f"{most}-{pieces}", accumulate=pieces, quiet=True) for pieces in (10**9, most)
+        )
+        assert losses(asked) == losses(fitting)
+
+
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is measured from /proc")
 def test_a_real_limit(few_file: Path, tmp_path: Path) -> None:
     """A step with 320 pictures of 64 pixels takes more than so much; pieces of it do not."""

@@ -44,7 +44,7 @@ def test_what_a_training_wrote_is_as_it_must_be(progress: dict[str, Any]) -> Non
         (("monitor",), [], "progress.monitor: expected an object, found []"),
         (("monitor", "said"), [1], "progress.monitor.said[0]: expected text, found 1"),
         (("monitor", "dead_channels"), {"block 1": None}, "progress.monitor.dead_channels: expected an object of numbers of at least 0"),
-        (("lr_scale",), "1", 'progress.lr_scale: expected a number of at least 0, found "1"'),
+        (("lr_scale",), "1", 'progress.lr_scale: expected a number above 0 and at most 1, found "1"'),
         (("pieces",), 0, "progress.pieces: expected a whole number of at least 1, found 0"),
         (("good",), 7, "progress.good: expected an object, found 7"),
         (("good", "recoveries"), -1, "progress.good.recoveries: expected a whole number of at least 0, found -1"),

@@ -103,7 +103,7 @@ def train(
         overwrite: Replace the run in --out.
         on_collapse: What to do when learning collapses: warn (so by default), stop, or recover (go back, halve the learning rate).
         on_out_of_memory: What to do then: accumulate (so by default; half as many pictures at once, gradients added up), or stop.
-        accumulate: Look at each batch in so many pieces from the start, to save memory.
+        accumulate: Look at each batch in so many pieces from the start, as far as the pictures go, to save memory.
         deterministic: The same seed, machine and number of threads give the same bits; so by default on a CPU.
         device: auto (so by default), cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.

@@ -39,7 +39,7 @@ class BatchGradient:
         thinning: what is told the losses; None where every picture counts the same.
         class_weights: `(k,)` on the device, or None.
         processes: which share the batch.
-        pieces: in how many pieces a part is looked at, to begin with.
+        pieces: in how many pieces a part is looked at, to begin with; no more than have a picture, or two for batch normalisation.
         on_out_of_memory: halve the pieces, or stop.
         say: called with one sentence when the pieces are halved.
     """
@@ -109,7 +109,8 @@ class BatchGradient:
         pictures = self.recipe.augmentation(batch.pictures, self.generator, batch.part, len(batch.labels))
         for parameter in self.network.parameters():
             parameter.grad = None
-        if self.pieces == 1 and self.processes.alone:
+        pieces = self._pieces(batch)
+        if pieces == 1 and self.processes.alone:
             with self.monitor.watching(step):
                 logits = self._logits(pictures)
             loss = self._loss(logits, batch)
@@ -118,11 +119,11 @@ class BatchGradient:
         parts, labels, indices = [], batch.labels[batch.part], batch.indices[batch.part]
         counted = self._counted(batch)
         with self.monitor.watching(step):
-            for number in range(self.pieces):
-                piece = _piece(len(pictures), number, self.pieces)
-                self._lay_out(batch, number)
+            for number in range(pieces):
+                piece = _piece(len(pictures), number, pieces)
+                self._lay_out(batch, number, pieces)
                 # The gradients are added up over the processes once, with the last piece's.
-                with contextlib.nullcontext() if number == self.pieces - 1 else self._unsynchronised():
+                with contextlib.nullcontext() if number == pieces - 1 else self._unsynchronised():
                     logits = self._logits(pictures[piece])
                     parts.append(logits.detach())
                     losses = self._losses(logits, labels[piece], indices[piece])
@@ -159,12 +160,21 @@ class BatchGradient:
     def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
         return self.module.no_sync() if isinstance(self.module, DistributedDataParallel) else contextlib.nullcontext()
 
-    def _lay_out(self, batch: Batch, number: int) -> None:
+    @property
+    def _fewest(self) -> int:
+        """Pictures that a piece needs: batch normalisation sees no spread in one."""
+        return 2 if self.normalises else 1
+
+    def _pieces(self, batch: Batch) -> int:
+        """In how many pieces every process looks at its part of a batch: no more than have pictures."""
+        return max(1, min(self.pieces, len(batch.labels) // self.processes.count // self._fewest))
+
+    def _lay_out(self, batch: Batch, number: int, pieces: int) -> None:
         """Note how the batch that is made of every process's piece of this number lies over the processes."""
         count, whole = self.processes.count, len(batch.labels)
         sizes = []
         for rank in range(count):
-            piece = _piece(whole * (rank + 1) // count - whole * rank // count, number, self.pieces)
+            piece = _piece(whole * (rank + 1) // count - whole * rank // count, number, pieces)
             sizes.append(piece.stop - piece.start)
         before = sum(sizes[: self.processes.rank])
         self.spread.part, self.spread.whole = slice(before, before + sizes[self.processes.rank]), sum(sizes)
@@ -178,14 +188,14 @@ class BatchGradient:
             parameter.grad = None
         release_memory(self.choice.device)
         here, whole = batch.part.stop - batch.part.start, len(batch.labels)
+        self.pieces = self._pieces(batch)
         size = -(-here // self.pieces)
         short = f"out of memory at step {step + 1}, with {size} pictures at once ({said})"
-        least = 2 if self.normalises else 1
         if self.on_out_of_memory == "stop":
             raise OutOfMemoryError(
                 f"{short}; stopped, as asked: go on with --resume --accumulate {2 * self.pieces}, which halves the pieces"
             )
-        if size < 2 * least:
+        if size < 2 * self._fewest:
             raise OutOfMemoryError(f"{short}; fewer would not do: take a smaller --image-size or network, or a machine with more memory")
         if not self.processes.alone:
             raise OutOfMemoryError(

@@ -31,7 +31,7 @@ _STATE: dict[str, Any] = {
     "rows": [_ROW],
     "findings": [_FINDING],
     "monitor": {"recent_steps": _WHOLE, "dead_channels": _SHARES, "said": [_TEXT]},
-    "lr_scale": _NUMBER,
+    "lr_scale": ("a number above 0 and at most 1", lambda value: type(value) in (int, float) and 0 < value <= 1),
     "recoveries": _WHOLE,
 }
 _PIECES: _Values = ("a whole number of at least 1", lambda value: type(value) is int and 1 <= value < _MOST)

@@ -80,6 +80,7 @@ def train(
         on_out_of_memory: `accumulate`, which None means, learns from half as many pictures at once from there on and adds up the
             gradients, so that a batch stays what it was; `stop` ends the training.
         accumulate: in how many pieces each process looks at its part of a batch, to save memory; None begins with one.
+            More than have pictures are as many as have.
         deterministic: the same seed, machine and number of threads give the same bits; None means so on a CPU.
         resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
         overwrite: replace the run in `out`.

@@ -50,10 +50,20 @@ def test_as_layer_by_layer(name: str, size: int, pictures: int, changes: dict) -
         assert float((found[key] - value).double().norm()) <= TOLERANCE * float(value.double().norm()), key
 
 
-@pytest.mark.parametrize("way", [shortcuts._SmallConvolution, winograd.Winograd])
+def small(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return shortcuts._Convolution.apply(pictures, weight, bias, shortcuts._small_weight_gradient)
+
+
+def pixels(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return shortcuts._Convolution.apply(pictures, weight, bias, shortcuts._pixel_weight_gradient)
+
+
+SHAPES = [(3, 3, 3, False), (3, 4, 2, True), (5, 4, 3, True), (3, 12, 7, True), (5, 9, 14, False), (5, 1, 30, True)]
+
+
 @pytest.mark.parametrize(
-    ("kernel", "height", "width", "bias"),
-    [(3, 3, 3, False), (3, 4, 2, True), (5, 4, 3, True), (3, 12, 7, True), (5, 9, 14, False), (5, 1, 30, True)],
+    ("way", "kernel", "height", "width", "bias"),
+    [(way, *shape) for way in (small, winograd.Winograd.apply) for shape in SHAPES] + [(pixels, 1, 5, 7, True), (pixels, 1, 1, 1, False)],
 )
 def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: int, bias: bool) -> None:
     torch.manual_seed(0)
@@ -62,7 +72,7 @@ def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: i
     values = [value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in values]
     taken = [value.requires_grad_() for value in values]
     expected = F.conv2d(*exact, padding=kernel // 2)
-    found = way.apply(*taken, *([] if bias else [None]))
+    found = way(*taken, *([] if bias else [None]))
     slope = torch.randn_like(found)
     pairs = [
         (found, expected),

@@ -5,7 +5,7 @@ itself; inside `layer_by_layer()` it does without.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,6 +20,8 @@ _SMALL_SIDE = 4
 # Where Winograd's way pays: it saves at least so large a factor of the products; its transforms are small beside them, which they are
 # with so many channels (with 48 two threads lost what one had gained); and there are pixels enough to transform the kernels for.
 _SAVED, _CHANNELS, _PIXELS = 4, 96, 2048
+# From so many channels on the gradient of a 1x1 convolution's weights is the matrix library's; with fewer, torch's kernel is as fast.
+_WIDE = 128
 
 _wanted = True
 
@@ -40,7 +42,9 @@ def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
     if _takes_one(layer, pictures):
         assert isinstance(layer, nn.Conv2d)
         if _is_small(layer, pictures):
-            return _SmallConvolution.apply(pictures, layer.weight, layer.bias)
+            return _Convolution.apply(pictures, layer.weight, layer.bias, _small_weight_gradient)
+        if layer.kernel_size == (1, 1) and min(layer.in_channels, layer.out_channels) >= _WIDE:
+            return _Convolution.apply(pictures, layer.weight, layer.bias, _pixel_weight_gradient)
         if _saves_products(layer, pictures):
             return Winograd.apply(pictures, layer.weight, layer.bias)
     return layer(pictures)
@@ -85,30 +89,35 @@ def _saves_products(layer: nn.Conv2d, pictures: Tensor) -> bool:
     )
 
 
-class _SmallConvolution(torch.autograd.Function):
-    """A convolution that keeps the size of small pictures; its weights' gradient leaves out the padding's zeros."""
+class _Convolution(torch.autograd.Function):
+    """A convolution that keeps the size of its pictures, with a shorter way to its weights' gradient, `way(pictures, grad, weight)`."""
 
     @staticmethod
-    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, way: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         ctx.save_for_backward(pictures, weight, bias)
+        ctx.way = way
         return F.conv2d(pictures, weight, bias, padding=weight.shape[-1] // 2)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        return gradients_by(_small_gradients, ctx, grad)
+        def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+            padding = [weight.shape[-1] // 2] * 2
+            grad_pictures, *_ = torch.ops.aten.convolution_backward(
+                grad, pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
+            )
+            return grad_pictures, ctx.way(pictures, grad, weight)
+
+        return *gradients_by(gradients, ctx, grad), None
 
 
-def _small_gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Of pictures and weight, from the output's."""
-    padding = [weight.shape[-1] // 2] * 2
-    grad_pictures, *_ = torch.ops.aten.convolution_backward(
-        grad, pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
-    )
-    return grad_pictures, _small_weight_gradient(pictures, grad, weight)
+def _pixel_weight_gradient(pictures: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
+    """Of a 1x1 convolution: one matrix product over all pixels of all pictures."""
+    inputs, outputs = (values.permute(0, 2, 3, 1).flatten(0, 2) for values in (pictures, grad))
+    return (outputs.T @ inputs).view_as(weight)
 
 
 def _small_weight_gradient(pictures: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """A matrix product for each output pixel and row of the kernel, over the pixels that lie under that row."""
+    """A matrix product for each output pixel and row of the kernel, over the pixels under that row, without the padding's zeros."""
     out_channels, channels, kernel, _ = weight.shape
     height, width = pictures.shape[2:]
     inputs = pictures.permute(0, 2, 3, 1).reshape(len(pictures), -1)

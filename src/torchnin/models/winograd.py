@@ -93,47 +93,40 @@ def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, T
     return grad_pictures, torch.einsum("fy,gx,fgio->oiyx", rows.kernel, columns.kernel, grad_values)
 
 
-# Transformed pictures are (point and tile down, picture, point and tile across, channel): rows of matrices for each pair of points.
+# Transformed pictures are (point and tile down, point and tile across, picture, channel): for each pair of points and each row of tiles
+# there is one matrix of (tile across and picture, channel), as it lies.
 
 
 def _spread(pictures: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """`(n, c, h, w)` to `(len(down), n, len(across), c)`."""
+    """`(n, c, h, w)` to `(len(down), len(across), n, c)`."""
     number, channels, height, width = pictures.shape
-    lines = (down @ pictures.permute(2, 0, 3, 1).reshape(height, -1)).view(-1, width, channels)
-    return torch.bmm(across.expand(len(lines), -1, -1), lines).view(len(down), number, len(across), channels)
+    lines = (down @ pictures.permute(2, 3, 0, 1).reshape(height, -1)).view(len(down), width, -1)
+    return torch.bmm(across.expand(len(down), -1, -1), lines).view(len(down), len(across), number, channels)
 
 
 def _gathered(spread: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """`(h', n, w', c)` to `(n, c, len(down), len(across))`."""
-    _, number, width, channels = spread.shape
-    lines = torch.bmm(across.expand(len(spread) * number, -1, -1), spread.view(-1, width, channels))
-    return (down @ lines.view(len(spread), -1)).view(len(down), number, len(across), channels).permute(1, 3, 0, 2)
-
-
-def _by_point(spread: Tensor, point: int, points: int) -> Tensor:
-    """What belongs to one of the points down: `(point and tile across, tile down and picture, c)`, as it lies."""
-    rows, number, width, channels = spread.shape
-    tiles = rows // points
-    return spread[point * tiles : (point + 1) * tiles].view(tiles * number, width, channels).transpose(0, 1)
+    """`(h', w', n, c)` to `(n, c, len(down), len(across))`."""
+    height, width, number, channels = spread.shape
+    lines = torch.bmm(across.expand(height, -1, -1), spread.view(height, width, -1))
+    return (down @ lines.view(height, -1)).view(len(down), len(across), number, channels).permute(2, 3, 0, 1)
 
 
 def _multiplied(spread: Tensor, values: Tensor) -> Tensor:
     """By the kernels' values `(points, points, c, c')` at each pair of points."""
-    down, across, _, out_channels = values.shape
+    down, across, channels, out_channels = values.shape
     result = spread.new_empty(*spread.shape[:3], out_channels)
-    tiles = spread.shape[2] // across
-    for point in range(down):
-        factors = values[point].repeat_interleave(tiles, 0)
-        torch.bmm(_by_point(spread, point, down), factors, out=_by_point(result, point, down))
+    for row in range(len(spread)):
+        factors = values[row * down // len(spread)]
+        torch.bmm(spread[row].view(across, -1, channels), factors, out=result[row].view(across, -1, out_channels))
     return result
 
 
 def _add_products(total: Tensor, spread: Tensor, slopes: Tensor) -> None:
     """Add what each pair of points says of the kernels' values to `(points, points, c, c')`."""
-    down, across = total.shape[:2]
-    for point in range(down):
-        found = torch.bmm(_by_point(spread, point, down).transpose(1, 2), _by_point(slopes, point, down))
-        total[point] += found.view(across, -1, *total.shape[2:]).sum(1)
+    down, across, channels, out_channels = total.shape
+    for row in range(len(spread)):
+        here = spread[row].view(across, -1, channels).transpose(1, 2)
+        total[row * down // len(spread)].baddbmm_(here, slopes[row].view(across, -1, out_channels))
 
 
 class Winograd(torch.autograd.Function):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -51,6 +52,18 @@ def test_what_the_metadata_say(exported: Path, trained: Run) -> None:
     assert json.loads(metadata["preprocessing"]) == trained.classifier.preprocessing.to_dict()
     assert float(metadata["test_accuracy"]) == trained.result["test_accuracy"]
     assert (metadata["torchnin"], metadata["precision"], metadata["name"]) == (torchnin.__version__, "float32", "tiny")
+
+
+def test_text_that_is_no_text_is_refused_and_nothing_printed(exported: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = exported.read_bytes()
+    refused = 0
+    for place in [*range(0, 400, 40), *(whole.rindex(word) for word in (b"class_names", b"torchnin onnx 1", b"probabilities"))]:
+        with contextlib.suppress(DataError):
+            ExportedClassifier(whole[:place] + b"\xff" + whole[place + 1 :])
+            continue
+        refused += 1
+    assert refused > 3
+    assert capfd.readouterr() == ("", "")
 
 
 def test_what_is_no_exported_classifier_is_named(exported: Path, tmp_path: Path) -> None:

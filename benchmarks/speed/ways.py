@@ -226,11 +226,13 @@ class Torchnin(Way):
     def __init__(self, case: Case, device: str) -> None:
         super().__init__(case, device)
         from torchnin import Classifier, choose_device, named_recipe
+        from torchnin.commands.process import keep_freed_memory
         from torchnin.data import Preprocessing
         from torchnin.training.loop import Training
         from torchnin.training.options import Options
         from torchnin.training.processes import Processes
 
+        keep_freed_memory()  # as `nin train` does, behind the reading of the data
         recipe = dataclasses.replace(named_recipe(self.recipe_name), batch_size=case.batch, initialisation="as built")
         recipe = recipe.fitted(num_pictures=len(self.data.train), mirror=True)
         if recipe.image_size is not None:
@@ -295,7 +297,7 @@ def main() -> None:
     if name in ("torchnin", "nin train"):
         from torchnin.commands.process import set_up_process
 
-        set_up_process()
+        set_up_process(keep=False)
     case = CASES[case_name]
     if quick == "quick":
         case = dataclasses.replace(case, **QUICK[case_name])

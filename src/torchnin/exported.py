@@ -42,7 +42,7 @@ class ExportedClassifier(Predictor[np.ndarray]):
         name = "the exported classifier" if isinstance(source, bytes) else os.fspath(source)
         self._name = name
         self._session = _session(source if isinstance(source, bytes) else _read(Path(source)), name, threads)
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
+        self.metadata: dict[str, str] = _metadata(self._session, name)
         """What the file says of itself, as text: `class_names`, `preprocessing` and `network` are JSON."""
         if self.metadata.get("format") != FORMAT:
             raise ValueError(
@@ -110,6 +110,13 @@ class ExportedClassifier(Predictor[np.ndarray]):
         return max(1, min(MOST_AHEAD, _PIXELS_PER_BATCH // (self._height * self._width)))
 
 
+def _metadata(session: Any, name: str) -> dict[str, str]:
+    try:
+        return dict(session.get_modelmeta().custom_metadata_map)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: its metadata are not those of an exported classifier: {error}. Export it again.") from error
+
+
 def _read(path: Path) -> bytes:
     if not path.exists():
         raise FileNotFoundError(f"{path} is no exported classifier: there is no such file; nin export CLASSIFIER --out {path} writes one")
@@ -134,7 +141,8 @@ def _session(model: bytes, name: str, threads: int | None) -> Any:
     # The numbers are in the file: one that names other files for them gets none, wherever they lie.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        # There is no other provider to fall back to, and onnxruntime would print on standard output that it does.
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
     # onnxruntime's errors share no class of their own, and a broken file raises any of them.
     except Exception as error:
         raise DataError(

@@ -43,6 +43,15 @@ def test_a_reader_that_leaves_is_no_error(trained: Run) -> None:
     assert ran.stderr == ""
 
 
+@pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 14155776 bytes", None])
+def test_memory_that_is_short(said: str | None, nin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> None:
+        raise RuntimeError(said) if said else MemoryError
+
+    monkeypatch.setattr(torchnin, "summarize", short)
+    assert nin("models") == (1, "", "nin: out of memory; what was saved stays as it is\n")
+
+
 def test_models(nin: Callable[..., Any]) -> None:
     rows = json.loads(nin("models", "--json").out)
     assert {row["name"]: row["num_parameters"] for row in rows}["nin_d2l"] == 1_992_166

@@ -253,6 +253,8 @@ def test_unknown_names_list_the_nearest(name: str, near: str) -> None:
 def test_missing_paths(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="found nothing at"):
         load_dataset(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="found text of 999 letters"):
+        load_dataset("x" * 999)
     with pytest.raises(FileNotFoundError, match="data_dir: expected a folder"):
         load_dataset("mnist", data_dir=tmp_path / "nothing")
     (tmp_path / "list.csv").write_text("a,b")

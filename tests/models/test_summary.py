@@ -1,5 +1,6 @@
 """The layer table agrees with PyTorch's own counters."""
 
+import gc
 import json
 
 import pytest
@@ -51,6 +52,16 @@ def test_training_memory_is_what_autograd_keeps() -> None:
     table = summarize(network, (4, 1, 28, 28))
     assert table.activation_bytes == sum(storage.nbytes() for storage in kept.values())
     assert table.train_bytes > table.predict_bytes > 4 * table.num_parameters
+
+
+def test_nothing_of_it_stays_in_memory() -> None:
+    def on_meta() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), torch.Tensor) and each.device.type == "meta" for each in gc.get_objects())
+
+    before, network = on_meta(), create_model("nin_small")
+    summarize(network, (1, 1, 28, 28))
+    assert on_meta() == before
 
 
 def test_table_prints_totals_and_is_json() -> None:

@@ -128,3 +128,13 @@ def test_a_recorded_network_that_cannot_be_made_is_told_by_name(trained: Run, ke
     Run(out).write_config(config)
     with pytest.raises(DataError, match=r"config\.json is not what a training wrote: no network is made of it"):
         resume(out, quiet=True)
+
+
+@pytest.mark.parametrize(("field", "value"), [("validation", [2, 2]), ("seed", "1"), ("name", None)])
+def test_a_recorded_value_of_another_type_is_told(trained: Run, field: str, value: object, tmp_path: Path) -> None:
+    """Found by fuzzing."""
+    out = Path(shutil.copytree(trained.path, tmp_path / "run"))
+    (out / "result.json").unlink()
+    Run(out).write_config(Run(out).config | {field: value})
+    with pytest.raises(DataError, match=r"config\.json is not what a training wrote: .*name, seed or validation.* of another type"):
+        resume(out, quiet=True)

@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     if os.environ.get("TORCHNIN_DEBUG") != "1":
         warnings.formatwarning = _one_line
-    set_up_process(keep_freed_memory=name != "serve")  # one large picture must not stay in a service's memory for good
+    # One large picture must not stay in a service's memory for good; a training begins to keep memory when it has read its data.
+    set_up_process(keep=name not in ("serve", "train"))
     try:
         code = _run(name, given[1:])
         sys.stdout.flush()
@@ -99,18 +100,23 @@ def _follows() -> bool:
     return os.environ.get("RANK", "0") != "0" and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    device = sys.modules.get("torchnin.device")  # where torch was not needed, nothing of it has failed
+    return isinstance(error, MemoryError) or (device is not None and device.is_out_of_memory(error))
+
+
 def _explained(error: BaseException) -> tuple[str, int]:
     """The message for the user, and the exit code."""
     text = str(error) or type(error).__name__
     if isinstance(error, KeyboardInterrupt):
         return "stopped", _INTERRUPTED
-    if isinstance(error, MemoryError):
-        return "out of memory; what was saved stays as it is", 1
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or text}", 1
     if type(error).__module__.startswith("torchnin."):
         return text, 128 + signal if (signal := getattr(error, "signal_number", 0)) else 1
+    if _out_of_memory(error):
+        return "out of memory; what was saved stays as it is", 1
     if isinstance(error, ValueError | FileNotFoundError):
         return text, 2
     if isinstance(error, ImportError):

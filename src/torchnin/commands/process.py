@@ -8,21 +8,23 @@ import platform
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
-def set_up_process(*, keep_freed_memory: bool = True) -> None:
-    """Make threads wait without burning the cores, and keep freed memory for the next step; not so what runs for weeks."""
+def set_up_process(*, keep: bool = True) -> None:
+    """Make threads wait without burning the cores, and, with `keep`, `keep_freed_memory`."""
     # Threads that wait for each other by spinning for long are ruinous as soon as anything else runs on the machine: one busy
     # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-    if keep_freed_memory and platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
-        _keep_freed_memory()
+    if keep:
+        keep_freed_memory()
 
 
-def _keep_freed_memory() -> None:
-    """Have glibc's allocator hold on to what is freed.
+def keep_freed_memory() -> None:
+    """Have glibc's allocator, where it is not set otherwise, hold on to what is freed; what is large and used once is best behind it.
 
     By default it gives every large tensor back to the system and asks for it anew in the next step, page by page: a tenth to a
     sixth of the processor's time in a training step, at the same peak of memory.
     """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
+        return
     libc = ctypes.CDLL(None)
     libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

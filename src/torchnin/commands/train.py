@@ -11,6 +11,7 @@ import tyro
 import torchnin
 from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, named_config
 from torchnin.commands.output import note, result, table
+from torchnin.commands.process import keep_freed_memory
 from torchnin.commands.progress import download_bar
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def train(
                 manner |= {"name": name.partition(":")[0], "seed": seed or 0, "dtype": dtype, "validation": validation or 0.0}
                 if seeds is not None and out is None:
                     raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
+        keep_freed_memory()
         with _watched(watch and processes.first) as manner["watcher"]:
             if seeds is not None and out is not None:
                 summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, overwrite=overwrite, **manner)

@@ -1,6 +1,7 @@
 """load_dataset: from a name, a folder, a file or arrays to the splits that a training uses."""
 
 import difflib
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Mapping
@@ -74,7 +75,7 @@ def load_dataset(
     if isinstance(data, str) and data in CATALOG:
         return _brought_to(_load_named(CATALOG[data], folder, download=download, progress=progress), size, channels)
     path = Path(data).expanduser()
-    if path.is_dir():
+    if _is_folder(path):
         loose = find_loose(path)
         if loose is not None:
             return _brought_to(_read_loose(loose, path.resolve().name), size, channels)
@@ -90,6 +91,17 @@ def load_dataset(
     if isinstance(data, str) and os.sep not in data:
         raise ValueError(_unknown_name(data))
     raise FileNotFoundError(f"data: expected a folder, an .npz file or a dataset's name ({', '.join(CATALOG)}), found nothing at {path}.")
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise FileNotFoundError(
+            f"data: expected a folder, an .npz file or a dataset's name, found text of {len(str(path))} letters."
+        ) from None
 
 
 def _load_named(dataset: NamedDataset, data_dir: Path | None, *, download: bool, progress: Progress | None) -> DatasetSplits:

@@ -18,8 +18,8 @@ from .winograd import Winograd, gradients_by, products
 # padding's zeros (of a picture of 3x3 pixels, 32 of the 81 products with a 3x3 kernel).
 _SMALL_SIDE = 4
 # Where Winograd's way pays: it saves at least so large a factor of the products; its transforms are small beside them, which they are
-# with so many channels (with 48 two threads lost what one had gained); and there are pixels enough to transform the kernels for.
-_SAVED, _CHANNELS, _PIXELS = 4, 96, 2048
+# with so many channels; and there are pixels enough to transform the kernels for.
+_SAVED, _CHANNELS, _PIXELS = 4, 48, 2048
 # From so many channels on the gradient of a 1x1 convolution's weights is the matrix library's; with fewer, torch's kernel is as fast.
 _WIDE = 128
 

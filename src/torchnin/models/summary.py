@@ -185,11 +185,11 @@ def _recording(network: NiN, record: Callable[[str, nn.Module, Tensor, Tensor], 
 def _kept_by_autograd() -> Iterator[dict[int, torch.UntypedStorage]]:
     kept: dict[int, torch.UntypedStorage] = {}  # holds the storages, so that no address is used twice
 
-    def keep(tensor: Tensor) -> Tensor:
+    # The graph keeps nothing in the tensors' place: nobody goes back through it, and one that keeps its own outputs is never freed.
+    def keep(tensor: Tensor) -> None:
         kept[_identity(tensor)] = tensor.untyped_storage()
-        return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
         yield kept
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 
 _OUTPUTS = 4  # of a tile along an axis: more would need points whose powers lose digits
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity
-# Pictures transformed at once: enough rows for the products, few enough to stay small beside the layers' own outputs.
-_PICTURES = 32
+# What the pictures that are transformed at once may take: enough rows for the products, little beside the layers' own outputs.
+_MOST_BYTES = 16 * 2**20
 
 
 class _Axis(NamedTuple):
@@ -35,6 +35,11 @@ class _Axis(NamedTuple):
 def products(height: int, width: int, kernel: int) -> int:
     """Products per pair of channels of one picture, where the direct sum has `height * width * kernel ** 2`."""
     return len(_axis(height, kernel).analysis) * len(_axis(width, kernel).analysis)
+
+
+def _at_once(weight: Tensor, rows: _Axis, columns: _Axis) -> int:
+    """How many pictures are transformed at once."""
+    return max(1, _MOST_BYTES // (weight.element_size() * len(rows.analysis) * len(columns.analysis) * max(weight.shape[:2])))
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,8 +76,9 @@ def convolved(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, float32."""
     rows, columns = _axis(pictures.shape[2], weight.shape[-1]), _axis(pictures.shape[3], weight.shape[-1])
     values = torch.einsum("fy,gx,oiyx->fgio", rows.kernel, columns.kernel, weight).contiguous()
+    number = _at_once(weight, rows, columns)
     output = torch.empty(len(pictures), len(weight), *pictures.shape[2:], memory_format=torch.channels_last)
-    for piece, target in zip(pictures.split(_PICTURES), output.split(_PICTURES), strict=True):
+    for piece, target in zip(pictures.split(number), output.split(number), strict=True):
         spread = _spread(piece, rows.analysis, columns.analysis)
         target.copy_(_gathered(_multiplied(spread, values), rows.synthesis, columns.synthesis))
     return output if bias is None else output.add_(bias[:, None, None])
@@ -86,7 +92,8 @@ def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, T
     grad_values = weight.new_zeros(len(rows.kernel), len(columns.kernel), weight.shape[1], weight.shape[0])
     back = [axis.synthesis.T.contiguous() for axis in (rows, columns)]
     forth = [axis.analysis.T.contiguous() for axis in (rows, columns)]
-    for piece, slope, target in zip(*(whole.split(_PICTURES) for whole in (pictures, grad, grad_pictures)), strict=True):
+    number = _at_once(weight, rows, columns)
+    for piece, slope, target in zip(*(whole.split(number) for whole in (pictures, grad, grad_pictures)), strict=True):
         spread, slopes = _spread(piece, rows.analysis, columns.analysis), _spread(slope, *back)
         _add_products(grad_values, spread, slopes)
         target.copy_(_gathered(_multiplied(slopes, values), *forth))

@@ -290,7 +290,9 @@ def _as_begun(config: dict[str, Any], run: Run, data_dir: str | os.PathLike[str]
         if config["data"]["source"] == "arrays":
             raise ValueError(f"{run.path} was trained on arrays; go on with torchnin.train(..., resume=True), which takes them again")
         network, recipe = _network_as_begun(config["network"], run), Recipe.from_dict(config["recipe"])
-        _ = config["name"], config["seed"], config["validation"], config["device"]["dtype"], Options.of_run(config)
+        _ = config["device"]["dtype"], Options.of_run(config)
+        if type(config["name"]) is not str or type(config["seed"]) is not int or type(config["validation"]) not in (int, float):
+            raise TypeError("name, seed or validation")
         return network, recipe, load_recorded(config["data"], data_dir=data_dir)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error

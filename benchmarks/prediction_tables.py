@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md about prediction, from benchmarks/speed/results/predict.json."""
+"""The tables of docs/speed.md, from benchmarks/speed/results."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -48,4 +48,33 @@ def start(_: str) -> str:
     return table(("process", "seconds"), rows, left=1) + f"\n\n{_conditions(found)}"
 
 
-MAKERS: dict[str, Callable[[str], str]] = {"prediction": prediction, "start": start}
+def training(_: str) -> str:
+    """A step of each network, its peak of memory, and what the machine gave meanwhile."""
+    rows, conditions = [], []
+    for measured in recorded(RESULTS / "cpu.json").values():
+        case, step, memory = measured["case"], measured["rows"]["step"], measured["rows"]["memory"]
+        ours = step["torchnin"]["median"]
+        mebibytes = (f"{memory[way]['median'] / 2**20:,.0f}" for way in ("notebooks", "plain", "torchnin"))
+        rows.append(
+            (
+                f"`{case['network']}`, {case['size']} pixels [{case['batch']}]",
+                *(_seconds(step[way]) for way in ("notebooks", "plain", "torchnin")),
+                f"{step['notebooks']['median'] / ours:.2f}",
+                f"{step['bound']['median'] / ours:.0%}",
+                " / ".join(mebibytes),
+            )
+        )
+        of = step["measured"]
+        conditions.append(
+            f"`{case['network']}`: {of['date']}, {of['processor']}, {of['cores']} cores, {of['computes']}, torch {of['torch']}; "
+            f"when it began {of['load']:.0f} processes wanted the cores."
+        )
+    heads = ("network [batch]", "notebooks' way, s", "plain PyTorch, s", "torchnin, s", "times the notebooks' way", "share of the bound")
+    return table((*heads, "peak memory, MiB: notebooks' / plain / torchnin"), rows, left=1) + "\n\n" + "  \n".join(conditions)
+
+
+def _seconds(each: dict[str, float]) -> str:
+    return f"{each['median']:.2f} ({each['low']:.2f} to {each['high']:.2f})"
+
+
+MAKERS: dict[str, Callable[[str], str]] = {"training": training, "prediction": prediction, "start": start}

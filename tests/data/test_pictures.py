@@ -1,4 +1,5 @@
 import io
+import struct
 import threading
 import time
 import warnings
@@ -199,6 +200,20 @@ def test_truncated_photos_are_errors() -> None:
     for part in (0.3, 0.6, 0.9):
         with pytest.raises(DataError, match="truncated"):
             decode_picture(photo[: int(len(photo) * part)], 3)
+
+
+def test_a_bmp_in_runs_is_refused_before_a_hundred_bytes_become_millions_of_pixels() -> None:
+    """Found by fuzzing: Pillow decodes such runs in Python, an empty line of eight million pixels for two bytes."""
+    for width, refused in ((2**23 + 9, True), (8, False)):
+        header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 0, 0, 62, 40, width, 7, 1, 8, 1, 0, 0, 0, 2, 0)
+        file = header + bytes((0, 0, 0, 0, 255, 255, 255, 0)) + b"\2\1\0\0" * 7
+        if refused:
+            with pytest.raises(
+                DataError, match=r"at most 4,000,000 pixels of a BMP file that .* \(RLE\), found 58,720,319"
+            ):
+                decode_picture(file, 1)
+        else:
+            assert decode_picture(file, 1).shape == (1, 7, 8)
 
 
 @pytest.mark.parametrize("pixels", [MAX_PIXELS + 1, 120_000_000, 400_000_000])

@@ -23,6 +23,9 @@ SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", 
 MAX_PIXELS = 64_000_000
 """The largest picture that is decoded, height times width; a larger one is refused before its pixels are read."""
 
+# The same for BMP files in runs, which Pillow decodes in Python: a hundred bytes that promise MAX_PIXELS would hold a thread for seconds.
+_MOST_PIXELS_IN_RUNS = 4_000_000
+
 # Only these decoders see a file, whatever its name says: others that Pillow has would start programs (EPS) or are never met as photos.
 # The first five are what Image.preinit() loads; at one that is not there yet Pillow loads all of its forty.
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
@@ -180,6 +183,11 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
             raise DataError("expected a picture, found 0 bytes.")
         picture = Image.open(path, formats=_FORMATS)
     _check_size(picture.size)
+    if picture.width * picture.height > _MOST_PIXELS_IN_RUNS and any(tile[0] == "bmp_rle" for tile in getattr(picture, "tile", ())):
+        raise TooManyPixelsError(
+            f"expected at most {_MOST_PIXELS_IN_RUNS:,} pixels of a BMP file that is compressed in runs (RLE), found "
+            f"{picture.width * picture.height:,}. Save it as PNG."
+        )
     return picture
 
 

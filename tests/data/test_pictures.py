@@ -208,9 +208,7 @@ def test_a_bmp_in_runs_is_refused_before_a_hundred_bytes_become_millions_of_pixe
         header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 0, 0, 62, 40, width, 7, 1, 8, 1, 0, 0, 0, 2, 0)
         file = header + bytes((0, 0, 0, 0, 255, 255, 255, 0)) + b"\2\1\0\0" * 7
         if refused:
-            with pytest.raises(
-                DataError, match=r"at most 4,000,000 pixels of a BMP file that .* \(RLE\), found 58,720,319"
-            ):
+            with pytest.raises(DataError, match=r"at most 4,000,000 pixels of a BMP file that .* \(RLE\), found 58,720,319"):
                 decode_picture(file, 1)
         else:
             assert decode_picture(file, 1).shape == (1, 7, 8)

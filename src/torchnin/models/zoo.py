@@ -108,7 +108,7 @@ _PUBLISHED = (
 )
 
 _OURS = "torchnin: shapes chosen by measured accuracy per second, docs/lab-log.md"
-_OURS_LONG = "torchnin: three blocks from full resolution on, for long trainings; first measurements in docs/lab-log.md"
+_OURS_LONG = "torchnin: shapes chosen by measured accuracy per second of longer trainings, docs/lab-log.md"
 
 
 def _ours(*widths: int, hidden: int, first_stride: int = 1) -> NiNConfig:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import io
 import json
 import os
@@ -235,7 +236,7 @@ def change_model(model: Any, rng: random.Random) -> None:
         with contextlib.suppress(ValueError):
             document = json.loads(entry.value)
             if isinstance(document, dict) and document:
-                document[rng.choice(sorted(document))] = rng.choice(INTERESTING)
+                document[rng.choice(sorted(document))] = copy.deepcopy(rng.choice(INTERESTING))
                 entry.value = json.dumps(document)
                 return
         entry.value = rng.choice((json.dumps(rng.choice(INTERESTING)), "torchnin onnx 2", "[", "x"))

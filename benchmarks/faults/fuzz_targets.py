@@ -1,6 +1,7 @@
 """What `fuzz.py` feeds to the readers and loaders: for each its whole files, how to change them, and the call."""
 
 import contextlib
+import copy
 import gzip
 import hashlib
 import io
@@ -372,12 +373,12 @@ def change_json(data: bytes, max_size: int, seed: int) -> bytes:
                 parents.append((node, key))
                 waiting.append(value)
         if not parents:
-            document = rng.choice(INTERESTING)
+            document = copy.deepcopy(rng.choice(INTERESTING))
             continue
         node, key = rng.choice(parents)
         what = rng.random()
         if what < 0.6:
-            node[key] = rng.choice(INTERESTING) if rng.random() < 0.7 else rng.choice(parents)[0]
+            node[key] = copy.deepcopy(rng.choice(INTERESTING)) if rng.random() < 0.7 else rng.choice(parents)[0]
             with contextlib.suppress(ValueError, RecursionError):
                 json.dumps(document)  # a document that holds itself is none
                 continue

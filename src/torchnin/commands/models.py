@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 import torchnin
 from torchnin.commands.networks import Json
 from torchnin.commands.output import result, table
@@ -14,7 +16,9 @@ def models(*, as_json: Json = False) -> None:
     for name in torchnin.list_models():
         entry = torchnin.model_entry(name)
         config = entry.config
-        summary = torchnin.summarize(torchnin.create_model(name), (1, config.in_channels, config.image_size, config.image_size))
+        with torch.device("meta"):  # shapes alone: no weights are drawn
+            network = torchnin.create_model(name)
+        summary = torchnin.summarize(network, (1, config.in_channels, config.image_size, config.image_size))
         rows.append(
             {
                 "name": name,

@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _leave(code: int) -> NoReturn:
     """End one of several processes without an orderly end of the interpreter, which would take torch apart.
 
-    Its threads may still hold connections to processes that are gone, and have been seen to abort then: SIGABRT for the exit code.
+    Its threads may still hold connections to processes that are gone; SIGABRT has been seen in place of the exit code.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -25,6 +25,8 @@ _MANY_PICTURES = 4
 _USUAL_PICTURES = 16
 # For so many sizes at once; weights laid out take as much memory as the network's own.
 _MOST_SIZES = 4
+# Numbers and sizes of pictures at once for which is kept where their windows' pixels stand.
+_MOST_PLACES = 64
 # From this kernel on oneDNN's blocked layout is the faster one, below it the one with the channels of a pixel together.
 _WIDE_KERNEL = 5
 
@@ -187,23 +189,36 @@ def _product(step: _Convolution) -> Layer:
     """One matrix product over all places of all pictures."""
     rows = step.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
     length, bias, relu = len(rows), step.bias, step.relu
-    high, wide = step.weight.shape[2:]
-    (down, right), (above, left) = step.stride, step.padding
+    pointwise = step.kernel == 1 and max(step.stride) == 1 and max(step.padding) == 0
+    nothing = step.weight.new_zeros(1, step.weight.shape[1])
+    places: dict[tuple[int, int, int], tuple[Tensor, int, int]] = {}
 
     def layer(values: Tensor) -> Tensor:
-        pixels = values.permute(0, 2, 3, 1)
-        if above or left:
-            pixels = F.pad(pixels, (0, 0, left, left, above, above))
-        pixels = pixels.contiguous()
-        count, height, width, channels = pixels.shape
-        size = count, (height - high) // down + 1, (width - wide) // right + 1
-        row = width * channels
-        # Of each window its rows of pixels, whose values lie together.
-        windows = pixels.as_strided((*size, high, wide * channels), (height * row, down * row, right * channels, row, 1))
-        found = torch.addmm(bias, windows.reshape(-1, length), rows)
-        return (found.relu_() if relu else found).view(*size, -1).permute(0, 3, 1, 2)
+        count, channels, height, width = values.shape
+        pixels = values.permute(0, 2, 3, 1).reshape(-1, channels)
+        if not pointwise:
+            size = count, height, width
+            if size not in places:
+                if len(places) >= _MOST_PLACES:
+                    places.pop(next(iter(places)), None)
+                places[size] = _windows(step, *size)
+            index, height, width = places[size]
+            # Beside a picture lies the row of zeros that ends them all.
+            pixels = torch.cat((pixels, nothing)).index_select(0, index).view(-1, length)
+        found = torch.addmm(bias, pixels, rows)
+        return (found.relu_() if relu else found).view(count, height, width, -1).permute(0, 3, 1, 2)
 
     return layer
+
+
+def _windows(step: _Convolution, count: int, height: int, width: int) -> tuple[Tensor, int, int]:
+    """Which pixel stands at each place of each window of `count` pictures, one more than all for beside a picture; windows down, across."""
+    above, left = step.padding
+    pixels = torch.arange(count * height * width).view(count, height, width)
+    padded = F.pad(pixels, (left, left, above, above), value=pixels.numel())
+    high, wide = step.weight.shape[2:]
+    windows = padded.unfold(1, high, step.stride[0]).unfold(2, wide, step.stride[1])
+    return windows.flatten().to(step.weight.device), windows.shape[1], windows.shape[2]
 
 
 def _packed(step: _Convolution) -> Layer:

@@ -4,14 +4,18 @@
     python benchmarks/serve/measure.py answers CLASSIFIER      100,000 requests on 64 connections, each answer compared to predict's
     python benchmarks/serve/measure.py memory CLASSIFIER       what one process that looks holds, after every size of batch and after many
 
-Needs wrk (apt install wrk) and Linux. CLASSIFIER is a run folder of Fashion-MNIST; the pictures are 1,000 of its test pictures
+Needs wrk (apt install wrk) and Linux. CLASSIFIER is a run folder; the pictures are 1,000 of Fashion-MNIST's test pictures
 as PNG files. Both sides get the encoded files: `predict` a list of their bytes, in batches as it makes them itself, on all cores; the
 service one file a request, and again in forms of several files. So decoding counts on both sides; HTTP, JSON and the
 load tool only on the service's. All of it shares the same cores, wrk included; its processor time is recorded, so that one can
 see what it takes away. Connections that wait for each answer before they ask again never have more pictures on their way than there
 are connections, so `predict` is also measured with as many at a time.
 
-Writes `results/speed.json`, `results/answers.json` and `results/memory.json`.
+CLASSIFIER may be of any network; only the pictures are Fashion-MNIST's. One that takes long over a picture needs fewer of them:
+`--pictures 64`.
+
+Writes `results/speed.json`, `results/answers.json` and `results/memory.json` for `nin_small`; for another network its name stands in
+the file's, as in `speed-nin_d2l.json`.
 """
 
 import argparse
@@ -24,6 +28,7 @@ import re
 import resource
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -50,9 +55,9 @@ WAYS = (
 SCRIPT = Path(__file__).parent / "post.lua"
 
 
-def files() -> list[bytes]:
+def files(count: int = PICTURES) -> list[bytes]:
     """The first test pictures of the sample of Fashion-MNIST, as PNG files."""
-    pictures = torchnin.load_dataset("fashion-mnist-sample").test.images[:PICTURES, 0]
+    pictures = torchnin.load_dataset("fashion-mnist-sample").test.images[:count, 0]
     kept = [io.BytesIO() for _ in pictures]
     for picture, file in zip(pictures, kept, strict=True):
         Image.fromarray(picture).save(file, "PNG")
@@ -74,8 +79,9 @@ def write_bodies(folder: Path, pictures: list[bytes]) -> None:
             (folder / str(size) / f"{number}.png").write_bytes(group[0] if size == 1 else form(group))
 
 
-def predict_speed(classifier: Any, pictures: list[bytes], seconds: float, at_once: int = PICTURES) -> dict[str, float]:
-    """Pictures per second and processor time per picture of `Classifier.predict` on the files, so many in each call."""
+def predict_speed(classifier: Any, pictures: list[bytes], seconds: float, at_once: int | None = None) -> dict[str, float]:
+    """Pictures per second and processor time per picture of `Classifier.predict` on the files, all or so many in each call."""
+    at_once = min(at_once or PICTURES, len(pictures))
     groups = [pictures[start : start + at_once] for start in range(0, len(pictures) - at_once + 1, at_once)]
     count = 0
     begin, cpu = time.perf_counter(), time.process_time()
@@ -91,11 +97,11 @@ def children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def load(service: Any, folder: str, connections: int, seconds: int, size: int = 1) -> dict[str, Any]:
+def load(service: Any, folder: str, connections: int, seconds: int, count: int, size: int = 1) -> dict[str, Any]:
     """What wrk measures, with the processor time of the service and of wrk itself; times are of a request, the rest of a picture."""
     kind = "image/png" if size == 1 else "multipart/form-data; boundary=x"
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), service.address, "--"]
-    command += [f"{folder}/{size}", str(PICTURES // size), kind]
+    command += [f"{folder}/{size}", str(count // size), kind]
     before, cpu, own = service.metrics(), service.cpu_seconds(), children_cpu()
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = json.loads(next(line for line in out.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
@@ -111,22 +117,22 @@ def load(service: Any, folder: str, connections: int, seconds: int, size: int = 
     }
 
 
-def speed(name: str, rounds: int, seconds: int) -> dict[str, Any]:
+def speed(name: str, rounds: int, seconds: int, count: int) -> dict[str, Any]:
     """Rounds of predict, then wrk with each number of connections; predict again at the end of a round."""
-    pictures = files()
+    pictures = files(count)
     classifier = torchnin.load(name)
     measured: dict[str, list[dict[str, Any]]] = {name: [] for name, _, _ in WAYS}
     with tempfile.TemporaryDirectory() as folder, running(name) as service:
         write_bodies(Path(folder), pictures)
-        load(service, folder, 8, 2)
+        load(service, folder, 8, 2, count)
         predict_speed(classifier, pictures, 2)
         memory = [service.memory()]
         loads = [os.getloadavg()[0]]
         for _ in range(rounds):
             for way, connections, size in WAYS:
                 before = predict_speed(classifier, pictures, seconds / 2)
-                found = load(service, folder, connections, seconds, size)
-                as_many = predict_speed(classifier, pictures, seconds / 2, min(PICTURES, connections * size))
+                found = load(service, folder, connections, seconds, count, size)
+                as_many = predict_speed(classifier, pictures, seconds / 2, connections * size)
                 after = predict_speed(classifier, pictures, seconds / 2)
                 predict = (before["per_second"] + after["per_second"]) / 2
                 found |= {"predict_as_many_per_second": as_many["per_second"]}
@@ -227,12 +233,15 @@ def main() -> None:
     parser.add_argument("classifier")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6, help="of wrk in each round, for each number of connections")
+    parser.add_argument(
+        "--pictures", type=int, default=PICTURES, help="at least 64; fewer than 1,000 for a network that takes long over one"
+    )
     parser.add_argument("--requests", type=int, default=100_000)
     options = parser.parse_args()
     set_up_process()  # predict runs with the settings that nin gives the service, too
     wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split("\n")[0].split(" [")[0]
     head = {
-        "command": f"python benchmarks/serve/measure.py {options.what} RUN",
+        "command": f"python benchmarks/serve/measure.py {' '.join([options.what, 'RUN', *sys.argv[3:]])}",
         "network": torchnin.load(options.classifier).metadata.get("name"),
         "load_tool": {"speed": wrk, "answers": "the client in running.py", "memory": None}[options.what],
         "date": datetime.now(UTC).date().isoformat(),
@@ -240,10 +249,10 @@ def main() -> None:
     }
 
     def keep(document: dict[str, Any]) -> None:
-        record(options.what, {**head, **document})
+        record(options.what if head["network"] == "nin_small" else f"{options.what}-{head['network']}", {**head, **document})
 
     if options.what == "speed":
-        keep({"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds)})
+        keep({"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds, options.pictures)})
     elif options.what == "memory":
         keep(memory(options.classifier))
     else:

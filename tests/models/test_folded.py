@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from torchnin import NiN, NiNConfig, create_model
+from torchnin import BlockConfig, ClassBlockConfig, NiN, NiNConfig, create_model
 from torchnin.models import FoldedNiN
+from torchnin.models.winograd import Prepared
 
 # Of the largest logit. One rounding of each weight and another order of the sums; measured: at most 7e-7.
 TOLERANCE = 5e-6
@@ -72,6 +73,29 @@ def test_at_any_size_that_the_network_admits(tiny: NiNConfig, size: tuple[int, i
         assert_same(lived(NiN(config)), torch.randn(3, 1, *size))
     wide = lived(create_model("nin_mnist"))
     assert_same(wide, torch.randn(5, 1, *size))
+
+
+@pytest.mark.parametrize("count", [1, 30])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("relu", [True, False])
+def test_much_work_takes_the_way_of_fewer_multiplications(
+    tiny: NiNConfig, count: int, kernel: int, relu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (
+        BlockConfig(channels=(128,), kernel_size=3, pool=False),
+        BlockConfig(channels=(160,), kernel_size=kernel, padding=kernel // 2),
+    )
+    config = dataclasses.replace(tiny, blocks=(first, second), class_block=ClassBlockConfig(), mlp_layers=0, class_map_relu=relu)
+    seen: list[int] = []
+    prepared = Prepared.__call__
+
+    def counted(self: Prepared, pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        return prepared(self, pictures)
+
+    monkeypatch.setattr(Prepared, "__call__", counted)
+    assert_same(lived(NiN(config)), torch.randn(count, 1, 46, 33))
+    assert seen == [count] * 2
 
 
 def test_also_where_the_size_it_was_described_for_is_too_small(tiny: NiNConfig) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import platform
 from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import torch
@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from .block import NiNBlock
 from .nin import NiN
+from .winograd import Prepared
 
 Layer = Callable[[Tensor], Tensor]
 
 # Multiply-adds up to which a convolution, of kernels up to 3, is computed as a plain matrix product: oneDNN takes longer to begin.
 _LITTLE_WORK = 16_000_000
+# Channels, and multiply-adds of a call, from which a convolution of that kernel takes the way of fewer multiplications (winograd.py).
+_WINOGRAD = {3: (128, 250_000_000), 5: (96, 100_000_000)}
 # With fewer pictures at once, bringing the weights into the blocked layout costs more than the layout gives.
 _MANY_PICTURES = 4
 # What the weights are laid out for; other numbers of pictures are as right, and about as fast. Other sizes are not: bringing the weights
@@ -55,7 +58,8 @@ class FoldedNiN:
         convolutions = [step for step in self._steps if isinstance(step, _Convolution)]
         self._dtype = convolutions[0].weight.dtype
         self._onednn = all(map(_has_onednn, convolutions))
-        self._blocks = self._onednn and network.config.pool == "max" and any(step.kernel >= _WIDE_KERNEL for step in convolutions[1:])
+        wide = [step for step in convolutions[1:] if step.kernel >= _WIDE_KERNEL and _winograd_from(step) is None]
+        self._blocks = self._onednn and network.config.pool == "max" and bool(wide)
 
     def is_current(self, network: NiN) -> bool:
         """Whether this is that network, with the weights that it has now."""
@@ -221,11 +225,23 @@ def _windows(step: _Convolution, count: int, height: int, width: int) -> tuple[T
     return windows.flatten().to(step.weight.device), windows.shape[1], windows.shape[2]
 
 
+def _winograd_from(step: _Convolution) -> float | None:
+    """Places of a call, down times across times pictures, from which Winograd's way is the faster one; None where it never is."""
+    out_channels, channels, high, wide = step.weight.shape
+    least_channels, work = _WINOGRAD.get(high, (0, 0))
+    keeps_size = high == wide and step.stride == [1, 1] and step.padding == [high // 2, high // 2]
+    if work == 0 or not keeps_size or min(channels, out_channels) < least_channels:
+        return None
+    return work / step.weight.numel()
+
+
 def _packed(step: _Convolution) -> Layer:
     """The channels of a pixel together, ReLU in the convolution."""
     convolve = torch.ops.mkldnn._convolution_pointwise.default
     product = _product(step)
     few_values = _LITTLE_WORK * math.prod(step.stride) / len(step.weight) / math.prod(step.weight.shape[2:]) if step.kernel <= 3 else 0
+    many_places = _winograd_from(step)
+    prepared = cache(lambda: Prepared(step.weight, step.bias, relu=step.relu))  # much work may never come
     laid_out: dict[torch.Size, tuple[Any, ...]] = {}
 
     def settings(size: torch.Size) -> tuple[Any, ...]:
@@ -238,6 +254,8 @@ def _packed(step: _Convolution) -> Layer:
     def layer(values: Tensor) -> Tensor:
         if values.numel() <= few_values:
             return product(values)
+        if many_places is not None and values.numel() >= many_places * values.shape[1]:
+            return prepared()(values)
         size = values.shape[1:]
         packed: Tensor = convolve(values, *(laid_out.get(size) or settings(size)))
         return packed

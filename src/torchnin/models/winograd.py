@@ -9,7 +9,7 @@ Source: Winograd, "Arithmetic complexity of computations" (1980); Lavin and Gray
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -35,11 +35,6 @@ class _Axis(NamedTuple):
 def products(height: int, width: int, kernel: int) -> int:
     """Products per pair of channels of one picture, where the direct sum has `height * width * kernel ** 2`."""
     return len(_axis(height, kernel).analysis) * len(_axis(width, kernel).analysis)
-
-
-def _at_once(weight: Tensor, rows: _Axis, columns: _Axis) -> int:
-    """How many pictures are transformed at once."""
-    return max(1, _MOST_BYTES // (weight.element_size() * len(rows.analysis) * len(columns.analysis) * max(weight.shape[:2])))
 
 
 @functools.lru_cache(maxsize=64)
@@ -72,68 +67,89 @@ def _axis(side: int, kernel: int) -> _Axis:
     return _Axis(*(each.float().contiguous() for each in maps))
 
 
-def convolved(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, float32."""
-    rows, columns = _axis(pictures.shape[2], weight.shape[-1]), _axis(pictures.shape[3], weight.shape[-1])
-    values = torch.einsum("fy,gx,oiyx->fgio", rows.kernel, columns.kernel, weight).contiguous()
-    number = _at_once(weight, rows, columns)
-    output = torch.empty(len(pictures), len(weight), *pictures.shape[2:], memory_format=torch.channels_last)
-    for piece, target in zip(pictures.split(number), output.split(number), strict=True):
-        spread = _spread(piece, rows.analysis, columns.analysis)
-        target.copy_(_gathered(_multiplied(spread, values), rows.synthesis, columns.synthesis))
-    return output if bias is None else output.add_(bias[:, None, None])
+class Prepared:
+    """A convolution that keeps the size of its pictures, its kernel transformed once.
+
+    Args:
+        weight: `(out_channels, channels, k, k)`, float32 on the host.
+        bias: `(out_channels,)`.
+        relu: whether negative results become zero.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> None:
+        self._kernel, self._out_channels = weight.shape[-1], len(weight)
+        taps = _axis(1, self._kernel).kernel
+        self._values = torch.einsum("fy,gx,oiyx->gfio", taps, taps, weight).contiguous()
+        self._bias = None if bias is None else bias[:, None, None]
+        self._relu = relu
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, and in it."""
+        rows, columns = (_axis(side, self._kernel) for side in pictures.shape[2:])
+        output = torch.empty(len(pictures), self._out_channels, *pictures.shape[2:], memory_format=torch.channels_last)
+        at_once = _at_once(pictures, columns, self._values)
+        for piece, target in zip(pictures.split(at_once), output.split(at_once), strict=True):
+            number, channels, height = piece.shape[:3]
+            spread = _spread(piece, columns.analysis)
+            gathered = piece.new_empty(height, len(columns.analysis), number * self._out_channels)
+            for values, here, there in zip(self._values, *_by_point(spread, gathered, self._values), strict=True):
+                found = torch.bmm((rows.analysis @ here).view(len(values), -1, channels), values)
+                torch.mm(rows.synthesis, found.view(len(rows.analysis), -1), out=there)
+            result = _gathered(gathered, columns.synthesis, piece)
+            if self._bias is None:
+                target.copy_(result)
+            else:
+                torch.add(result, self._bias, out=target)
+        return output.relu_() if self._relu else output
 
 
 def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Of pictures and weight, from the output's."""
-    rows, columns = _axis(pictures.shape[2], weight.shape[-1]), _axis(pictures.shape[3], weight.shape[-1])
-    values = torch.einsum("fy,gx,oiyx->fgoi", rows.kernel, columns.kernel, weight).contiguous()
+    rows, columns = (_axis(side, weight.shape[-1]) for side in pictures.shape[2:])
+    values = torch.einsum("fy,gx,oiyx->gfoi", rows.kernel, columns.kernel, weight).contiguous()
+    grad_values = torch.zeros_like(values).transpose(2, 3).contiguous()
     grad_pictures = torch.empty_like(pictures, memory_format=torch.channels_last)
-    grad_values = weight.new_zeros(len(rows.kernel), len(columns.kernel), weight.shape[1], weight.shape[0])
-    back = [axis.synthesis.T.contiguous() for axis in (rows, columns)]
-    forth = [axis.analysis.T.contiguous() for axis in (rows, columns)]
-    number = _at_once(weight, rows, columns)
-    for piece, slope, target in zip(*(whole.split(number) for whole in (pictures, grad, grad_pictures)), strict=True):
-        spread, slopes = _spread(piece, rows.analysis, columns.analysis), _spread(slope, *back)
-        _add_products(grad_values, spread, slopes)
-        target.copy_(_gathered(_multiplied(slopes, values), *forth))
-    return grad_pictures, torch.einsum("fy,gx,fgio->oiyx", rows.kernel, columns.kernel, grad_values)
+    at_once = _at_once(pictures, columns, values)
+    for piece, slope, target in zip(*(whole.split(at_once) for whole in (pictures, grad, grad_pictures)), strict=True):
+        spread, slopes = _spread(piece, columns.analysis), _spread(slope, columns.synthesis.T)
+        gathered = torch.empty_like(spread)
+        for point, (here, slopes_here, there) in enumerate(zip(*_by_point(spread, slopes, gathered, values), strict=True)):
+            points, out_channels, channels = values[point].shape
+            seen = (rows.analysis @ here).view(points, -1, channels)
+            sloped = (rows.synthesis.T @ slopes_here).view(points, -1, out_channels)
+            grad_values[point].baddbmm_(seen.transpose(1, 2), sloped)
+            torch.mm(rows.analysis.T, torch.bmm(sloped, values[point]).view(len(rows.analysis), -1), out=there)
+        target.copy_(_gathered(gathered, columns.analysis.T, piece))
+    return grad_pictures, torch.einsum("fy,gx,gfio->oiyx", rows.kernel, columns.kernel, grad_values)
 
 
-# Transformed pictures are (point and tile down, point and tile across, picture, channel): for each pair of points and each row of tiles
-# there is one matrix of (tile across and picture, channel), as it lies.
+# Transformed across, pictures are (line, point and tile across, picture and channel). What follows goes from point to point across: there
+# the lines are transformed down, and for each point down there is one matrix of (tile down and across, picture) by channel.
 
 
-def _spread(pictures: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """`(n, c, h, w)` to `(len(down), len(across), n, c)`."""
+def _at_once(pictures: Tensor, columns: _Axis, values: Tensor) -> int:
+    """How many pictures are transformed at once."""
+    return max(1, _MOST_BYTES // (values.element_size() * pictures.shape[2] * len(columns.analysis) * max(values.shape[2:])))
+
+
+def _spread(pictures: Tensor, across: Tensor) -> Tensor:
+    """`(n, c, h, w)` to `(h, len(across), n * c)`."""
     number, channels, height, width = pictures.shape
-    lines = (down @ pictures.permute(2, 3, 0, 1).reshape(height, -1)).view(len(down), width, -1)
-    return torch.bmm(across.expand(len(down), -1, -1), lines).view(len(down), len(across), number, channels)
+    lines = pictures.permute(2, 3, 0, 1).reshape(height, width, number * channels)
+    return torch.bmm(across.expand(height, -1, -1), lines)
 
 
-def _gathered(spread: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """`(h', w', n, c)` to `(n, c, len(down), len(across))`."""
-    height, width, number, channels = spread.shape
-    lines = torch.bmm(across.expand(height, -1, -1), spread.view(height, width, -1))
-    return (down @ lines.view(height, -1)).view(len(down), len(across), number, channels).permute(2, 3, 0, 1)
+def _gathered(lines: Tensor, across: Tensor, like: Tensor) -> Tensor:
+    """`(h, w', n * c)` to `(n, c, h, len(across))`."""
+    found = torch.bmm(across.expand(len(lines), -1, -1), lines)
+    return found.view(*found.shape[:2], len(like), -1).permute(2, 3, 0, 1)
 
 
-def _multiplied(spread: Tensor, values: Tensor) -> Tensor:
-    """By the kernels' values `(points, points, c, c')` at each pair of points."""
-    down, across, channels, out_channels = values.shape
-    result = spread.new_empty(*spread.shape[:3], out_channels)
-    for row in range(len(spread)):
-        factors = values[row * down // len(spread)]
-        torch.bmm(spread[row].view(across, -1, channels), factors, out=result[row].view(across, -1, out_channels))
-    return result
-
-
-def _add_products(total: Tensor, spread: Tensor, slopes: Tensor) -> None:
-    """Add what each pair of points says of the kernels' values to `(points, points, c, c')`."""
-    down, across, channels, out_channels = total.shape
-    for row in range(len(spread)):
-        here = spread[row].view(across, -1, channels).transpose(1, 2)
-        total[row * down // len(spread)].baddbmm_(here, slopes[row].view(across, -1, out_channels))
+def _by_point(*arguments: Tensor) -> Iterator[list[Tensor]]:
+    """Of pictures that are transformed across the lines at each point across; the last argument has the points first."""
+    *spread, values = arguments
+    for each in spread:
+        yield list(each.view(len(each), len(values), -1).unbind(1))
 
 
 class Winograd(torch.autograd.Function):
@@ -141,9 +157,9 @@ class Winograd(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """As `convolved`."""
+        """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, float32."""
         ctx.save_for_backward(pictures, weight, bias)
-        return convolved(pictures, weight, bias)
+        return Prepared(weight, bias)(pictures)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:

@@ -3,8 +3,8 @@
     python benchmarks/every_seed/results.py record why-67=runs/why-67 why-narrow=runs/why-narrow    writes results/NAME.json
     python benchmarks/every_seed/results.py draw                                                  docs/pictures/why-*.png, both languages
 
-Of the many rows that `measure.py` writes, those of the first steps and a dozen more are kept whole for the notebooks' recipe itself, and
-loss, accuracy and dead maps of at most 100 for every change.
+Trainings that are recorded already stay beside new ones. Of the many rows that `measure.py` writes, those of the first steps and a
+dozen more are kept whole for the notebooks' recipe itself, and loss, accuracy and dead maps of at most 100 for every change.
 """
 
 import argparse
@@ -74,6 +74,22 @@ def record(folder: Path) -> dict[str, Any]:
             run["rows"] = [short(row) for row in whole]
         runs.append(run)
     return document
+
+
+def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What was recorded before and what is found now, of which a run of the same change and seed takes the place of the older one.
+
+    Raises:
+        ValueError: the two are of other networks or pictures.
+    """
+    for key in ("network", "widths", "image_size", "batch_size"):
+        if before and before[key] != found[key]:
+            raise ValueError(f"{key} was {before[key]} in what is recorded and is {found[key]} now; take another name")
+    changes: dict[str, dict[int, Any]] = {}
+    for document in (before, found):
+        for name, runs in document.get("changes", {}).items():
+            changes.setdefault(name, {}).update({run["seed"]: run for run in runs})
+    return {**found, "changes": {name: [runs[seed] for seed in sorted(runs)] for name, runs in changes.items()}}
 
 
 def at_epoch(test: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -201,7 +217,7 @@ def main() -> None:
             draw(language)
         return
     for name, _, folder in (item.partition("=") for item in options.folders):
-        write(name, record(Path(folder)))
+        write(name, joined(recorded(name) if (RESULTS / f"{name}.json").is_file() else {}, record(Path(folder))))
 
 
 if __name__ == "__main__":

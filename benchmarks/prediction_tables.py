@@ -48,6 +48,53 @@ def start(_: str) -> str:
     return table(("process", "seconds"), rows, left=1) + f"\n\n{_conditions(found)}"
 
 
+def _both(found: dict[str, Any], key: str, head: str) -> str:
+    """Learning beside predicting, with the peak of memory, for one thing that grows."""
+    rows = []
+    for value in dict.fromkeys(row[key] for row in found["rows"]):
+        by_work = {row["work"]: row for row in found["rows"] if row[key] == value}
+        cells = (cell for work in ("learn", "predict") for cell in (_rate(by_work.get(work)), _mebibytes(by_work.get(work))))
+        rows.append((f"{value:,}", *cells))
+    heads = (head, "learning, pictures/s", "MiB", "predicting, pictures/s", "MiB")
+    return table(heads, rows, left=0) + f"\n\n{_conditions(found)}"
+
+
+def batch_sizes(_: str) -> str:
+    """What the number of pictures at once does."""
+    return _both(recorded(RESULTS / "scaling.json")["batch"], "batch", "pictures at once")
+
+
+def picture_sizes(_: str) -> str:
+    """What the size of the pictures does."""
+    return _both(recorded(RESULTS / "scaling.json")["size"], "size", "side in pixels")
+
+
+def dataset_sizes(_: str) -> str:
+    """What the number of pictures does, by where they lie."""
+    document = recorded(RESULTS / "scaling.json")
+    found, files = document["dataset"], document["files"]["rows"]
+    stores = list(dict.fromkeys(row["store"] for row in found["rows"]))
+    rows = []
+    for work, pictures in dict.fromkeys((row["work"], row["pictures"]) for row in found["rows"]):
+        by_store = {row["store"]: row for row in found["rows"] if (row["work"], row["pictures"]) == (work, pictures)}
+        shares = (f"{by_store[store]['beside memory']['median']:.0%}" for store in stores[1:])
+        memory = " / ".join(_mebibytes(by_store[store]) for store in stores)
+        firsts = " / ".join(f"{by_store[store]['seconds to the first step']:.1f}" for store in stores)
+        rows.append((work, f"{pictures:,}", _rate(by_store[stores[0]]), *shares, memory, firsts))
+    heads = ("work", "pictures", "in memory, pictures/s", *stores[1:], "MiB: " + " / ".join(stores), "seconds to the first step")
+    rates = f"{files['predict']['median']:,.0f} pictures/s, {files['decode']['median']:,.0f} where they are only decoded"
+    said = f"{files['files']:,} PNG files through `predict`: {rates}; {_mebibytes(files)} MiB."
+    return table(heads, rows) + f"\n\n{said} {_conditions(found)}"
+
+
+def _rate(row: dict[str, Any] | None) -> str:
+    return "" if row is None else f"{row['median']:,.0f} ({row['least']:,.0f} to {row['most']:,.0f})"
+
+
+def _mebibytes(row: dict[str, Any] | None) -> str:
+    return "" if row is None else f"{row['memory'] / 2**20:,.0f}"
+
+
 def training(_: str) -> str:
     """A step of each network, its peak of memory, and what the machine gave meanwhile."""
     rows, conditions = [], []
@@ -77,4 +124,11 @@ def _seconds(each: dict[str, float]) -> str:
     return f"{each['median']:.2f} ({each['low']:.2f} to {each['high']:.2f})"
 
 
-MAKERS: dict[str, Callable[[str], str]] = {"training": training, "prediction": prediction, "start": start}
+MAKERS: dict[str, Callable[[str], str]] = {
+    "training": training,
+    "prediction": prediction,
+    "start": start,
+    "batch sizes": batch_sizes,
+    "picture sizes": picture_sizes,
+    "dataset sizes": dataset_sizes,
+}

@@ -100,12 +100,13 @@ def children_cpu() -> float:
 def load(service: Any, folder: str, connections: int, seconds: int, count: int, size: int = 1) -> dict[str, Any]:
     """What wrk measures, with the processor time of the service and of wrk itself; times are of a request, the rest of a picture."""
     kind = "image/png" if size == 1 else "multipart/form-data; boundary=x"
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), service.address, "--"]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", str(SCRIPT), service.address, "--"]
     command += [f"{folder}/{size}", str(count // size), kind]
     before, cpu, own = service.metrics(), service.cpu_seconds(), children_cpu()
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = json.loads(next(line for line in out.splitlines() if line.startswith("RESULT ")).removeprefix("RESULT "))
-    after = service.metrics()
+    while (after := service.metrics())["nin_waiting_pictures"]:  # what wrk no longer waited for
+        time.sleep(0.1)
     passes = after["nin_batch_pictures_count"] - before["nin_batch_pictures_count"]
     pictures = found["requests"] * size
     return {

@@ -16,6 +16,7 @@ may take away at any time, are not), less what it had before it began. Writes re
 """
 
 import argparse
+import ctypes
 import itertools
 import json
 import mmap
@@ -66,6 +67,7 @@ class Peak:
     """The peak of the memory that is the process's own, above what it was at the beginning; bytes."""
 
     def __init__(self) -> None:
+        ctypes.CDLL(None).malloc_trim(0)  # or what was freed before would be used again, and not seen
         self.before = self.most = self.own()
         self.done = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
@@ -120,8 +122,10 @@ def rate(work: Iterator[int], seconds: float = SECONDS) -> float:
 
 def in_memory(count: int, size: int) -> torchnin.ImageDataset:
     """Pictures of one size, without end the same ones."""
-    few = torchnin.load_dataset("fashion-mnist-sample", image_size=size if size != 28 else None).test.images[: min(count, 1000)]
-    return torchnin.ImageDataset(np.resize(few, (count, 1, size, size)), np.arange(count) % 10, NAMES)
+    few = torchnin.load_dataset("fashion-mnist-sample").test.images[: min(count, 1000)]
+    times = -(-size // few.shape[-1])
+    large = few.repeat(times, 2).repeat(times, 3)[:, :, :size, :size]
+    return torchnin.ImageDataset(np.resize(large, (count, 1, size, size)), np.arange(count) % 10, NAMES)
 
 
 def plain(work: str, batch_size: int, size: int) -> dict[str, float]:
@@ -134,7 +138,9 @@ def plain(work: str, batch_size: int, size: int) -> dict[str, float]:
 
 def splits_of(count: int, store: str, path: str) -> torchnin.ImageDataset:
     """The first pictures of a file, as load_dataset takes them."""
-    images = np.load(path, mmap_mode=None if store == "memory" else "r")[:count]
+    images = np.load(path, mmap_mode="r")[:count]
+    if store == "memory":
+        images = np.array(images)
     few = in_memory(100, 28)
     return torchnin.load_dataset(((images, np.arange(count) % 10), (few.images, few.labels))).train
 

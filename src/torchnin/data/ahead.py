@@ -2,8 +2,9 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -30,7 +31,7 @@ def decode_ahead(
         iterable is raised in its place.
     """
 
-    def work(chunk: list[PictureSource]) -> list[_Decoded | DataError]:
+    def work(chunk: Sequence[PictureSource]) -> list[_Decoded | DataError]:
         with quiet_pillow():
             return [_attempt(decode, picture) for picture in chunk]
 
@@ -42,15 +43,21 @@ def decode_ahead(
         return
     chunks = chain([first], chunks)
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-    waiting: deque[Future[list[_Decoded | DataError]]] = deque()
+    waiting: deque[Callable[[], list[_Decoded | DataError]]] = deque()
     try:
         while True:
-            waiting.extend(pool.submit(work, chunk) for chunk in islice(chunks, max(1, -(-ahead // _CHUNK)) - len(waiting)))
+            for chunk in islice(chunks, max(1, -(-ahead // _CHUNK)) - len(waiting)):
+                # Arrays are decoded already; what is left to do takes less than handing them over.
+                waiting.append(partial(work, chunk) if all(map(_is_array, chunk)) else pool.submit(work, chunk).result)
             if not waiting:
                 return
-            yield from waiting.popleft().result()
+            yield from waiting.popleft()()
     finally:
         pool.shutdown(cancel_futures=True)  # when the caller goes away early, nothing more is decoded
+
+
+def _is_array(picture: PictureSource) -> bool:
+    return hasattr(picture, "ndim")
 
 
 def _attempt(decode: Callable[[PictureSource], _Decoded], picture: PictureSource) -> _Decoded | DataError:

@@ -62,6 +62,8 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
             f"channels: expected 1 (grey) or 3 (colour), found {channels!r}. Pictures of other channel counts cannot be decoded from files."
         )
     if isinstance(source, np.ndarray):
+        if source.dtype == np.uint8 and source.ndim == 3 and source.size and len(source) == channels and source.shape[2] not in (1, 3, 4):
+            return np.array(source, order="C")  # as what follows, for what comes most, without its steps
         return _to_channels(_from_array(source), channels)
     with _QUIET:
         return decode_quietly(cast(PictureFile, source), channels)

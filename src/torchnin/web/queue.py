@@ -32,6 +32,8 @@ _MOST_AT_ONCE = 64
 _MOST_LOOKERS = 4
 # Multiply-adds of a picture from which on the cores had better help each other with it: some ten milliseconds of one.
 _MUCH_WORK = 200_000_000
+# Of such pictures so many at once: with more, the layers' outputs leave the caches, and come anew from the system in every pass.
+_MOST_OF_MUCH_WORK = 16
 # Pixels above which pictures are decoded one at a time: one of 25 million takes half a gigabyte until it is resized.
 _HUGE = 2048 * 2048
 # Seconds between looks for requests whose time is over.
@@ -80,6 +82,7 @@ class BatchingQueue:
         self._ended = False
         p = classifier.preprocessing
         much_work = summarize(classifier.network, (1, p.channels, p.height, p.width)).num_macs >= _MUCH_WORK
+        self._most_at_once = _MOST_OF_MUCH_WORK if much_work else _MOST_AT_ONCE
         cores = torch.get_num_threads()
         # One core is left to the event loop and to what decodes, but not where that is little: threads that must wait for each
         # other at every layer of the network lose more than they win where they cannot all run.
@@ -190,7 +193,7 @@ class BatchingQueue:
         while self._free and self._suspects:
             self._give([self._suspects.popleft()])
         while self._free and self._arrived:
-            count = min(_MOST_AT_ONCE, -(-len(self._arrived) // len(self._free)))
+            count = min(self._most_at_once, -(-len(self._arrived) // len(self._free)))
             self._give([self._arrived.popleft() for _ in range(count)])
 
     def _give(self, jobs: list[_Job]) -> None:
@@ -277,7 +280,7 @@ class BatchingQueue:
         with self._change:
             while not self._arrived and not self._ended:
                 self._change.wait()
-            return [self._arrived.popleft() for _ in range(min(_MOST_AT_ONCE, len(self._arrived)))]
+            return [self._arrived.popleft() for _ in range(min(self._most_at_once, len(self._arrived)))]
 
     def _decode_beside(self, job: _Job) -> None:
         """Decode a large picture, and let it come back."""

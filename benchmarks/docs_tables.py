@@ -137,6 +137,9 @@ WORDS: dict[str, tuple[str, str]] = {
     "with dead": ("with dead maps", "有死图"),
     "middle": ("test accuracy, median (range)", "测试准确率，中位数（范围）"),
     "variant": ("recipe", "配方"),
+    "seed count": ("seeds", "种子数"),
+    "at chance": ("below .2", "低于 .2"),
+    "below .8": ("below .8", "低于 .8"),
     "failures": ("failures", "失败"),
     "held out median": ("held-out accuracy, median (range)", "留出图片上的准确率，中位数（范围）"),
     "never": ("never", "从未"),
@@ -554,6 +557,29 @@ def why_cure(language: str) -> str:
     return table(language, ("variant", "failures", "dead end", "held out median"), rows)
 
 
+def why_ten(language: str) -> str:
+    """All ten epochs of the narrow network: the notebooks' recipe, `steady`, and `steady` without something."""
+    found = recorded("every_seed", "results", "steady-narrow.json")
+    ends = [run["tests"][-1] for run in recorded("every_seed", "results", "why-narrow.json")["changes"]["none"]]
+    trained = {"the notebooks'": [(end["test_accuracy"], len(end["dead_maps"])) for end in ends]}
+    for name, variant in found["variants"].items():
+        trained[name] = [(run["accuracy"], run["dead_class_maps"]) for run in variant["runs"]]
+    rows = []
+    for name, runs in trained.items():
+        accuracies = [accuracy for accuracy, _ in runs]
+        rows.append(
+            (
+                say(language, f"cure {name}"),
+                str(len(runs)),
+                str(sum(accuracy < 0.2 for accuracy in accuracies)),
+                str(sum(accuracy < 0.8 for accuracy in accuracies)),
+                ", ".join(str(dead) for _, dead in runs),
+                _spread_of(accuracies, ".3f"),
+            )
+        )
+    return table(language, ("variant", "seed count", "at chance", "below .8", "dead end", "test median"), rows)
+
+
 def why_published(language: str) -> str:
     """`steady` on the authors' networks."""
     rows = []
@@ -738,6 +764,7 @@ WHY: dict[str, Maker] = {
     "plateaus": why_plateaus,
     "changes": why_changes,
     "cure": why_cure,
+    "ten": why_ten,
     "published": why_published,
     "authors": partial(why_start, which=("start-mnist", "start-cifar10")),
     "monitor": why_monitor,

@@ -120,12 +120,74 @@ def training(_: str) -> str:
     return table((*heads, "peak memory, MiB: notebooks' / plain / torchnin"), rows, left=1) + "\n\n" + "  \n".join(conditions)
 
 
+ROWS = {
+    "epoch": "loading and learning, {epoch_batches} batches of {batch}",
+    "evaluate": "evaluating {evaluated} test pictures",
+    "latency": "one picture",
+    "throughput": "128 pictures at once",
+    "start": "start: imports, network, data",
+}
+
+
+def whole(_: str) -> str:
+    """What is around the step: loading, evaluation, prediction, start."""
+    rows, conditions = [], {}
+    for name, measured in recorded(RESULTS / "cpu.json").items():
+        case = measured["case"]
+        for key, words in ROWS.items():
+            if (row := measured["rows"].get(key)) is None:
+                continue
+            ours = row["torchnin"]["median"]
+            share = f"{row['bound']['median'] / ours:.0%}" if "bound" in row else ""
+            cells = (_time(row[way]) for way in ("notebooks", "plain", "torchnin"))
+            rows.append((f"`{name}`", words.format(**case), *cells, f"{row['notebooks']['median'] / ours:.2f}", share))
+            of = row["measured"]
+            conditions.setdefault((name, of["date"]), []).append(of["load"])
+    heads = ("network", "what", "notebooks' way", "plain PyTorch", "torchnin", "times the notebooks' way", "share of the bound")
+    loads = "  \n".join(
+        f"`{name}`: {date}; when its rows began {min(found):.0f} to {max(found):.0f} processes wanted the cores."
+        for (name, date), found in conditions.items()
+    )
+    return table(heads, rows, left=2) + "\n\n" + loads
+
+
+def soonest(_: str) -> str:
+    """Seconds of a whole process to an accuracy, beside the notebooks' procedure."""
+    rows = []
+    for goal, found in recorded(RESULTS / "time_to_accuracy.json")["report"].items():
+        for entry in found.values():
+            seconds, accuracies = ([run[key] for run in entry["runs"]] for key in ("seconds", "test_accuracy"))
+            notebooks = entry.get("notebooks")
+            rows.append(
+                (
+                    f"{goal} %",
+                    f"`{entry['command']}`",
+                    f"{entry['median_test_accuracy']:.2%} ({min(accuracies):.2%} to {max(accuracies):.2%})",
+                    f"{entry['median_seconds']:.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
+                    str(len(seconds)),
+                    "" if notebooks is None else f"{notebooks['hours']:.1f} h, {notebooks['times']:,.0f} times as long",
+                )
+            )
+    of = next(iter(found.values()))["measured"]
+    machine = f"{of['date']}, {of['processor']}, {of['cores']} cores, torch {of['torch']}; load {of['load']:.0f}."
+    heads = ("goal", "command", "test accuracy, median (range)", "seconds", "seeds", "the notebooks' ten epochs, extrapolated")
+    return table(heads, rows, left=2) + f"\n\n{machine}"
+
+
 def _seconds(each: dict[str, float]) -> str:
     return f"{each['median']:.2f} ({each['low']:.2f} to {each['high']:.2f})"
 
 
+def _time(each: dict[str, float]) -> str:
+    if each["median"] >= 0.1:
+        return f"{_seconds(each)} s"
+    return f"{_seconds({key: 1000 * each[key] for key in ('median', 'low', 'high')})} ms"
+
+
 MAKERS: dict[str, Callable[[str], str]] = {
     "training": training,
+    "whole": whole,
+    "soonest": soonest,
     "prediction": prediction,
     "start": start,
     "batch sizes": batch_sizes,

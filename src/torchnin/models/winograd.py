@@ -18,7 +18,7 @@ from torch import Tensor
 _OUTPUTS = 4  # of a tile along an axis: more would need points whose powers lose digits
 _POINTS = (0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5)  # and infinity
 # What the pictures that are transformed at once may take: enough rows for the products, little beside the layers' own outputs.
-_MOST_BYTES = 16 * 2**20
+_MOST_BYTES = 8 * 2**20
 
 
 class _Axis(NamedTuple):
@@ -107,7 +107,7 @@ def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, T
     """Of pictures and weight, from the output's."""
     rows, columns = (_axis(side, weight.shape[-1]) for side in pictures.shape[2:])
     values = torch.einsum("fy,gx,oiyx->gfoi", rows.kernel, columns.kernel, weight).contiguous()
-    grad_values = torch.zeros_like(values).transpose(2, 3).contiguous()
+    grad_values = weight.new_zeros(*values.shape[:2], weight.shape[1], weight.shape[0])
     grad_pictures = torch.empty_like(pictures, memory_format=torch.channels_last)
     at_once = _at_once(pictures, columns, values)
     for piece, slope, target in zip(*(whole.split(at_once) for whole in (pictures, grad, grad_pictures)), strict=True):

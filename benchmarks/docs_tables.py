@@ -767,6 +767,7 @@ WHY: dict[str, Maker] = {
     "ten": why_ten,
     "published": why_published,
     "authors": partial(why_start, which=("start-mnist", "start-cifar10")),
+    "recover": why_recover,
     "monitor": why_monitor,
 }
 EXERCISES: dict[str, Maker] = {

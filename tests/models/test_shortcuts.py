@@ -100,6 +100,16 @@ def test_no_way_is_taken_that_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> N
     assert taken == [1]
 
 
+def test_what_prediction_prepared_serves_training() -> None:
+    winograd._axis.cache_clear()
+    weight, shown = torch.randn(4, 3, 5, 5, requires_grad=True), torch.randn(2, 3, 9, 9).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        winograd.Prepared(weight, None)(shown)
+    winograd.Winograd.apply(shown.requires_grad_(), weight, None).sum().backward()
+    assert weight.grad is not None
+    assert shown.grad is not None
+
+
 def test_hooks_are_called() -> None:
     network = create_model("nin_small")
     called = []

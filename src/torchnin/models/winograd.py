@@ -92,7 +92,7 @@ class Prepared:
             number, channels, height = piece.shape[:3]
             spread = _spread(piece, columns.analysis)
             gathered = piece.new_empty(height, len(columns.analysis), number * self._out_channels)
-            for values, here, there in zip(self._values, *_by_point(spread, gathered, self._values), strict=True):
+            for values, here, there in zip(self._values, *_by_point(len(self._values), spread, gathered), strict=True):
                 found = torch.bmm((rows.analysis @ here).view(len(values), -1, channels), values)
                 torch.mm(rows.synthesis, found.view(len(rows.analysis), -1), out=there)
             result = _gathered(gathered, columns.synthesis, piece)
@@ -113,7 +113,7 @@ def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, T
     for piece, slope, target in zip(*(whole.split(at_once) for whole in (pictures, grad, grad_pictures)), strict=True):
         spread, slopes = _spread(piece, columns.analysis), _spread(slope, columns.synthesis.T)
         gathered = torch.empty_like(spread)
-        for point, (here, slopes_here, there) in enumerate(zip(*_by_point(spread, slopes, gathered, values), strict=True)):
+        for point, (here, slopes_here, there) in enumerate(zip(*_by_point(len(values), spread, slopes, gathered), strict=True)):
             points, out_channels, channels = values[point].shape
             seen = (rows.analysis @ here).view(points, -1, channels)
             sloped = (rows.synthesis.T @ slopes_here).view(points, -1, out_channels)
@@ -145,11 +145,10 @@ def _gathered(lines: Tensor, across: Tensor, like: Tensor) -> Tensor:
     return found.view(*found.shape[:2], len(like), -1).permute(2, 3, 0, 1)
 
 
-def _by_point(*arguments: Tensor) -> Iterator[list[Tensor]]:
-    """Of pictures that are transformed across the lines at each point across; the last argument has the points first."""
-    *spread, values = arguments
+def _by_point(points: int, *spread: Tensor) -> Iterator[list[Tensor]]:
+    """Of each of some pictures that are transformed across, the lines at every point across."""
     for each in spread:
-        yield list(each.view(len(each), len(values), -1).unbind(1))
+        yield list(each.view(len(each), points, -1).unbind(1))
 
 
 class Winograd(torch.autograd.Function):

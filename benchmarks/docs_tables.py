@@ -795,6 +795,7 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "serving.md": ("en", {"serve": served}),
     DOCS / "serving.zh-CN.md": ("zh", {"serve": served}),
     DOCS / "speed.md": ("en", prediction_tables.MAKERS),
+    DOCS / "speed.zh-CN.md": ("zh", prediction_tables.MAKERS),
     DOCS / "faults.md": ("en", {"kill": killed, "kill places": kill_places, "faults": faults}),
 }
 

@@ -1,75 +1,142 @@
-"""The tables of docs/speed.md, from benchmarks/speed/results."""
+"""The tables of docs/speed.md and docs/speed.zh-CN.md, from benchmarks/speed/results."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pages import recorded, table
 
 RESULTS = Path(__file__).parent / "speed" / "results"
+# Words of the tables in Chinese; what is not here stands as it is.
+CHINESE = {
+    "network [batch]": "网络 [批量]",
+    "network": "网络",
+    "what": "做什么",
+    "notebooks' way, s": "笔记本的做法，秒",
+    "plain PyTorch, s": "普通 PyTorch，秒",
+    "torchnin, s": "torchnin，秒",
+    "notebooks' way": "笔记本的做法",
+    "plain PyTorch": "普通 PyTorch",
+    "times the notebooks' way": "是笔记本的几倍",
+    "share of the bound": "达到上限的",
+    "peak memory, MiB: notebooks' / plain / torchnin": "内存峰值，MiB：笔记本 / 普通 / torchnin",
+    "loading and learning, {epoch_batches} batches of {batch}": "读取并学习，{epoch_batches} 批，每批 {batch} 张",
+    "evaluating {evaluated} test pictures": "评估 {evaluated} 张测试图片",
+    "one picture": "一张图片",
+    "128 pictures at once": "一次 128 张图片",
+    "start: imports, network, data": "启动：导入、网络、数据",
+    "goal": "目标",
+    "command": "命令",
+    "test accuracy, median (range)": "测试准确率，中位数（范围）",
+    "seconds": "秒",
+    "seeds": "种子数",
+    "the notebooks' ten epochs, extrapolated": "笔记本的十轮，推算",
+    "{hours:.1f} h, {times:,.0f} times as long": "{hours:.1f} 小时，{times:,.0f} 倍",
+    "milliseconds a picture": "每张图片的毫秒数",
+    "speed beside the best rival": "与最快对手的速度之比",
+    "torch eager": "torch 即时执行",
+    "torch compiled": "torch 编译后",
+    "single": "单张",
+    "single, one thread": "单张，一个线程",
+    "network, one thread": "只算网络，一个线程",
+    "many": "许多张",
+    "process": "进程",
+    "bare script": "最简脚本",
+    "nin predict beside the bare script": "nin predict 与最简脚本之比",
+    "pictures at once": "一次多少张",
+    "side in pixels": "边长（像素）",
+    "learning, pictures/s": "学习，张/秒",
+    "predicting, pictures/s": "预测，张/秒",
+    "work": "工作",
+    "learn": "学习",
+    "predict": "预测",
+    "pictures": "图片数",
+    "in memory, pictures/s": "在内存里，张/秒",
+    "mapped": "内存映射",
+    "mapped, forgotten, 512 MiB": "内存映射，已从缓存清除，512 MiB",
+    "memory": "内存",
+    "seconds to the first step": "到第一步的秒数",
+    "{median} ({low} to {high})": "{median}（{low} 至 {high}）",
+    "{count:,} PNG files through `predict`: {fast:,.0f} pictures/s, {decoded:,.0f} where they are only decoded; {memory} MiB.": (
+        "{count:,} 个 PNG 文件经过 `predict`：每秒 {fast:,.0f} 张，只解码则为 {decoded:,.0f} 张；{memory} MiB。"
+    ),
+    "{date}, {processor}, {cores} cores, torch {torch}; when it began {load:.0f} processes wanted the cores.": (
+        "{date}，{processor}，{cores} 个核，torch {torch}；开始时有 {load:.0f} 个进程在争用这些核。"
+    ),
+    "`{name}`: {date}; when its rows began {least:.0f} to {most:.0f} processes wanted the cores.": (
+        "`{name}`：{date}；各行开始时有 {least:.0f} 至 {most:.0f} 个进程在争用这些核。"
+    ),
+}
+ROWS = {
+    "epoch": "loading and learning, {epoch_batches} batches of {batch}",
+    "evaluate": "evaluating {evaluated} test pictures",
+    "latency": "one picture",
+    "throughput": "128 pictures at once",
+    "start": "start: imports, network, data",
+}
 WAYS = {"predict": "`Classifier.predict`", "eager": "torch eager", "compiled": "torch compiled", "onnxruntime": "onnxruntime"}
 
 
-def _conditions(found: dict[str, Any]) -> str:
-    machine = found["machine"]
-    return (
-        f"{found['date']}, {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}; when it began "
-        f"{found['load_before']:.0f} processes wanted the cores."
-    )
+def say(language: str, text: str, **values: Any) -> str:
+    """A text of the tables in a language."""
+    text = CHINESE.get(text, text) if language == "zh" else text
+    return text.format(**values) if values else text
 
 
-def _milliseconds(each: dict[str, float]) -> str:
-    return f"{1000 * each['median']:.2f} ({1000 * each['least']:.2f} to {1000 * each['most']:.2f})"
+def _table(language: str, heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    return table([say(language, head) for head in heads], rows, left)
 
 
-def prediction(_: str) -> str:
+def _conditions(language: str, date: str, machine: dict[str, Any], load: float) -> str:
+    text = "{date}, {processor}, {cores} cores, torch {torch}; when it began {load:.0f} processes wanted the cores."
+    kept = {key: machine[key] for key in ("processor", "cores", "torch")}
+    return say(language, text, date=date, load=load, **kept)
+
+
+def _range(language: str, median: str, low: str, high: str) -> str:
+    return say(language, "{median} ({low} to {high})", median=median, low=low, high=high)
+
+
+def _milliseconds(language: str, each: dict[str, float]) -> str:
+    return _range(language, *(f"{1000 * each[key]:.2f}" for key in ("median", "least", "most")))
+
+
+def prediction(language: str) -> str:
     """Milliseconds a picture of each way."""
     networks = recorded(RESULTS / "predict.json")["networks"]
     rows = []
     for name, found in networks.items():
         for row, ways in found["rows"].items():
-            beside = ways["speed beside the best rival"]
-            rows.append(
-                (
-                    f"`{name}`",
-                    row,
-                    *(_milliseconds(ways[way]) if way in ways else "" for way in WAYS),
-                    f"{beside['median']:.2f} ({beside['least']:.2f} to {beside['most']:.2f})",
-                )
-            )
-    conditions = "  \n".join(f"`{name}`: {_conditions(found)}" for name, found in networks.items())
-    return table(("network", "milliseconds a picture", *WAYS.values(), "speed beside the best rival"), rows, left=2) + f"\n\n{conditions}"
+            times = (_milliseconds(language, ways[way]) if way in ways else "" for way in WAYS)
+            rows.append((f"`{name}`", say(language, row), *times, _two_digits(language, ways["speed beside the best rival"])))
+    conditions = "  \n".join(
+        f"`{name}`: {_conditions(language, found['date'], found['machine'], found['load_before'])}" for name, found in networks.items()
+    )
+    heads = ("network", "milliseconds a picture", *WAYS.values(), "speed beside the best rival")
+    return f"{_table(language, heads, rows, left=2)}\n\n{conditions}"
 
 
-def start(_: str) -> str:
+def start(language: str) -> str:
     """Whole processes."""
     found = recorded(RESULTS / "predict.json")["start"]
-    rows = [(f"{name}", f"{each['median']:.2f} ({each['least']:.2f} to {each['most']:.2f})") for name, each in found["rows"].items()]
-    return table(("process", "seconds"), rows, left=1) + f"\n\n{_conditions(found)}"
+    rows = [(say(language, name), _two_digits(language, each)) for name, each in found["rows"].items()]
+    return f"{_table(language, ('process', 'seconds'), rows)}\n\n{_of(language, found)}"
 
 
-def _both(found: dict[str, Any], key: str, head: str) -> str:
+def _both(language: str, key: str, head: str) -> str:
     """Learning beside predicting, with the peak of memory, for one thing that grows."""
+    found = recorded(RESULTS / "scaling.json")[key]
     rows = []
     for value in dict.fromkeys(row[key] for row in found["rows"]):
         by_work = {row["work"]: row for row in found["rows"] if row[key] == value}
-        cells = (cell for work in ("learn", "predict") for cell in (_rate(by_work.get(work)), _mebibytes(by_work.get(work))))
+        cells = (cell for work in ("learn", "predict") for cell in (_rate(language, by_work.get(work)), _mebibytes(by_work.get(work))))
         rows.append((f"{value:,}", *cells))
     heads = (head, "learning, pictures/s", "MiB", "predicting, pictures/s", "MiB")
-    return table(heads, rows, left=0) + f"\n\n{_conditions(found)}"
+    return f"{_table(language, heads, rows, left=0)}\n\n{_of(language, found)}"
 
 
-def batch_sizes(_: str) -> str:
-    """What the number of pictures at once does."""
-    return _both(recorded(RESULTS / "scaling.json")["batch"], "batch", "pictures at once")
-
-
-def picture_sizes(_: str) -> str:
-    """What the size of the pictures does."""
-    return _both(recorded(RESULTS / "scaling.json")["size"], "size", "side in pixels")
-
-
-def dataset_sizes(_: str) -> str:
+def dataset_sizes(language: str) -> str:
     """What the number of pictures does, by where they lie."""
     document = recorded(RESULTS / "scaling.json")
     found, files = document["dataset"], document["files"]["rows"]
@@ -80,108 +147,106 @@ def dataset_sizes(_: str) -> str:
         shares = (f"{by_store[store]['beside memory']['median']:.0%}" for store in stores[1:])
         memory = " / ".join(_mebibytes(by_store[store]) for store in stores)
         firsts = " / ".join(f"{by_store[store]['seconds to the first step']:.1f}" for store in stores)
-        rows.append((work, f"{pictures:,}", _rate(by_store[stores[0]]), *shares, memory, firsts))
-    heads = ("work", "pictures", "in memory, pictures/s", *stores[1:], "MiB: " + " / ".join(stores), "seconds to the first step")
-    rates = f"{files['predict']['median']:,.0f} pictures/s, {files['decode']['median']:,.0f} where they are only decoded"
-    said = f"{files['files']:,} PNG files through `predict`: {rates}; {_mebibytes(files)} MiB."
-    return table(heads, rows) + f"\n\n{said} {_conditions(found)}"
+        rows.append((say(language, work), f"{pictures:,}", _rate(language, by_store[stores[0]]), *shares, memory, firsts))
+    together = "MiB: " + " / ".join(say(language, store) for store in stores)
+    heads = ("work", "pictures", "in memory, pictures/s", *stores[1:], together, "seconds to the first step")
+    said = say(
+        language,
+        "{count:,} PNG files through `predict`: {fast:,.0f} pictures/s, {decoded:,.0f} where they are only decoded; {memory} MiB.",
+        count=files["files"],
+        fast=files["predict"]["median"],
+        decoded=files["decode"]["median"],
+        memory=_mebibytes(files),
+    )
+    return f"{_table(language, heads, rows)}\n\n{said} {_of(language, found)}"
 
 
-def _rate(row: dict[str, Any] | None) -> str:
-    return "" if row is None else f"{row['median']:,.0f} ({row['least']:,.0f} to {row['most']:,.0f})"
+def training(language: str) -> str:
+    """A step of each network, its peak of memory, and what the machine gave meanwhile."""
+    rows, conditions = [], []
+    for name, measured in recorded(RESULTS / "cpu.json").items():
+        case, step, memory = measured["case"], measured["rows"]["step"], measured["rows"]["memory"]
+        ours, of = step["torchnin"]["median"], step["measured"]
+        rows.append(
+            (
+                f"`{name}`, {case['size']}x{case['size']} [{case['batch']}]",
+                *(_seconds(language, step[way]) for way in ("notebooks", "plain", "torchnin")),
+                f"{step['notebooks']['median'] / ours:.2f}",
+                f"{step['bound']['median'] / ours:.0%}",
+                " / ".join(f"{memory[way]['median'] / 2**20:,.0f}" for way in ("notebooks", "plain", "torchnin")),
+            )
+        )
+        conditions.append(f"`{name}`, {of['computes']}: {_conditions(language, of['date'], of, of['load'])}")
+    heads = ("network [batch]", "notebooks' way, s", "plain PyTorch, s", "torchnin, s", "times the notebooks' way", "share of the bound")
+    return _table(language, (*heads, "peak memory, MiB: notebooks' / plain / torchnin"), rows) + "\n\n" + "  \n".join(conditions)
+
+
+def whole(language: str) -> str:
+    """What is around the step: loading, evaluation, prediction, start."""
+    rows: list[Sequence[str]] = []
+    loads: dict[tuple[str, str], list[float]] = {}
+    for name, measured in recorded(RESULTS / "cpu.json").items():
+        case = measured["case"]
+        for key, words in ROWS.items():
+            if (row := measured["rows"].get(key)) is None:
+                continue
+            ours, of = row["torchnin"]["median"], row["measured"]
+            share = f"{row['bound']['median'] / ours:.0%}" if "bound" in row else ""
+            cells = (_time(language, row[way]) for way in ("notebooks", "plain", "torchnin"))
+            rows.append((f"`{name}`", say(language, words, **case), *cells, f"{row['notebooks']['median'] / ours:.2f}", share))
+            loads.setdefault((name, of["date"]), []).append(of["load"])
+    text = "`{name}`: {date}; when its rows began {least:.0f} to {most:.0f} processes wanted the cores."
+    conditions = (say(language, text, name=name, date=date, least=min(found), most=max(found)) for (name, date), found in loads.items())
+    heads = ("network", "what", "notebooks' way", "plain PyTorch", "torchnin", "times the notebooks' way", "share of the bound")
+    return _table(language, heads, rows, left=2) + "\n\n" + "  \n".join(conditions)
+
+
+def soonest(language: str) -> str:
+    """Seconds of a whole process to an accuracy, beside the notebooks' procedure."""
+    rows, of = [], None
+    for goal, found in recorded(RESULTS / "time_to_accuracy.json")["report"].items():
+        for entry in found.values():
+            seconds, accuracies = ([run[key] for run in entry["runs"]] for key in ("seconds", "test_accuracy"))
+            notebooks, of = entry.get("notebooks"), entry["measured"]
+            rows.append(
+                (
+                    f"{goal} %",
+                    f"`{entry['command']}`",
+                    _range(language, *(f"{each:.2%}" for each in (entry["median_test_accuracy"], min(accuracies), max(accuracies)))),
+                    _range(language, *(f"{each:.1f}" for each in (entry["median_seconds"], min(seconds), max(seconds)))),
+                    str(len(seconds)),
+                    "" if notebooks is None else say(language, "{hours:.1f} h, {times:,.0f} times as long", **notebooks),
+                )
+            )
+    assert of is not None
+    heads = ("goal", "command", "test accuracy, median (range)", "seconds", "seeds", "the notebooks' ten epochs, extrapolated")
+    return f"{_table(language, heads, rows, left=2)}\n\n{_conditions(language, of['date'], of, of['load'])}"
+
+
+def _of(language: str, found: dict[str, Any]) -> str:
+    return _conditions(language, found["date"], found["machine"], found["load_before"])
+
+
+def _two_digits(language: str, each: dict[str, float]) -> str:
+    return _range(language, *(f"{each[key]:.2f}" for key in ("median", "least", "most")))
+
+
+def _rate(language: str, row: dict[str, Any] | None) -> str:
+    return "" if row is None else _range(language, *(f"{row[key]:,.0f}" for key in ("median", "least", "most")))
 
 
 def _mebibytes(row: dict[str, Any] | None) -> str:
     return "" if row is None else f"{row['memory'] / 2**20:,.0f}"
 
 
-def training(_: str) -> str:
-    """A step of each network, its peak of memory, and what the machine gave meanwhile."""
-    rows, conditions = [], []
-    for measured in recorded(RESULTS / "cpu.json").values():
-        case, step, memory = measured["case"], measured["rows"]["step"], measured["rows"]["memory"]
-        ours = step["torchnin"]["median"]
-        mebibytes = (f"{memory[way]['median'] / 2**20:,.0f}" for way in ("notebooks", "plain", "torchnin"))
-        rows.append(
-            (
-                f"`{case['network']}`, {case['size']} pixels [{case['batch']}]",
-                *(_seconds(step[way]) for way in ("notebooks", "plain", "torchnin")),
-                f"{step['notebooks']['median'] / ours:.2f}",
-                f"{step['bound']['median'] / ours:.0%}",
-                " / ".join(mebibytes),
-            )
-        )
-        of = step["measured"]
-        conditions.append(
-            f"`{case['network']}`: {of['date']}, {of['processor']}, {of['cores']} cores, {of['computes']}, torch {of['torch']}; "
-            f"when it began {of['load']:.0f} processes wanted the cores."
-        )
-    heads = ("network [batch]", "notebooks' way, s", "plain PyTorch, s", "torchnin, s", "times the notebooks' way", "share of the bound")
-    return table((*heads, "peak memory, MiB: notebooks' / plain / torchnin"), rows, left=1) + "\n\n" + "  \n".join(conditions)
+def _seconds(language: str, each: dict[str, float], times: int = 1) -> str:
+    return _range(language, *(f"{times * each[key]:.2f}" for key in ("median", "low", "high")))
 
 
-ROWS = {
-    "epoch": "loading and learning, {epoch_batches} batches of {batch}",
-    "evaluate": "evaluating {evaluated} test pictures",
-    "latency": "one picture",
-    "throughput": "128 pictures at once",
-    "start": "start: imports, network, data",
-}
-
-
-def whole(_: str) -> str:
-    """What is around the step: loading, evaluation, prediction, start."""
-    rows, conditions = [], {}
-    for name, measured in recorded(RESULTS / "cpu.json").items():
-        case = measured["case"]
-        for key, words in ROWS.items():
-            if (row := measured["rows"].get(key)) is None:
-                continue
-            ours = row["torchnin"]["median"]
-            share = f"{row['bound']['median'] / ours:.0%}" if "bound" in row else ""
-            cells = (_time(row[way]) for way in ("notebooks", "plain", "torchnin"))
-            rows.append((f"`{name}`", words.format(**case), *cells, f"{row['notebooks']['median'] / ours:.2f}", share))
-            of = row["measured"]
-            conditions.setdefault((name, of["date"]), []).append(of["load"])
-    heads = ("network", "what", "notebooks' way", "plain PyTorch", "torchnin", "times the notebooks' way", "share of the bound")
-    loads = "  \n".join(
-        f"`{name}`: {date}; when its rows began {min(found):.0f} to {max(found):.0f} processes wanted the cores."
-        for (name, date), found in conditions.items()
-    )
-    return table(heads, rows, left=2) + "\n\n" + loads
-
-
-def soonest(_: str) -> str:
-    """Seconds of a whole process to an accuracy, beside the notebooks' procedure."""
-    rows = []
-    for goal, found in recorded(RESULTS / "time_to_accuracy.json")["report"].items():
-        for entry in found.values():
-            seconds, accuracies = ([run[key] for run in entry["runs"]] for key in ("seconds", "test_accuracy"))
-            notebooks = entry.get("notebooks")
-            rows.append(
-                (
-                    f"{goal} %",
-                    f"`{entry['command']}`",
-                    f"{entry['median_test_accuracy']:.2%} ({min(accuracies):.2%} to {max(accuracies):.2%})",
-                    f"{entry['median_seconds']:.1f} ({min(seconds):.1f} to {max(seconds):.1f})",
-                    str(len(seconds)),
-                    "" if notebooks is None else f"{notebooks['hours']:.1f} h, {notebooks['times']:,.0f} times as long",
-                )
-            )
-    of = next(iter(found.values()))["measured"]
-    machine = f"{of['date']}, {of['processor']}, {of['cores']} cores, torch {of['torch']}; load {of['load']:.0f}."
-    heads = ("goal", "command", "test accuracy, median (range)", "seconds", "seeds", "the notebooks' ten epochs, extrapolated")
-    return table(heads, rows, left=2) + f"\n\n{machine}"
-
-
-def _seconds(each: dict[str, float]) -> str:
-    return f"{each['median']:.2f} ({each['low']:.2f} to {each['high']:.2f})"
-
-
-def _time(each: dict[str, float]) -> str:
+def _time(language: str, each: dict[str, float]) -> str:
     if each["median"] >= 0.1:
-        return f"{_seconds(each)} s"
-    return f"{_seconds({key: 1000 * each[key] for key in ('median', 'low', 'high')})} ms"
+        return f"{_seconds(language, each)} s"
+    return f"{_seconds(language, each, times=1000)} ms"
 
 
 MAKERS: dict[str, Callable[[str], str]] = {
@@ -190,7 +255,7 @@ MAKERS: dict[str, Callable[[str], str]] = {
     "soonest": soonest,
     "prediction": prediction,
     "start": start,
-    "batch sizes": batch_sizes,
-    "picture sizes": picture_sizes,
+    "batch sizes": partial(_both, key="batch", head="pictures at once"),
+    "picture sizes": partial(_both, key="size", head="side in pixels"),
     "dataset sizes": dataset_sizes,
 }

@@ -46,7 +46,7 @@ WORDS: dict[str, dict[str, str]] = {
         "one test": "均为原样的测试图片，没有翻转或平移；配方只根据留出的训练图片选择。",
         "soonest": "85 %（笔记本的公开运行中只有 46 % 达到）从进程启动算起只要 **{seconds:.1f} 秒**：`{command}`，"
         "{n} 个种子的中位数，准确率 {low:.2%} 至 {high:.2%}。笔记本的十轮训练在同样的两个核上要 {hours:.0f} 小时，"
-        "由实测的若干批推算（[docs/speed.md](docs/speed.md)）。",
+        "由实测的若干批推算（[docs/speed.zh-CN.md](docs/speed.zh-CN.md)）。",
         "networks": "| 网络 | 参数 | 乘加次数 | 输入 | 来源 |",
     },
 }

@@ -192,12 +192,14 @@ def draw(language: plots.Language) -> None:
         PICTURES / f"why-accuracies{suffix}",
         language=language,
     )
+    seeds = {run["seed"] for name, runs in long.items() if name != "none" for run in runs}
     last = min(run["steps"][-1] for runs in long.values() for run in runs)
     plots.changes_over_steps(
         {
             CHANGES[name][column]: [
                 tuple(zip(*((step, value) for step, value in zip(run["steps"], run["accuracy"], strict=True) if step <= last), strict=True))
                 for run in runs
+                if run["seed"] in seeds
             ]
             for name, runs in long.items()
         },

@@ -28,8 +28,10 @@ _MANY_PICTURES = 4
 _USUAL_PICTURES = 16
 # For so many sizes at once; weights laid out take as much memory as the network's own.
 _MOST_SIZES = 4
-# Numbers and sizes of pictures at once for which is kept where their windows' pixels stand.
-_MOST_PLACES = 64
+# Numbers and sizes of pictures at once for which is kept where their windows' pixels stand, and how many places that may be each: for
+# many pictures working it out anew takes little beside the product, and keeping it for every number of them takes memory.
+_MOST_KEPT = 64
+_MOST_PLACES = 32_768
 # From this kernel on oneDNN's blocked layout is the faster one, below it the one with the channels of a pixel together.
 _WIDE_KERNEL = 5
 
@@ -202,11 +204,14 @@ def _product(step: _Convolution) -> Layer:
         pixels = values.permute(0, 2, 3, 1).reshape(-1, channels)
         if not pointwise:
             size = count, height, width
-            if size not in places:
-                if len(places) >= _MOST_PLACES:
-                    places.pop(next(iter(places)), None)
-                places[size] = _windows(step, *size)
-            index, height, width = places[size]
+            windows = places.get(size)  # several threads may be here
+            if windows is None:
+                windows = _windows(step, *size)
+                if len(windows[0]) <= _MOST_PLACES:
+                    if len(places) >= _MOST_KEPT:
+                        places.clear()
+                    places[size] = windows
+            index, height, width = windows
             # Beside a picture lies the row of zeros that ends them all.
             pixels = torch.cat((pixels, nothing)).index_select(0, index).view(-1, length)
         found = torch.addmm(bias, pixels, rows)
@@ -218,7 +223,7 @@ def _product(step: _Convolution) -> Layer:
 def _windows(step: _Convolution, count: int, height: int, width: int) -> tuple[Tensor, int, int]:
     """Which pixel stands at each place of each window of `count` pictures, one more than all for beside a picture; windows down, across."""
     above, left = step.padding
-    pixels = torch.arange(count * height * width).view(count, height, width)
+    pixels = torch.arange(count * height * width, dtype=torch.int32).view(count, height, width)
     padded = F.pad(pixels, (left, left, above, above), value=pixels.numel())
     high, wide = step.weight.shape[2:]
     windows = padded.unfold(1, high, step.stride[0]).unfold(2, wide, step.stride[1])

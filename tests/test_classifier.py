@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,23 @@ def test_a_batch_is_many_pictures_in_order(classifier: Classifier, few: DatasetS
         many = classifier.predict(batch)
         assert [prediction.label for prediction in many] == [classifier.predict(picture).label for picture in few.test.images[:7]]
     assert classifier.predict([]) == []
+
+
+def test_a_batch_in_any_memory_is_its_pictures_one_by_one(classifier: Classifier, few: DatasetSplits) -> None:
+    images = np.array(few.test.images[:6])
+    frozen = images.copy()
+    frozen.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_by_one = [classifier.predict(image) for image in images]
+        for batch in (images, frozen, torch.from_numpy(images), list(images), images[::-1].copy()[::-1], np.asfortranarray(images)):
+            for found, expected in zip(classifier.predict(batch), one_by_one, strict=True):
+                assert_same(found, expected)
+        assert_same(classifier.predict(images[:, :, ::-1])[3], classifier.predict(images[3, :, ::-1]))
+        assert_same(classifier.predict(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))[3], one_by_one[3])
+        assert classifier.predict(images[:0]) == classifier.predict(torch.from_numpy(images[:0])) == []
+    with pytest.raises(ValueError, match="expected an array of uint8"):
+        classifier.predict(images.astype(np.float32))
 
 
 def test_pictures_of_mixed_sizes_keep_their_order(classifier: Classifier, few: DatasetSplits) -> None:

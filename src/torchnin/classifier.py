@@ -9,8 +9,9 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
@@ -27,6 +28,7 @@ from torchnin.explanation import Explanation, PixelVectors, explain, feature_map
 from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
 from torchnin.models import FoldedNiN, NiN, NiNConfig, list_weights, weights_entry
 from torchnin.models.shipped import what_ships
+from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor
 from torchnin.version import __version__
 
@@ -51,9 +53,12 @@ class Classifier(Predictor[Tensor]):
         class_names: the name of each class, in the order of the logits.
         metadata: plain values that travel along, such as the recipe and the measured accuracy.
         device: `auto`, or where to compute.
+        backend: what computes predictions (`Backend`); looking inside is torch's work always. The answers of two backends differ by
+            rounding. With `auto` the first prediction takes half a second longer where onnxruntime is installed, to import it.
 
     Raises:
-        ValueError: the three parts contradict each other.
+        ValueError: the three parts contradict each other, or the backend is none, or not one for this device.
+        ModuleNotFoundError: `onnxruntime` is asked for and the extra `onnx` is not installed.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Classifier(Predictor[Tensor]):
         *,
         metadata: Mapping[str, Any] | None = None,
         device: str = "auto",
+        backend: Backend = "auto",
     ) -> None:
         if len(class_names) != network.num_classes:
             raise ValueError(f"{len(class_names)} class names for a network of {network.num_classes} classes; one name per class is needed")
@@ -71,7 +77,10 @@ class Classifier(Predictor[Tensor]):
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
         self.choice: DeviceChoice = choose_device(device, "float32")
         self.network = self.choice.place(network).eval()
+        self.backend = choose_backend(backend, self.network, self.choice)
+        """What computes predictions: `torch`, or `onnxruntime`, which leaves to torch what torch is faster at."""
         self._folded: FoldedNiN | None = None
+        self._onnx: OnnxNetwork | None = None
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
         self.metadata: dict[str, Any] = dict(metadata or {})
@@ -92,12 +101,23 @@ class Classifier(Predictor[Tensor]):
         pixels = self.preprocessing.pixels(picture)
         return pixels if pixels[0].numel() <= LARGE_PIXELS else self.preprocessing.resize(pixels[None])[0]
 
+    def _decoded_whole(self, pictures: Any) -> Sequence[Tensor] | None:
+        batch = pictures
+        if isinstance(batch, np.ndarray) and batch.dtype == np.uint8 and batch.flags.writeable and min(batch.strides, default=0) >= 0:
+            batch = torch.from_numpy(batch)  # which takes no other arrays
+        if not isinstance(batch, Tensor) or batch.dtype != torch.uint8 or batch.dim() != 4 or not len(batch):
+            return None
+        # (channels, h, w) and no (h, w, channels), as `decode` reads them; large ones are resized one by one.
+        usual = batch.shape[1] == self.preprocessing.channels and batch.shape[3] not in (1, 3, 4)
+        return cast(Sequence[Tensor], batch) if usual and 0 < batch[0, 0].numel() <= LARGE_PIXELS else None
+
     def _probabilities(self, decoded: Sequence[Tensor]) -> list[list[float]]:
         by_shape: dict[torch.Size, list[int]] = {}
-        for place, pixels in enumerate(decoded):
-            by_shape.setdefault(pixels.shape, []).append(place)
-        if len(by_shape) == 1:
-            sized = torch.stack(tuple(decoded))
+        if not isinstance(decoded, Tensor):
+            for place, pixels in enumerate(decoded):
+                by_shape.setdefault(pixels.shape, []).append(place)
+        if len(by_shape) < 2:
+            sized = decoded if isinstance(decoded, Tensor) else torch.stack(tuple(decoded))
         else:
             # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
             p = self.preprocessing
@@ -113,14 +133,28 @@ class Classifier(Predictor[Tensor]):
         return within_memory(self._logits, pixels)
 
     def _logits(self, pixels: Tensor) -> Tensor:
-        inputs = self.preprocessing(pixels.to(self.choice.device))
-        return self._for_prediction()(inputs).float().cpu()
+        resized = self.preprocessing.resize(pixels.to(self.choice.device))
+        self.network.check_pictures(resized)
+        folded = self._for_prediction()
+        if self._onnx is not None and self._onnx.is_faster(len(resized)):
+            return self._onnx(resized)
+        return folded(self.preprocessing.normalise(resized)).float().cpu()
 
     def _for_prediction(self) -> FoldedNiN:
         """The network with its normalisation folded in; anew where its weights have changed, as after some more training."""
         if self._folded is None or not self._folded.is_current(self.network):
             self._folded = FoldedNiN(self.network)
+            if self.backend == "onnxruntime":
+                try:
+                    self._onnx = OnnxNetwork(self._folded, self.preprocessing)
+                except (ImportError, RuntimeError) as error:
+                    self.backend = "torch"
+                    warnings.warn(f"torch predicts, for onnxruntime does not: {error}", stacklevel=2)
         return self._folded
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To be copied or pickled, without what is made of the network when it is wanted."""
+        return {**self.__dict__, "_folded": None, "_onnx": None}
 
     def evaluate(self, dataset: ImageDataset, *, tta: Literal["none", "flip"] = "none") -> Report:
         """Accuracy, loss, per-class figures and confusion on a dataset; classes are matched by name.
@@ -199,8 +233,8 @@ class Classifier(Predictor[Tensor]):
         return path
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], *, device: str = "auto") -> "Classifier":
-        """Read what `save` wrote, or the classifier inside a run folder.
+    def load(cls, folder: str | os.PathLike[str], *, device: str = "auto", backend: Backend = "auto") -> "Classifier":
+        """Read what `save` wrote, or the classifier inside a run folder; `device` and `backend` as for a new one.
 
         Raises:
             ValueError: there is no such folder, or it holds no classifier.
@@ -227,7 +261,7 @@ class Classifier(Predictor[Tensor]):
             reason = " ".join(str(error).split())[:300]
             raise DataError(f"{path / _WEIGHTS} does not hold the weights of config.json's network: {reason}") from error
         try:
-            return cls(network, preprocessing, names, metadata=metadata, device=device)
+            return cls(network, preprocessing, names, metadata=metadata, device=device, backend=backend)
         except ValueError as error:
             raise DataError(f"{path / 'config.json'}: {error}. Save the classifier again.") from error
 
@@ -267,8 +301,8 @@ class Classifier(Predictor[Tensor]):
             raise ValueError(
                 "accept_accuracy_loss is about 8 bits, and int8 was not given; leave it out, or give the data to quantise with"
             )
-        # GPUs may round the products of convolutions to fewer bits, so that the comparison is with the host's answers.
-        host = self if self.choice.device.type == "cpu" else self._on_the_host()
+        # With answers of torch, on the host: GPUs may round the products of convolutions to fewer bits.
+        host = self if self.choice.device.type == "cpu" and self.backend == "torch" else self._on_the_host()
         if int8 is not None:
             validation = None if int8.validation is None else self._matched(int8.validation)
             int8 = dataclasses.replace(int8, train=self._matched(int8.train), test=self._matched(int8.test), validation=validation)
@@ -286,7 +320,7 @@ class Classifier(Predictor[Tensor]):
         )
 
     def _on_the_host(self) -> "Classifier":
-        return Classifier(copy.deepcopy(self.network), self.preprocessing, self.class_names, device="cpu")
+        return Classifier(copy.deepcopy(self.network), self.preprocessing, self.class_names, device="cpu", backend="torch")
 
     def _matched(self, dataset: ImageDataset) -> ImageDataset:
         """The dataset with this classifier's classes, in its order.
@@ -314,8 +348,10 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def load(source: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
+def load(source: str | os.PathLike[str], *, device: str = "auto", backend: Backend = "auto") -> Classifier:
     """Load a classifier: a run folder, a saved classifier's folder, or the name of weights that ship (`list_weights()`).
+
+    `device` and `backend` are those of `Classifier`.
 
     A run or classifier at that path goes before weights of the same name, with a warning; where there is something else, as a folder
     of pictures `mnist`, the name is meant. `./mnist` is always the path.
@@ -326,12 +362,12 @@ def load(source: str | os.PathLike[str], *, device: str = "auto") -> Classifier:
     """
     name = os.fspath(source)
     if name not in list_weights():
-        return Classifier.load(source, device=device)
+        return Classifier.load(source, device=device, backend=backend)
     shipped, here = weights_entry(name).folder, Path(name)
     if _place(here) is None and not (here / "checkpoint").is_dir():
-        return Classifier.load(shipped, device=device)
+        return Classifier.load(shipped, device=device, backend=backend)
     warnings.warn(f"{name} is a folder here and the name of weights that ship; the folder is taken. The weights: {shipped}", stacklevel=2)
-    return Classifier.load(here, device=device)
+    return Classifier.load(here, device=device, backend=backend)
 
 
 def _place(folder: Path) -> Path | None:

@@ -17,6 +17,7 @@ _SAYINGS = (
     "out of memory",
     "Cannot allocate memory",
     "std::bad_alloc",
+    "Failed to allocate memory",  # onnxruntime
     "could not create a memory object",
     "could not create a primitive",  # which oneDNN says of other failures too, and smaller pieces do not help those
     "ALLOC_FAILED",

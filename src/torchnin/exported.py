@@ -41,7 +41,7 @@ class ExportedClassifier(Predictor[np.ndarray]):
     def __init__(self, source: str | os.PathLike[str] | bytes, *, threads: int | None = None) -> None:
         name = "the exported classifier" if isinstance(source, bytes) else os.fspath(source)
         self._name = name
-        self._session = _session(source if isinstance(source, bytes) else _read(Path(source)), name, threads)
+        self._session = open_session(source if isinstance(source, bytes) else _read(Path(source)), name, threads)
         self.metadata: dict[str, str] = _metadata(self._session, name)
         """What the file says of itself, as text: `class_names`, `preprocessing` and `network` are JSON."""
         if self.metadata.get("format") != FORMAT:
@@ -125,7 +125,20 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _session(model: bytes, name: str, threads: int | None) -> Any:
+def open_session(model: bytes, name: str, threads: int | None = None, *, spinning: bool = False) -> Any:
+    """An onnxruntime session of a model, on the host, in bounded memory.
+
+    Args:
+        model: the bytes of an .onnx file.
+        name: what it is called where it is broken.
+        threads: how many one run uses; None takes one for each core.
+        spinning: whether they wait for each other by spinning, which is sooner over and takes the cores from everything else, the
+            decoding of the next pictures included; else they sleep.
+
+    Raises:
+        ModuleNotFoundError: onnxruntime is not installed.
+        DataError: the model is broken.
+    """
     try:
         import onnxruntime
     except ModuleNotFoundError as error:
@@ -136,8 +149,7 @@ def _session(model: bytes, name: str, threads: int | None) -> Any:
     options.log_severity_level = _LOG_FATAL_ONLY
     options.intra_op_num_threads = threads or _cores()
     options.enable_mem_pattern = False  # a plan of the memory would be kept for every size of picture that was ever met
-    # Threads that wait for each other by spinning take the cores from everything else, the decoding of the next pictures included.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     # The numbers are in the file: one that names other files for them gets none, wherever they lie.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:

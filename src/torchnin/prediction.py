@@ -5,6 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from PIL import Image
@@ -18,6 +19,7 @@ MOST_AHEAD = 256
 LARGE_PIXELS = 256 * 256
 """Pixels above which a picture is made small as soon as it is decoded: those of many would fill the memory."""
 
+_PROBABILITY = itemgetter(1)
 _Decoded = TypeVar("_Decoded")
 
 
@@ -92,16 +94,24 @@ class Predictor(ABC, Generic[_Decoded]):
         taken from `pictures` ahead.
         """
         size = min(MOST_AHEAD, self._batch_size())
+        if (whole := self._decoded_whole(pictures)) is not None:
+            for start in range(0, len(whole), size):
+                yield from self.predict_decoded(whole[start : start + size])
+            return
         decoded = decode_ahead(pictures, self.decode, ahead=size)
         while group := list(islice(decoded, size)):
             answers = self.predict_decoded([item for item in group if not isinstance(item, DataError)])
             for item in group:
                 yield item if isinstance(item, DataError) else next(answers)
 
+    def _decoded_whole(self, pictures: Iterable[PictureSource]) -> Sequence[_Decoded] | None:
+        """What `decode` would give of each, where that is to be had at once, as of a batch in one array; else None."""
+        return None
+
     def predict_decoded(self, pictures: Sequence[_Decoded]) -> Iterator[Prediction]:
         """Predictions, in order, of pictures that `decode` gave, computed at once: the caller bounds their number."""
-        for probabilities in self._probabilities(pictures) if pictures else ():
-            ranked = sorted(zip(self.class_names, probabilities, strict=True), key=lambda item: -item[1])
+        for probabilities in self._probabilities(pictures) if len(pictures) else ():
+            ranked = sorted(zip(self.class_names, probabilities, strict=True), key=_PROBABILITY, reverse=True)
             yield Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
 
 

@@ -163,7 +163,7 @@ def _entrant(text: str, choices: NetworkChoices, shape: tuple[int, int, int] | N
 
 
 def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
-    classifier = torchnin.load(text, device="cpu")
+    classifier = torchnin.load(text, device="cpu", backend="torch")
     p = classifier.preprocessing
     if shape and shape[0] != p.channels:
         raise ValueError(f"--input {_said(shape)} has {shape[0]} channels; {text} takes {p.channels}")

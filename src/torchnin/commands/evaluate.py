@@ -51,7 +51,7 @@ def evaluate(
         raise ValueError(f"--csv is a table of the classes; leave out {'--json' if as_json else '--tta, whose figures --json has'}")
     for file in filter(None, (plot, reliability, mistakes)):
         torchnin.plots.require_drawable(file)
-    loaded = torchnin.load(classifier, device=device)
+    loaded = torchnin.load(classifier, device=device, backend="torch")
     splits = load_data(loaded, classifier, data, data_dir)
     for sentence in splits.notes:
         note(sentence)

@@ -56,7 +56,7 @@ def explain(
     torchnin.plots.require_drawable(out)
     if not picture.exists():
         raise FileNotFoundError(f"{picture}: there is no such picture")
-    loaded = torchnin.load(classifier, device=device)
+    loaded = torchnin.load(classifier, device=device, backend="torch")
     if layers:
         found, text = _feature_maps(loaded, picture, out, resize, language)
     elif place is not None:

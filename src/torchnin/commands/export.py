@@ -44,7 +44,7 @@ def export(
     idle = [flag for flag, given in (("--accept-accuracy-loss", accept_accuracy_loss), ("--data", data), ("--data-dir", data_dir)) if given]
     if idle and not int8:
         raise ValueError(f"{idle[0]} says something about --int8, which was not given; leave it out, or add --int8")
-    loaded = torchnin.load(classifier, device="cpu")
+    loaded = torchnin.load(classifier, device="cpu", backend="torch")
     splits = _data(loaded, classifier, data, data_dir) if int8 else None
     note("building the graph and comparing it with predict: some seconds")
     done = loaded.export_onnx(

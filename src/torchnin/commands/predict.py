@@ -74,7 +74,7 @@ def predict(
 
 def _load(classifier: str, device: str) -> "Classifier | ExportedClassifier":
     if Path(classifier).suffix.lower() != ".onnx" or Path(classifier).is_dir():
-        return torchnin.load(classifier, device=device)
+        return torchnin.load(classifier, device=device, backend="torch")
     if device not in ("auto", "cpu"):
         raise ValueError(
             f"--device is {device!r}; an .onnx file runs on the cpu: leave it out, or give the folder that it was exported from"

@@ -2,7 +2,7 @@
 
 from .block import NiNBlock
 from .config import BlockConfig, ClassBlockConfig, NiNConfig
-from .folded import FoldedNiN
+from .folded import FoldedConvolution, FoldedNiN
 from .nin import NiN
 from .notebook import from_notebook, to_notebook
 from .shipped import WeightsEntry, list_weights, weights_entry
@@ -12,6 +12,7 @@ from .zoo import ModelEntry, create_model, list_models, model_entry
 __all__ = [
     "BlockConfig",
     "ClassBlockConfig",
+    "FoldedConvolution",
     "FoldedNiN",
     "LayerRow",
     "ModelEntry",

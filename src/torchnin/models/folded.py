@@ -55,9 +55,11 @@ class FoldedNiN:
         # Looked up by place, for walking through the modules takes longer than a small picture.
         self._places = [place for module in network.modules() for place in (module._parameters, module._buffers) if place]
         self._state = self._versions()
-        self._steps = tuple(_steps(network))
-        self._linear = tuple(tensor.detach().clone() for tensor in network.head.parameters())
-        convolutions = [step for step in self._steps if isinstance(step, _Convolution)]
+        self.steps = tuple(_steps(network))
+        """Convolutions and poolings (`nn.MaxPool2d`, `nn.AvgPool2d`) in the order in which they run, up to the class maps."""
+        self.linear = tuple(tensor.detach().clone() for tensor in network.head.parameters())
+        """Weight and bias of a fully connected head; empty where the means of the class maps are the logits."""
+        convolutions = [step for step in self.steps if isinstance(step, FoldedConvolution)]
         self._dtype = convolutions[0].weight.dtype
         self._onednn = all(map(_has_onednn, convolutions))
         wide = [step for step in convolutions[1:] if step.kernel >= _WIDE_KERNEL and _winograd_from(step) is None]
@@ -74,7 +76,7 @@ class FoldedNiN:
             ValueError: the pictures have another number of channels than the network, or are too small for its layers.
         """
         maps = self.class_maps(pictures)
-        return F.linear(maps.flatten(1), *self._linear) if self._linear else maps.mean((2, 3))
+        return F.linear(maps.flatten(1), *self.linear) if self.linear else maps.mean((2, 3))
 
     def class_maps(self, pictures: Tensor) -> Tensor:
         """One map per class, `(n, num_classes, y, x)`; raises as a call does."""
@@ -84,14 +86,27 @@ class FoldedNiN:
             return _through(self._blocked, pictures.contiguous().to_mkldnn()).to_dense()
         return _through(self._layers, pictures.contiguous(memory_format=_layout(pictures)))
 
+    def winograd_macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one picture of that size in convolutions that may take Winograd's way, counted as plain ones."""
+        found = 0
+        for step in self.steps:
+            if isinstance(step, FoldedConvolution):
+                sides = zip((height, width), step.weight.shape[2:], step.stride, step.padding, strict=True)
+                height, width = ((side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sides)
+                found += height * width * step.weight.numel() if _winograd_from(step) is not None else 0
+            else:
+                # Pooling of a NiN is 3 x 3 with stride 2 (nin.py).
+                height, width = ((side - 3 + bool(step.ceil_mode)) // 2 + 1 for side in (height, width))
+        return found
+
     @cached_property
     def _layers(self) -> tuple[Layer, ...]:
         lay_out = _packed if self._onednn else _plain
-        return tuple(lay_out(step) if isinstance(step, _Convolution) else step for step in self._steps)
+        return tuple(lay_out(step) if isinstance(step, FoldedConvolution) else step for step in self.steps)
 
     @cached_property
     def _blocked(self) -> tuple[Layer, ...]:
-        return tuple(_blocked(step) if isinstance(step, _Convolution) else step for step in self._steps)
+        return tuple(_blocked(step) if isinstance(step, FoldedConvolution) else step for step in self.steps)
 
     def _versions(self) -> list[tuple[int, int, int]]:
         tensors = [tensor for place in self._places for tensor in place.values() if tensor is not None]
@@ -102,7 +117,7 @@ class FoldedNiN:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Convolution:
+class FoldedConvolution:
     """A convolution with the normalisation behind it in its weights."""
 
     weight: Tensor
@@ -113,6 +128,7 @@ class _Convolution:
 
     @property
     def kernel(self) -> int:
+        """Its longer side."""
         return max(self.weight.shape[2:])
 
 
@@ -132,7 +148,7 @@ def _through(layers: tuple[Layer, ...], values: Tensor) -> Tensor:
     return values
 
 
-def _steps(network: NiN) -> Iterator[_Convolution | nn.Module]:
+def _steps(network: NiN) -> Iterator[FoldedConvolution | nn.Module]:
     """Folded convolutions and poolings, in the order in which they run; dropout is nothing at rest."""
     for part in (*network.body, network.class_block):
         if isinstance(part, nn.MaxPool2d | nn.AvgPool2d):
@@ -146,7 +162,7 @@ def _steps(network: NiN) -> Iterator[_Convolution | nn.Module]:
                     yield _folded(module, norm, relu=any(isinstance(each, nn.ReLU) for each in behind[: 1 if norm is None else 2]))
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> _Convolution:
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> FoldedConvolution:
     like = convolution.weight
     # On the host, for not every device computes in float64.
     weight, bias = _exact(convolution.weight), torch.zeros(convolution.out_channels, dtype=torch.float64)
@@ -160,7 +176,7 @@ def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) 
         bias = (bias - _exact(norm.running_mean)) * factor + _exact(norm.bias)
     stride, padding = convolution.stride, convolution.padding
     assert not isinstance(padding, str)
-    return _Convolution(
+    return FoldedConvolution(
         # `to` and not `contiguous`, which leaves the strides of a 1 x 1 kernel as they are and so costs a layout at every call.
         weight=weight.to(like.device, like.dtype).to(memory_format=_layout(like)),
         bias=bias.to(like.device, like.dtype),
@@ -174,7 +190,7 @@ def _exact(values: Tensor) -> Tensor:
     return values.detach().cpu().double()
 
 
-def _has_onednn(step: _Convolution) -> bool:
+def _has_onednn(step: FoldedConvolution) -> bool:
     """Measured on x86 alone; elsewhere PyTorch's own choice holds. The names are private, so they may be absent in another version."""
     if step.weight.device.type != "cpu" or step.weight.dtype != torch.float32 or platform.machine() not in ("x86_64", "AMD64"):
         return False
@@ -183,7 +199,7 @@ def _has_onednn(step: _Convolution) -> bool:
     return hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
 
 
-def _plain(step: _Convolution) -> Layer:
+def _plain(step: FoldedConvolution) -> Layer:
     def layer(values: Tensor) -> Tensor:
         values = torch.conv2d(values, step.weight, step.bias, step.stride, step.padding)
         return values.relu_() if step.relu else values
@@ -191,7 +207,7 @@ def _plain(step: _Convolution) -> Layer:
     return layer
 
 
-def _product(step: _Convolution) -> Layer:
+def _product(step: FoldedConvolution) -> Layer:
     """One matrix product over all places of all pictures."""
     rows = step.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
     length, bias, relu = len(rows), step.bias, step.relu
@@ -220,7 +236,7 @@ def _product(step: _Convolution) -> Layer:
     return layer
 
 
-def _windows(step: _Convolution, count: int, height: int, width: int) -> tuple[Tensor, int, int]:
+def _windows(step: FoldedConvolution, count: int, height: int, width: int) -> tuple[Tensor, int, int]:
     """Which pixel stands at each place of each window of `count` pictures, one more than all for beside a picture; windows down, across."""
     above, left = step.padding
     pixels = torch.arange(count * height * width, dtype=torch.int32).view(count, height, width)
@@ -230,7 +246,7 @@ def _windows(step: _Convolution, count: int, height: int, width: int) -> tuple[T
     return windows.flatten().to(step.weight.device), windows.shape[1], windows.shape[2]
 
 
-def _winograd_from(step: _Convolution) -> float | None:
+def _winograd_from(step: FoldedConvolution) -> float | None:
     """Places of a call, down times across times pictures, from which Winograd's way is the faster one; None where it never is."""
     out_channels, channels, high, wide = step.weight.shape
     least_channels, work = _WINOGRAD.get(high, (0, 0))
@@ -240,7 +256,7 @@ def _winograd_from(step: _Convolution) -> float | None:
     return work / step.weight.numel()
 
 
-def _packed(step: _Convolution) -> Layer:
+def _packed(step: FoldedConvolution) -> Layer:
     """The channels of a pixel together, ReLU in the convolution."""
     convolve = torch.ops.mkldnn._convolution_pointwise.default
     product = _product(step)
@@ -268,7 +284,7 @@ def _packed(step: _Convolution) -> Layer:
     return layer
 
 
-def _blocked(step: _Convolution) -> Layer:
+def _blocked(step: FoldedConvolution) -> Layer:
     """Eight channels of a pixel together; takes and gives values in oneDNN's own keeping."""
     weight, bias = step.weight.contiguous().to_mkldnn(), step.bias.to_mkldnn()
     convolve = partial(

@@ -253,9 +253,9 @@ class Training:
         """The trained network, its running mean where the recipe asks for one, as a classifier."""
         self._swap_in_mean()
         kept = ("name", "recipe", "data", "seed", "validation", "versions")
-        return Classifier(
-            self.network, self.preprocessing, class_names, metadata={key: config[key] for key in kept}, device=str(self.choice.device)
-        )
+        facts, device = {key: config[key] for key in kept}, str(self.choice.device)
+        # What a run says it reached does not depend on what else is installed.
+        return Classifier(self.network, self.preprocessing, class_names, metadata=facts, device=device, backend="torch")
 
     def _leave(self, error: TrainingError) -> None:
         """Where the training stops in an epoch in which something was found, write the line of that epoch as far as it came.

@@ -30,6 +30,7 @@ from torchnin.classifier import Classifier
 from torchnin.data import DataError
 from torchnin.data.errors import TooManyPixelsError
 from torchnin.data.pictures import open_quietly, quiet_pillow
+from torchnin.onnx_network import Backend
 from torchnin.prediction import Prediction
 from torchnin.web.answers import Outcome, encode
 from torchnin.web.limits import RefusedError
@@ -136,7 +137,7 @@ class LookerProcess(asyncio.Protocol):
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         begin = "import sys; from torchnin.web.looker import main; main(*sys.argv[1:])"
-        command = [sys.executable, "-P", "-c", begin, str(theirs.fileno()), str(self._max_pixels)]
+        command = [sys.executable, "-P", "-c", begin, str(theirs.fileno()), str(self._max_pixels), self._classifier.backend]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with theirs:
             # In a group of its own: Ctrl-C is for the service, which still needs it.
@@ -202,7 +203,7 @@ class LookerProcess(asyncio.Protocol):
                 self._process.wait()
 
 
-def main(descriptor: str, max_pixels: str) -> None:
+def main(descriptor: str, max_pixels: str, backend: Backend) -> None:
     """What such a process does: take the classifier, and answer until the service is gone."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of a service manager that tells all processes; the service says when it is over
     torch.set_num_threads(1)
@@ -211,7 +212,7 @@ def main(descriptor: str, max_pixels: str) -> None:
         with tempfile.TemporaryDirectory(prefix="torchnin-serve-") as folder:
             for name, content in marshal.loads(connection.recv_bytes()).items():
                 (Path(folder) / name).write_bytes(content)
-            looker = Looker(Classifier.load(folder, device="cpu"), int(max_pixels))
+            looker = Looker(Classifier.load(folder, device="cpu", backend=backend), int(max_pixels))
         connection.send_bytes(_READY)
         with quiet_pillow():
             while True:

@@ -1,0 +1,142 @@
+"""The folded network as onnxruntime computes it: on a processor the faster one for few pictures, and for small networks for many."""
+
+import importlib.util
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from torchnin.data import DataError, Preprocessing
+from torchnin.device import DeviceChoice
+from torchnin.exported import open_session
+from torchnin.models import FoldedConvolution, FoldedNiN, NiN
+
+Backend = Literal["auto", "torch", "onnxruntime"]
+"""What computes predictions; `auto` is onnxruntime on a processor where the extra `onnx` is installed, else torch."""
+
+_INPUT, _OUTPUT = "pixels", "logits"
+_OPSET, _IR_VERSION = 18, 8
+# Multiply-adds of one picture in convolutions for which the folded network has a way of fewer multiplications, from which it is the faster
+# one for two pictures and more (measured: nin_d2l has 540 million of them, nin_cifar10, which onnxruntime computes as fast, 140).
+_MUCH_WORK = 300_000_000
+# How far the logits of one picture may lie from the folded network's, which differ by rounding; of the largest, where that is above one.
+_SAME = 1e-4
+
+
+class OnnxNetwork:
+    """From the pixels of pictures of the network's size, 0 to 255, to their logits, by onnxruntime; for prediction alone.
+
+    The graph holds the very weights of the folded network: the logits differ from its own by rounding. As many threads compute as
+    torch has. Needs the extra `onnx`.
+
+    Args:
+        folded: a network on the host, in float32.
+        preprocessing: how its pictures are normalised, and their size.
+
+    Raises:
+        ImportError: onnx or onnxruntime is not installed, or broken.
+        RuntimeError: onnxruntime does not run it, or answers otherwise than the folded network, as an old version may.
+    """
+
+    def __init__(self, folded: FoldedNiN, preprocessing: Preprocessing) -> None:
+        p = preprocessing
+        self._folded, self._preprocessing = folded, p
+        self._most_pictures = 1 if folded.winograd_macs(p.height, p.width) >= _MUCH_WORK else math.inf
+        self._open()
+        pixels = torch.rand((1, p.channels, p.height, p.width), generator=torch.Generator().manual_seed(0)) * 255
+        here, there = self(pixels), folded(p.normalise(pixels))
+        scale = there.abs().amax().clamp(min=1.0)
+        if not torch.allclose(here / scale, there / scale, rtol=0, atol=_SAME, equal_nan=True):
+            raise RuntimeError(f"onnxruntime's logits differ by {float((here - there).abs().max()):.3g} of up to {float(scale):.3g}")
+
+    def _open(self) -> None:
+        self._threads = torch.get_num_threads()
+        try:
+            self._session = open_session(_model(self._folded, self._preprocessing), "the folded network", self._threads, spinning=True)
+        except DataError as error:
+            raise RuntimeError(str(error)) from error
+
+    def is_faster(self, num_pictures: int) -> bool:
+        """Whether so many pictures at once take less time here than in the folded network."""
+        return num_pictures <= self._most_pictures
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Logits `(n, num_classes)` of `(n, channels, height, width)`, float32, both on the host.
+
+        Raises:
+            RuntimeError: onnxruntime fails, as where memory is short.
+        """
+        if torch.get_num_threads() != self._threads:
+            self._open()
+        try:
+            return torch.from_numpy(self._session.run([_OUTPUT], {_INPUT: pixels.contiguous().numpy()})[0])
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            raise RuntimeError(f"onnxruntime: {' '.join(str(error).split())[:300]}") from error
+
+
+def choose_backend(asked: Backend, network: NiN, choice: DeviceChoice) -> Literal["torch", "onnxruntime"]:
+    """What is to compute a network's predictions where it was placed.
+
+    Raises:
+        ValueError: there is no such backend, or it does not compute there.
+        ModuleNotFoundError: it is not installed.
+    """
+    if asked not in ("auto", "torch", "onnxruntime"):
+        raise ValueError(f"backend is {asked!r}; accepted: 'auto', 'torch', 'onnxruntime'")
+    can = choice.device.type == "cpu" and next(network.parameters()).dtype == torch.float32
+    if asked == "torch" or (asked == "auto" and not (can and _is_installed())):
+        return "torch"
+    if not can:
+        raise ValueError("backend is 'onnxruntime', which computes float32 on the host here; give device='cpu', or leave backend out")
+    if not _is_installed():
+        raise ModuleNotFoundError("backend='onnxruntime' needs onnx and onnxruntime: pip install 'torchnin[onnx]'", name="onnxruntime")
+    return "onnxruntime"
+
+
+def _is_installed() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("onnx", "onnxruntime"))
+
+
+def _model(folded: FoldedNiN, p: Preprocessing) -> bytes:
+    from onnx import TensorProto, helper, numpy_helper
+
+    nodes: list[Any] = []
+    constants: list[Any] = []
+
+    def constant(values: Tensor) -> str:
+        constants.append(numpy_helper.from_array(values.detach().contiguous().numpy(), f"constant_{len(constants)}"))
+        name: str = constants[-1].name
+        return name
+
+    def node(kind: str, *inputs: str, **settings: Any) -> str:
+        name = f"{kind}_{len(nodes)}"
+        nodes.append(helper.make_node(kind, inputs, [name], name=name, **settings))
+        return name
+
+    factor, offset = (values.view(1, -1, 1, 1) for values in p.factor_and_offset())
+    values = node("Add", node("Mul", _INPUT, constant(factor)), constant(offset))
+    for step in folded.steps:
+        if isinstance(step, FoldedConvolution):
+            values = node("Conv", values, constant(step.weight), constant(step.bias), strides=step.stride, pads=step.padding * 2)
+            values = node("Relu", values) if step.relu else values
+        else:
+            kind = "MaxPool" if isinstance(step, nn.MaxPool2d) else "AveragePool"
+            # As nin.py has it.
+            values = node(kind, values, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=int(bool(step.ceil_mode)))
+    if folded.linear:
+        weight, bias = folded.linear
+        values = node("Gemm", node("Flatten", values), constant(weight), constant(bias), transB=1)
+    else:
+        values = node("Flatten", node("GlobalAveragePool", values))
+    nodes[-1].output[0] = _OUTPUT
+    pictures: list[str | int | None] = ["n", p.channels, p.height, p.width]
+    graph = helper.make_graph(
+        nodes,
+        "NiN",
+        [helper.make_tensor_value_info(_INPUT, TensorProto.FLOAT, pictures)],
+        [helper.make_tensor_value_info(_OUTPUT, TensorProto.FLOAT, ["n", None])],
+        constants,
+    )
+    model: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION).SerializeToString()
+    return model

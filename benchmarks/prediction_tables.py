@@ -35,6 +35,7 @@ CHINESE = {
     "{hours:.1f} h, {times:,.0f} times as long": "{hours:.1f} 小时，{times:,.0f} 倍",
     "milliseconds a picture": "每张图片的毫秒数",
     "speed beside the best rival": "与最快对手的速度之比",
+    "the same, torch alone": "同上，只用 torch",
     "torch eager": "torch 即时执行",
     "torch compiled": "torch 编译后",
     "single": "单张",
@@ -75,7 +76,13 @@ ROWS = {
     "throughput": "128 pictures at once",
     "start": "start: imports, network, data",
 }
-WAYS = {"predict": "`Classifier.predict`", "eager": "torch eager", "compiled": "torch compiled", "onnxruntime": "onnxruntime"}
+WAYS = {
+    "predict": "`Classifier.predict`",
+    "predict by torch": "the same, torch alone",
+    "eager": "torch eager",
+    "compiled": "torch compiled",
+    "onnxruntime": "onnxruntime",
+}
 
 
 def say(language: str, text: str, **values: Any) -> str:

@@ -1,6 +1,6 @@
 """How long a prediction takes, beside eager and compiled PyTorch and onnxruntime with the same weights, and how soon the first one comes.
 
-    python benchmarks/speed/predict.py                     every network; about six minutes on two cores
+    python benchmarks/speed/predict.py                     every network; about eight minutes on two cores
     python benchmarks/speed/predict.py nin_small --parts networks
     python benchmarks/speed/predict.py --parts start       nin predict and nin --help as whole processes
 
@@ -8,7 +8,7 @@ networks  One process for each way, all with the same weights (drawn with seed 0
           they take turns, round after round. `single`: from the bytes of a PNG of the network's size to the class, with all cores and
           with one thread; `network`: the network alone on one normalised picture, one thread; `many`: seconds a picture from uint8
           arrays to probabilities. The rivals do no more than that: decode by Pillow, normalise, run, softmax. `predict` is
-          Classifier.predict, errors, names and all.
+          Classifier.predict, errors, names and all; `predict by torch` the same without the extra `onnx`.
 start     Whole processes in turns: `nin predict`, and a bare script that imports torch, loads the same weights and predicts the same
           picture.
 
@@ -45,7 +45,8 @@ sys.path.insert(0, str(HERE.parent / "first_training"))
 from measure import machine  # noqa: E402
 
 NETWORKS = ("nin_small", "nin_mnist", "nin_base", "nin_d2l")
-WAYS = ("predict", "eager", "compiled", "onnxruntime")
+WAYS = ("predict", "predict by torch", "eager", "compiled", "onnxruntime")
+OURS = WAYS[:2]
 ROWS = ("single", "single, one thread", "network, one thread", "many")
 ROUNDS = 7
 SECONDS_A_TURN = 0.25
@@ -91,7 +92,7 @@ class Way:
     """One way to predict: a picture from its bytes, many from arrays, the network alone."""
 
     def __init__(self, way: str, folder: Path) -> None:
-        self.classifier = torchnin.load(folder, device="cpu")
+        self.classifier = torchnin.load(folder, device="cpu", backend="auto" if way == "predict" else "torch")
         self.p = self.classifier.preprocessing
         self.factor, self.offset = (values.numpy().reshape(1, -1, 1, 1) for values in self.p.factor_and_offset())
         self.way = way
@@ -114,7 +115,7 @@ class Way:
         self.session = self.sessions.get(threads)
 
     def from_arrays(self, images: np.ndarray) -> Any:
-        if self.way == "predict":
+        if self.way in OURS:
             return self.classifier.predict(images)
         if self.way == "onnxruntime":
             return self.session.run(None, {"normalised": images.astype(np.float32) * self.factor + self.offset})[0].tolist()
@@ -122,7 +123,7 @@ class Way:
             return self.network(self.normalised(images)).softmax(1).tolist()
 
     def from_bytes(self, file: bytes) -> str:
-        if self.way == "predict":
+        if self.way in OURS:
             return self.classifier.predict(file).label
         rows = self.from_arrays(np.array(Image.open(io.BytesIO(file)).convert("L"))[None, None])
         return self.classifier.class_names[int(np.argmax(rows[0]))]
@@ -139,7 +140,10 @@ class Way:
         if self.way == "onnxruntime":
             array = inputs.contiguous().numpy()
             return lambda: self.session.run(None, {"normalised": array})
-        network = self.classifier._for_prediction() if self.way == "predict" else self.network
+        network = self.classifier._for_prediction() if self.way in OURS else self.network
+        if (onnx := self.classifier._onnx) is not None and onnx.is_faster(1):
+            pixels = torch.from_numpy(images).float()
+            return lambda: onnx(pixels)
 
         def run() -> Any:
             with torch.inference_mode():
@@ -226,10 +230,10 @@ def network_rows(name: str, ways: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for row, by_way in seconds.items():
         found[row] = {way: summary(each) for way, each in by_way.items()}
-        rivals = [each["median"] for way, each in found[row].items() if way != "predict"]
+        rivals = [each["median"] for way, each in found[row].items() if way not in OURS]
         if "predict" in by_way and rivals:
             # The same round's times belong together: what else ran then, ran for all.
-            ratios = [min(by_way[way][n] for way in ways if way != "predict") / by_way["predict"][n] for n in range(ROUNDS)]
+            ratios = [min(by_way[way][n] for way in ways if way not in OURS) / by_way["predict"][n] for n in range(ROUNDS)]
             found[row]["speed beside the best rival"] = {"of medians": min(rivals) / found[row]["predict"]["median"], **summary(ratios)}
         print(name, row, {way: f"{1000 * each['median']:.3f} ms" for way, each in found[row].items() if way in ways}, flush=True)
     return found

@@ -251,12 +251,16 @@ class Torchnin(Way):
         fresh.load_state_dict(self.state)
         self.classifier = Classifier(fresh, preprocessing, self.data.train.class_names, device=device)
 
+    def _learn(self, batch: Any) -> None:
+        self.training.advance(batch, self.training.step, 1.0)
+        self.training.step += 1
+
     def step(self) -> None:
-        self.training._step(self.loaded)
+        self._learn(self.loaded)
 
     def epoch(self) -> None:
         for number, batch in enumerate(self.training.batches.epoch(0), 1):
-            self.training._step(batch)
+            self._learn(batch)
             if number == self.case.epoch_batches:
                 break
 

@@ -78,7 +78,7 @@ def test_the_mean_of_the_weights_by_hand(tiny: NiNConfig) -> None:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d) and module.num_batches_tracked is not None:
                 module.num_batches_tracked += 1
-        mean.update(network, step)
+        mean.update(network, mean.share(step))
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * network.state_dict()[name]
     torch.testing.assert_close(mean.state[name], expected)

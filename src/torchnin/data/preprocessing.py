@@ -77,8 +77,16 @@ class Preprocessing:
         """`(pixels * scale - mean) / std`, as one multiplication and one addition per value."""
         factor, offset = self._broadcast
         if pixels.device.type != "cpu":
-            factor, offset = factor.to(pixels.device), offset.to(pixels.device)
+            if pixels.device not in self._elsewhere:
+                with torch.inference_mode(False):
+                    self._elsewhere[pixels.device] = factor.to(pixels.device), offset.to(pixels.device)
+            factor, offset = self._elsewhere[pixels.device]
         return torch.addcmul(offset, pixels, factor)
+
+    @cached_property
+    def _elsewhere(self) -> dict[torch.device, tuple[Tensor, Tensor]]:
+        """Factor and offset on other devices, whose work stands still while they are copied there."""
+        return {}
 
     @cached_property
     def _broadcast(self) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ class SGD(Descent):
 
     Args:
         groups: see `Descent`; each sets its `weight_decay`.
-        lr: learning rate.
+        lr: learning rate; a group's `lr` may be a tensor of one value on the weights' device, which is not waited for.
         momentum: in Nesterov's form, in [0, 1).
     """
 
@@ -45,6 +45,9 @@ class SGD(Descent):
         """One update of every weight that has a gradient."""
         for group in self.param_groups:
             parameters: list[nn.Parameter] = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if isinstance(group["lr"], Tensor):
+                self._step_on_device(group, parameters)
+                continue
             buffers = [self.state[parameter].get("momentum_buffer") for parameter in parameters] if group["momentum"] else []
             sgd(
                 list(parameters),
@@ -62,3 +65,20 @@ class SGD(Descent):
             for parameter, buffer in zip(parameters, buffers, strict=False):
                 assert buffer is not None
                 self.state[parameter]["momentum_buffer"] = buffer
+
+    def _step_on_device(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+        """The same, to rounding, with a learning rate that lies on the device, which torch's function would wait for."""
+        weights: Any = list(parameters)
+        changes: Any = [parameter.grad for parameter in parameters]
+        if group["weight_decay"]:
+            changes = torch._foreach_add(changes, weights, alpha=group["weight_decay"])
+        if momentum := group["momentum"]:
+            for parameter in parameters:
+                if "momentum_buffer" not in self.state[parameter]:
+                    self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+            buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+            torch._foreach_mul_(buffers, momentum)
+            torch._foreach_add_(buffers, changes)
+            changes = torch._foreach_add(changes, buffers, alpha=momentum)
+        moves: Any = torch._foreach_mul(changes, group["lr"])
+        torch._foreach_sub_(weights, moves)

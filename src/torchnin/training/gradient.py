@@ -64,6 +64,7 @@ class BatchGradient:
         self.monitor, self.thinning, self.class_weights, self.processes = monitor, thinning, class_weights, processes
         self.pieces, self.on_out_of_memory, self.say = pieces, on_out_of_memory, say
         self.generator = torch.Generator(choice.device)
+        self._recording = False
         self.dtype = next(network.parameters()).dtype
         self.spread = Spread(processes)
         self.module: nn.Module = network
@@ -96,16 +97,29 @@ class BatchGradient:
             try:
                 return self._learn(batch, step)
             except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
+                if self._recording or not is_out_of_memory(error):
                     raise
                 said = str(error).strip().partition("\n")[0]
             # Not in the handler, where the error's traceback still holds the activations.
             self._halve(batch, step, said)
 
-    def _learn(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        # Seeds of their own for every step, so that no random state is carried from one to the next.
+    def draw(self, step: int) -> None:
+        """Begin a step's random numbers, with seeds of its own, so that no random state is carried from one to the next."""
         self.generator.manual_seed(derived_seed(self.seed, "augmentation", step))
         torch.manual_seed(derived_seed(self.seed, "dropout", step))
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """While open, what a step that is being recorded must not do is left out: begin random numbers, try again in smaller pieces."""
+        self._recording = True
+        try:
+            yield
+        finally:
+            self._recording = False
+
+    def _learn(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        if not self._recording:
+            self.draw(step)
         pictures = self.recipe.augmentation(batch.pictures, self.generator, batch.part, len(batch.labels))
         for parameter in self.network.parameters():
             parameter.grad = None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from torchnin.classifier import Classifier
-from torchnin.data import Batch, Batches, ImageDataset, Preprocessing, derived_seed
+from torchnin.data import Batches, ImageDataset, Preprocessing, derived_seed
 from torchnin.device import DeviceChoice, within_memory
 from torchnin.models import NiN
 from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -17,13 +17,14 @@ from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.gradient import BatchGradient
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Finite, Monitor
-from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, make_optimizers, revive_class_maps
+from torchnin.training.optimisation import WeightMean, initialise, make_optimizers, revive_class_maps
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes
 from torchnin.training.progress import check_progress
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
+from torchnin.training.step import Step, recorder
 from torchnin.training.thinning import Thinning
 
 # On a GPU, looking at a value waits for all the work before it; so the loss is looked at every so many steps there.
@@ -97,10 +98,24 @@ class Training:
             on_out_of_memory=options.on_out_of_memory,
             say=self._say_out_of_memory,
         )
-        self.look_every = 1 if choice.device.type == "cpu" else _LOOK_EVERY
         # Where the training stands. The sums are over the epoch so far: loss, right answers, pictures.
         self.step = 0
         self.sums = torch.zeros(3, dtype=torch.float64, device="cpu" if choice.device.type == "mps" else choice.device)
+        self.look_every = 1 if choice.device.type == "cpu" else _LOOK_EVERY
+        self.advance = Step(
+            network,
+            recipe,
+            self.num_steps,
+            gradient=self.gradient,
+            optimizers=self.optimizers,
+            mean=self.mean,
+            thinning=self.thinning,
+            monitor=self.monitor,
+            finite=self.finite,
+            sums=self.sums,
+            look_every=self.look_every,
+            record=recorder(choice.device, processes.alone),
+        )
         self.epoch_seconds = 0.0
         self.total_seconds = 0.0
         self.rows: list[dict[str, Any]] = []
@@ -134,7 +149,8 @@ class Training:
             if self.options.on_collapse == "recover" and (self.good is None or (self.step % _GOOD_EVERY == 0 and self.monitor.healthy)):
                 self.good = self._state(copied=True)
             try:
-                self._step(batch)
+                self.advance(batch, self.step, self.lr_scale)
+                self.step += 1
                 last = done + 1 == per_epoch
                 if last:
                     self._check_state()  # before the epoch gets its line
@@ -165,35 +181,6 @@ class Training:
         self._end_epoch(epoch + 1)
         self._agree(stop)
         self._stop_if_asked()
-
-    def _step(self, batch: Batch) -> None:
-        """One step of SGD."""
-        recipe = self.recipe
-        logits, loss = self.gradient(batch, self.step)
-        look = self.step % self.look_every == 0
-        if look:
-            self.finite.check(loss, "loss", self.step + 1)
-        if recipe.clip_norm is not None:
-            norm = gradient_norm(self.network.parameters())
-            if look:
-                self.finite.check(norm, "gradient", self.step + 1)
-            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), recipe.clip_norm, norm, foreach=True)
-        share = self.lr_scale * recipe.lr_share(self.step, self.num_steps)
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = share * group["peak_lr"]
-            optimizer.step()
-        if look:
-            self.finite.check_weights(self.step + 1)
-        if self.mean is not None:
-            self.mean.update(self.network, self.step)
-        with torch.no_grad():
-            # Thinned out, easy pictures count for those that were left out, so that loss and accuracy are those of all pictures.
-            weights = torch.ones_like(logits[:, 0]) if self.thinning is None else self.thinning.weights(batch.indices)
-            right = (logits.argmax(1) == batch.labels) * weights
-            self.sums += torch.stack([loss * len(weights), right.sum(), weights.sum()]).to(self.sums)
-        self.monitor.after_step(logits, loss, batch.labels)
-        self.step += 1
 
     def _row(self, epoch: int, pictures: int, **measured: float) -> dict[str, Any]:
         """What `metrics.jsonl` says of an epoch, of which so many pictures were learned from."""
@@ -431,6 +418,7 @@ class Training:
                 optimizer.state[parameter] = {
                     key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in state.items()
                 }
+        self.advance.forget()
         if self.thinning is not None:
             self.thinning.restore(_below(tensors, "thinning."))
         self.monitor.restore(_below(tensors, "monitor."), progress["monitor"])

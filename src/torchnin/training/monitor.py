@@ -82,13 +82,13 @@ class Monitor:
         self.idle = torch.zeros(network.num_classes, dtype=torch.int32, device=device)
         self.right = torch.zeros(network.num_classes, dtype=torch.int32, device=device)  # pictures of each class, this epoch
         self.recent_loss = torch.zeros((), device=device)
-        self.recent_steps = 0
+        self.recent_steps = torch.zeros((), dtype=torch.int32, device=device)
         self.dead_channels: dict[str, float] = {}
         self.said: set[str] = set()
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and plain values that a checkpoint keeps."""
-        plain = {"recent_steps": self.recent_steps, "dead_channels": self.dead_channels, "said": sorted(self.said)}
+        plain = {"recent_steps": int(self.recent_steps), "dead_channels": self.dead_channels, "said": sorted(self.said)}
         return {"idle": self.idle, "right": self.right, "recent_loss": self.recent_loss}, plain
 
     def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
@@ -96,12 +96,17 @@ class Monitor:
         self.idle.copy_(tensors["idle"])
         self.right.copy_(tensors.get("right", self.right))  # checkpoints of earlier versions have none
         self.recent_loss.copy_(tensors["recent_loss"])
-        self.recent_steps, self.dead_channels, self.said = plain["recent_steps"], dict(plain["dead_channels"]), set(plain["said"])
+        self.recent_steps.fill_(plain["recent_steps"])
+        self.dead_channels, self.said = dict(plain["dead_channels"]), set(plain["said"])
+
+    def watches(self, step: int) -> bool:
+        """Whether the blocks' channels are looked at in a step (from 0): the last of so many, for an untrained network says nothing."""
+        return (step + 1) % _CHANNEL_STEPS == 0
 
     @contextmanager
     def watching(self, step: int) -> Iterator[None]:
         """Around the forward passes of a step (from 0): looks at the blocks' channels every so many steps, else does nothing."""
-        if (step + 1) % _CHANNEL_STEPS:  # the last of so many steps: an untrained network says nothing
+        if not self.watches(step):
             yield
             return
         blocks = [layer for layer in self.network.body if isinstance(layer, NiNBlock)]
@@ -123,7 +128,7 @@ class Monitor:
             self.idle.add_(1).mul_((logits == 0).all(0))
         self.right.index_add_(0, labels, (logits.argmax(1) == labels).to(self.right.dtype))
         self.recent_loss.add_(loss.detach())
-        self.recent_steps += 1
+        self.recent_steps.add_(1)
 
     @property
     def healthy(self) -> bool:
@@ -134,7 +139,7 @@ class Monitor:
         """Begin to watch anew, after the training went back."""
         self.idle.zero_()
         self.recent_loss.zero_()
-        self.recent_steps = 0
+        self.recent_steps.zero_()
         self.said = {key for key in self.said if key.startswith("dead channels")}
 
     @property
@@ -175,10 +180,10 @@ class Monitor:
                     f"{share:.0%} of the channels of {name} are zero for every picture; "
                     "a lower learning rate or a longer warm-up keeps them alive",
                 )
-        if self.recent_steps >= _LOSS_STEPS:
-            mean, chance = float(self.recent_loss) / self.recent_steps, math.log(self.network.num_classes)
+        if (steps := int(self.recent_steps)) >= _LOSS_STEPS:
+            mean, chance = float(self.recent_loss) / steps, math.log(self.network.num_classes)
             self.recent_loss.zero_()
-            self.recent_steps = 0
+            self.recent_steps.zero_()
             if step > self.warmup_steps + _LEARNING_STEPS and abs(mean - chance) < _STUCK:
                 say(
                     "loss stuck",

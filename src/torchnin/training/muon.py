@@ -44,7 +44,11 @@ class Muon(Descent):
                 matrix = direction.permute(0, 2, 3, 1).reshape(len(direction), -1)
                 update = orthogonalised(matrix, group["iterations"]) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 out, channels, height, width = parameter.shape
-                parameter.sub_(update.reshape(out, height, width, channels).permute(0, 3, 1, 2), alpha=group["lr"])
+                update = update.reshape(out, height, width, channels).permute(0, 3, 1, 2)
+                if isinstance(group["lr"], Tensor):  # on the weights' device, where it is not waited for
+                    parameter.sub_(update * group["lr"])
+                else:
+                    parameter.sub_(update, alpha=group["lr"])
 
 
 def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:

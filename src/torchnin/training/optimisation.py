@@ -97,10 +97,13 @@ class WeightMean:
         self.decay = decay
         self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
 
+    def share(self, step: int) -> float:
+        """How far the mean moves towards the network's weights after a step (from 0)."""
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
     @torch.no_grad()
-    def update(self, network: NiN, step: int) -> None:
-        """Move the mean towards the network's weights after a step (from 0)."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
+    def update(self, network: NiN, share: float | Tensor) -> None:
+        """Move the mean towards the network's weights by `share(step)`, which on a GPU may lie there as one value."""
         mean, now = [], []
         for name, value in network.state_dict().items():
             if value.is_floating_point():
@@ -108,7 +111,7 @@ class WeightMean:
                 now.append(value)
             else:
                 self.state[name].copy_(value)  # counters are not averaged
-        torch._foreach_lerp_(mean, now, share)
+        torch._foreach_lerp_(mean, now, [share] * len(mean) if isinstance(share, Tensor) else share)
 
     @torch.no_grad()
     def adopt(self, network: NiN, parameters: list[nn.Parameter]) -> None:

@@ -25,7 +25,12 @@ def repeatable(wanted: bool | None, device: torch.device) -> Iterator[bool]:
         ValueError: CUDA is in use already and was not told to be repeatable.
     """
     if not (device.type == "cpu" if wanted is None else wanted):
-        yield False
+        tried = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True  # a GPU tries its ways to convolve, and takes the fastest, which may be another each time
+        try:
+            yield False
+        finally:
+            torch.backends.cudnn.benchmark = tried
         return
     if device.type == "cuda" and os.environ.get(_CUBLAS) not in (":4096:8", ":16:8"):
         if torch.cuda.is_initialized() and torch.cuda.memory_allocated(device):

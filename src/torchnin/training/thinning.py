@@ -40,7 +40,8 @@ class Thinning:
     def begin_epoch(self, epoch: int) -> None:
         """Decide which pictures are easy in the epoch that begins."""
         finite = self.losses[torch.isfinite(self.losses)]
-        self.easy = self.losses < finite.mean() if self.thinned(epoch) and len(finite) else torch.zeros_like(self.easy)
+        # In its place, where a step that is recorded finds it.
+        self.easy.copy_(self.losses < finite.mean() if self.thinned(epoch) and len(finite) else torch.zeros_like(self.easy))
 
     def order(self, epoch: int) -> Tensor | None:
         """The pictures of an epoch in the order in which they are seen, on the host; None where all are seen once."""

@@ -125,15 +125,13 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def open_session(model: bytes, name: str, threads: int | None = None, *, spinning: bool = False) -> Any:
+def open_session(model: bytes, name: str, threads: int | None = None) -> Any:
     """An onnxruntime session of a model, on the host, in bounded memory.
 
     Args:
         model: the bytes of an .onnx file.
         name: what it is called where it is broken.
         threads: how many one run uses; None takes one for each core.
-        spinning: whether they wait for each other by spinning, which is sooner over and takes the cores from everything else, the
-            decoding of the next pictures included; else they sleep.
 
     Raises:
         ModuleNotFoundError: onnxruntime is not installed.
@@ -149,7 +147,8 @@ def open_session(model: bytes, name: str, threads: int | None = None, *, spinnin
     options.log_severity_level = _LOG_FATAL_ONLY
     options.intra_op_num_threads = threads or _cores()
     options.enable_mem_pattern = False  # a plan of the memory would be kept for every size of picture that was ever met
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    # Threads that wait for each other by spinning take the cores from everything else, the decoding of the next pictures included.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # The numbers are in the file: one that names other files for them gets none, wherever they lie.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:

@@ -53,7 +53,7 @@ class OnnxNetwork:
     def _open(self) -> None:
         self._threads = torch.get_num_threads()
         try:
-            self._session = open_session(_model(self._folded, self._preprocessing), "the folded network", self._threads, spinning=True)
+            self._session = open_session(_model(self._folded, self._preprocessing), "the folded network", self._threads)
         except DataError as error:
             raise RuntimeError(str(error)) from error
 

@@ -55,3 +55,15 @@ def test_no_more_is_taken_than_asked_for() -> None:
         assert taken <= number + 32 + 8
     found.close()
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("count", "here"), [(1, True), (8, True), (9, False), (40, False)])
+def test_threads_are_started_for_more_than_one_would_take_at_a_time(count: int, here: bool) -> None:
+    seen = set()
+
+    def noted(picture: object) -> Tensor:
+        seen.add(threading.current_thread())
+        return numbered(picture)
+
+    assert len(list(decode_ahead(map(str, range(count)), noted, ahead=64))) == count
+    assert (seen == {threading.current_thread()}) is here

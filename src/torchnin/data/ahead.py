@@ -39,11 +39,11 @@ def decode_ahead(
 
     source = iter(pictures)
     chunks = iter(lambda: list(islice(source, _CHUNK)), [])
-    first = next(chunks, [])
-    if len(first) < 2:  # for one picture no threads are started
+    first, second = next(chunks, []), next(chunks, [])
+    if not second:  # what one thread would decode needs none started
         yield from work(first)
         return
-    chunks = chain([first], chunks)
+    chunks = chain([first, second], chunks)
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
     waiting: deque[Callable[[], list[_Decoded | DataError]]] = deque()
     try:

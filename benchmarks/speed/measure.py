@@ -26,12 +26,12 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent / "faults"))  # machine.py
 
-from ways import CASES, QUICK, THROUGHPUT, Case  # noqa: E402
+from ways import CASES, THROUGHPUT, Case, case_of  # noqa: E402
 
 ROWS = ("step", "epoch", "evaluate", "latency", "throughput", "start", "memory")
 TIMED = ("step", "epoch", "evaluate", "latency", "throughput")
 # How often in one turn: what takes milliseconds is repeated.
-REPEAT = {"latency": 20}
+REPEAT = {"cpu": {"latency": 20}, "cuda": {"step": 50, "latency": 200, "throughput": 20}}
 
 
 class Process:
@@ -41,6 +41,7 @@ class Process:
         # The notebooks' user sets nothing, so the ways set for themselves what they do set.
         env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
         self.way = way
+        self.repeat = REPEAT[device.partition(":")[0]]
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "ways.py"), way, case, device, "quick" if quick else "whole"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
@@ -58,7 +59,7 @@ class Process:
     def turn(self, row: str) -> float:
         """Seconds that one turn took."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{row} {REPEAT.get(row, 1)}\n")
+        self.process.stdin.write(f"{row} {self.repeat.get(row, 1)}\n")
         self.process.stdin.flush()
         answer = self.answer()
         return answer.get("seconds", answer.get("bytes"))
@@ -101,7 +102,7 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
 
     import torchnin
 
-    case = dataclasses.replace(CASES[name], **QUICK[name]) if quick else CASES[name]
+    case = case_of(name, device, quick=quick)
     choice = torchnin.choose_device(device)
     probe = Probe(choice.device, choice.dtype)
     network = torchnin.create_model(case.network)

@@ -116,6 +116,33 @@ def test_changed_weights_are_seen() -> None:
     assert [each.probability for each in after] != pytest.approx([each.probability for each in before], abs=1e-3)
 
 
+def test_weights_that_onnxruntime_cannot_compute_with_are_torch_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = a_classifier()
+    classifier.predict(pictures())
+    with torch.no_grad():
+        next(classifier.network.class_block.parameters()).mul_(-1)
+
+    def broken(*_: object, **__: object) -> None:
+        raise ImportError("no longer there")
+
+    monkeypatch.setattr(onnx_network, "open_session", broken)
+    with pytest.warns(UserWarning, match="torch predicts"):
+        found = classifier.predict(pictures())
+    monkeypatch.undo()
+    alike = torchnin.Classifier(classifier.network, classifier.preprocessing, classifier.class_names, device="cpu", backend="torch")
+    assert found == alike.predict(pictures())
+
+
+def test_another_preprocessing_is_seen() -> None:
+    classifier, torchs = a_classifier(), a_classifier("torch")
+    before = classifier.predict(pictures())
+    for each in (classifier, torchs):
+        each.preprocessing = dataclasses.replace(each.preprocessing, mean=(0.9,), height=35)
+    found = classifier.predict(pictures())
+    assert [each.probability for each in found] == pytest.approx([each.probability for each in torchs.predict(pictures())], abs=1e-5)
+    assert [each.probability for each in found] != pytest.approx([each.probability for each in before], abs=1e-3)
+
+
 def test_as_many_threads_compute_as_torch_has() -> None:
     classifier, threads = a_classifier(), torch.get_num_threads()
     expected = classifier.predict(pictures())

@@ -140,8 +140,8 @@ class Way:
         if self.way == "onnxruntime":
             array = inputs.contiguous().numpy()
             return lambda: self.session.run(None, {"normalised": array})
-        network = self.classifier._for_prediction() if self.way in OURS else self.network
-        if (onnx := self.classifier._onnx) is not None and onnx.is_faster(1):
+        network, onnx = self.classifier._for_prediction() if self.way in OURS else (self.network, None)
+        if onnx is not None and onnx.is_faster(1):
             pixels = torch.from_numpy(images).float()
             return lambda: onnx(pixels)
 

@@ -135,22 +135,25 @@ class Classifier(Predictor[Tensor]):
     def _logits(self, pixels: Tensor) -> Tensor:
         resized = self.preprocessing.resize(pixels.to(self.choice.device))
         self.network.check_pictures(resized)
-        folded = self._for_prediction()
-        if self._onnx is not None and self._onnx.is_faster(len(resized)):
-            return self._onnx(resized)
+        folded, onnx = self._for_prediction()
+        if onnx is not None and onnx.is_faster(len(resized)):
+            return onnx(resized)
         return folded(self.preprocessing.normalise(resized)).float().cpu()
 
-    def _for_prediction(self) -> FoldedNiN:
-        """The network with its normalisation folded in; anew where its weights have changed, as after some more training."""
-        if self._folded is None or not self._folded.is_current(self.network):
-            self._folded = FoldedNiN(self.network)
-            if self.backend == "onnxruntime":
-                try:
-                    self._onnx = OnnxNetwork(self._folded, self.preprocessing)
-                except (ImportError, RuntimeError) as error:
-                    self.backend = "torch"
-                    warnings.warn(f"torch predicts, for onnxruntime does not: {error}", stacklevel=2)
-        return self._folded
+    def _for_prediction(self) -> tuple[FoldedNiN, OnnxNetwork | None]:
+        """The network with its normalisation folded in, and as onnxruntime computes it; anew where its weights have changed."""
+        folded, onnx = self._folded, self._onnx
+        if folded is None or not folded.is_current(self.network):
+            folded, onnx = FoldedNiN(self.network), None
+        if self.backend == "onnxruntime" and (onnx is None or onnx.preprocessing is not self.preprocessing):
+            try:
+                onnx = OnnxNetwork(folded, self.preprocessing)
+            except (ImportError, RuntimeError) as error:
+                self.backend, onnx = "torch", None
+                warnings.warn(f"torch predicts, for onnxruntime does not: {error}", stacklevel=2)
+        # Several threads may be here; each has made what fits the weights that it saw.
+        self._onnx, self._folded = onnx, folded
+        return folded, onnx
 
     def __getstate__(self) -> dict[str, Any]:
         """To be copied or pickled, without what is made of the network when it is wanted."""

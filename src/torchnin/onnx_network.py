@@ -41,7 +41,7 @@ class OnnxNetwork:
 
     def __init__(self, folded: FoldedNiN, preprocessing: Preprocessing) -> None:
         p = preprocessing
-        self._folded, self._preprocessing = folded, p
+        self._folded, self.preprocessing = folded, p
         self._most_pictures = 1 if folded.winograd_macs(p.height, p.width) >= _MUCH_WORK else math.inf
         self._open()
         pixels = torch.rand((1, p.channels, p.height, p.width), generator=torch.Generator().manual_seed(0)) * 255
@@ -53,7 +53,7 @@ class OnnxNetwork:
     def _open(self) -> None:
         self._threads = torch.get_num_threads()
         try:
-            self._session = open_session(_model(self._folded, self._preprocessing), "the folded network", self._threads)
+            self._session = open_session(_model(self._folded, self.preprocessing), "the folded network", self._threads)
         except DataError as error:
             raise RuntimeError(str(error)) from error
 

@@ -53,7 +53,7 @@ def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
     return tape
 
 
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "d2l": {"recipe": "d2l"},
     "steady": {"recipe": "steady"},
     "fast, erased": {"recipe": "fast", "augmentation": Augmentation(flip=True, erase=0.5)},

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,7 +106,7 @@ class Step:
             mean_share = self.mean.share(step)
             self._mean_share = self._mean_share.fill_(mean_share) if isinstance(self._mean_share, Tensor) else mean_share
 
-    def _groups(self) -> list[dict[str, Tensor]]:
+    def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _recorded(self, batch: Batch, step: int) -> bool:

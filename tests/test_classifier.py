@@ -357,6 +357,17 @@ def test_what_is_no_classifier_says_the_next_step(trained: Run, tmp_path: Path) 
         load(unfinished)
 
 
+def test_a_device_or_backend_that_is_none_is_not_blamed_on_the_files(trained: Run) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"device": "abacus"}, "^'abacus' is no device"),
+        ({"backend": "abacus"}, "^backend is 'abacus'; accepted"),
+    ]
+    for choices, message in wrong:
+        with pytest.raises(ValueError, match=message) as caught:
+            load(trained.path, **choices)
+        assert not isinstance(caught.value, DataError)
+
+
 def test_parts_that_contradict_each_other_are_refused(tiny: NiNConfig, classifier: Classifier, few: DatasetSplits) -> None:
     with pytest.raises(ValueError, match="9 class names for a network of 10 classes"):
         Classifier(NiN(tiny), classifier.preprocessing, few.class_names[:9])

@@ -77,7 +77,7 @@ class Classifier(Predictor[Tensor]):
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
         self.choice: DeviceChoice = choose_device(device, "float32")
         self.network = self.choice.place(network).eval()
-        self.backend = choose_backend(backend, self.network, self.choice)
+        self.backend = choose_backend(backend, next(self.network.parameters()).dtype, self.choice)
         """What computes predictions: `torch`, or `onnxruntime`, which leaves to torch what torch is faster at."""
         self._folded: FoldedNiN | None = None
         self._onnx: OnnxNetwork | None = None
@@ -240,9 +240,11 @@ class Classifier(Predictor[Tensor]):
         """Read what `save` wrote, or the classifier inside a run folder; `device` and `backend` as for a new one.
 
         Raises:
-            ValueError: there is no such folder, or it holds no classifier.
+            ValueError: there is no such folder, or it holds no classifier; there is no such device or backend here.
+            ModuleNotFoundError: the backend is not installed.
             DataError: a file of it is broken or does not fit the other.
         """
+        choose_backend(backend, torch.float32, choose_device(device, "float32"))  # before anything can be blamed on the files
         path = _place(Path(folder))
         if path is None:
             raise ValueError(_no_classifier(Path(folder)))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchnin.data import DataError, Preprocessing
 from torchnin.device import DeviceChoice
 from torchnin.exported import open_session
-from torchnin.models import FoldedConvolution, FoldedNiN, NiN
+from torchnin.models import FoldedConvolution, FoldedNiN
 
 Backend = Literal["auto", "torch", "onnxruntime"]
 """What computes predictions; `auto` is onnxruntime on a processor where the extra `onnx` is installed, else torch."""
@@ -75,8 +75,8 @@ class OnnxNetwork:
             raise RuntimeError(f"onnxruntime: {' '.join(str(error).split())[:300]}") from error
 
 
-def choose_backend(asked: Backend, network: NiN, choice: DeviceChoice) -> Literal["torch", "onnxruntime"]:
-    """What is to compute a network's predictions where it was placed.
+def choose_backend(asked: Backend, dtype: torch.dtype, choice: DeviceChoice) -> Literal["torch", "onnxruntime"]:
+    """What is to compute the predictions of a network of that dtype, placed there.
 
     Raises:
         ValueError: there is no such backend, or it does not compute there.
@@ -84,7 +84,7 @@ def choose_backend(asked: Backend, network: NiN, choice: DeviceChoice) -> Litera
     """
     if asked not in ("auto", "torch", "onnxruntime"):
         raise ValueError(f"backend is {asked!r}; accepted: 'auto', 'torch', 'onnxruntime'")
-    can = choice.device.type == "cpu" and next(network.parameters()).dtype == torch.float32
+    can = choice.device.type == "cpu" and dtype == torch.float32
     if asked == "torch" or (asked == "auto" and not (can and _is_installed())):
         return "torch"
     if not can:

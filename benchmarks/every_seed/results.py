@@ -1,6 +1,7 @@
 """What is recorded of the study, from the folders that `measure.py` and `cure.py` wrote, and the pictures of docs/ and README made of it.
 
     python benchmarks/every_seed/results.py record why-67=runs/why-67 why-narrow=runs/why-narrow    writes results/NAME.json
+    python benchmarks/every_seed/results.py record cure-mnist=runs/mnist                          the same of cure.py's variants
     python benchmarks/every_seed/results.py draw                                                  docs/pictures/why-*.png, both languages
 
 Trainings that are recorded already stay beside new ones. Of the many rows that `measure.py` writes, those of the first steps and a
@@ -16,6 +17,7 @@ from typing import Any
 
 from torchnin import plots
 from torchnin.data import load_dataset
+from torchnin.files import write_json
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
@@ -90,6 +92,22 @@ def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         for name, runs in document.get("changes", {}).items():
             changes.setdefault(name, {}).update({run["seed"]: run for run in runs})
     return {**found, "changes": {name: [runs[seed] for seed in sorted(runs)] for name, runs in changes.items()}}
+
+
+def joined_cure(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """The variants of `cure.py` that were recorded before, and those found now, each with its date.
+
+    Raises:
+        ValueError: the two are of other networks, pictures or measures.
+    """
+    of = {key: value for key, value in found.items() if key not in ("variants", "date", "torch", "device")}
+    for key, value in of.items():
+        if before and before[key] != value:
+            raise ValueError(f"{key} was {before[key]} in what is recorded and is {value} now; take another name")
+    variants = {}
+    for document in (before, found):
+        variants |= {name: {"date": document["date"], **runs} for name, runs in document.get("variants", {}).items()}
+    return {**found, "variants": variants}
 
 
 def at_epoch(test: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -219,7 +237,12 @@ def main() -> None:
             draw(language)
         return
     for name, _, folder in (item.partition("=") for item in options.folders):
-        write(name, joined(recorded(name) if (RESULTS / f"{name}.json").is_file() else {}, record(Path(folder))))
+        before = recorded(name) if (RESULTS / f"{name}.json").is_file() else {}
+        summary = Path(folder) / "summary.json"  # of cure.py
+        if summary.is_file():
+            write_json(RESULTS / f"{name}.json", joined_cure(before, read(summary)))
+        else:
+            write(name, joined(before, record(Path(folder))))
 
 
 if __name__ == "__main__":

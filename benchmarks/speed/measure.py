@@ -41,7 +41,7 @@ class Process:
         # The notebooks' user sets nothing, so the ways set for themselves what they do set.
         env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
         self.way = way
-        self.repeat = REPEAT[device.partition(":")[0]]
+        self.repeat = REPEAT.get(device.partition(":")[0], {})
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "ways.py"), way, case, device, "quick" if quick else "whole"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,

@@ -143,17 +143,35 @@ def test_another_preprocessing_is_seen() -> None:
     assert [each.probability for each in found] != pytest.approx([each.probability for each in before], abs=1e-3)
 
 
-def test_as_many_threads_compute_as_torch_has() -> None:
+def test_as_many_threads_compute_as_torch_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_network, "_LITTLE_WORK", 0)
     classifier, threads = a_classifier(), torch.get_num_threads()
     expected = classifier.predict(pictures())
     try:
-        torch.set_num_threads(1)
-        found = classifier.predict(pictures())
-        assert classifier._onnx is not None
-        assert classifier._onnx._session.get_session_options().intra_op_num_threads == 1
+        for number in (3, 1, 2):
+            torch.set_num_threads(number)
+            found = classifier.predict(pictures())
+            assert [each.probability for each in found] == pytest.approx([each.probability for each in expected], abs=1e-6)
+            assert classifier._onnx is not None
+            assert classifier._onnx._sessions[number].get_session_options().intra_op_num_threads == number
+            assert len(classifier._onnx._sessions) <= 2  # not one for every number that torch ever had
     finally:
         torch.set_num_threads(threads)
-    assert [each.probability for each in found] == pytest.approx([each.probability for each in expected], abs=1e-6)
+
+
+def test_little_work_is_one_thread_s() -> None:
+    classifier, threads = a_classifier(), torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        classifier.predict(pictures()[:1])
+        assert classifier._onnx is not None
+        macs, _ = FoldedNiN(classifier.network).macs(classifier.preprocessing.height, classifier.preprocessing.width)
+        few = onnx_network._LITTLE_WORK // macs
+        for number, expected in ((1, {1}), (few, {1}), (few + 1, {1, 2})):
+            classifier.predict([pictures()[0]] * number)
+            assert set(classifier._onnx._sessions) == expected
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_classifier_that_has_predicted_can_be_copied_and_pickled() -> None:
@@ -174,7 +192,7 @@ def test_large_convolutions_stay_with_torch_for_several_pictures() -> None:
 def test_multiply_adds_are_counted_as_the_layer_table_does() -> None:
     network = a_network("nin_d2l")
     rows = [row for row in torchnin.summarize(network, (1, 1, 224, 224)).rows if row.num_macs > 100_000_000]
-    assert FoldedNiN(network).winograd_macs(224, 224) == sum(row.num_macs for row in rows)
+    assert FoldedNiN(network).macs(224, 224)[1] == sum(row.num_macs for row in rows)
 
 
 def test_a_backend_that_is_none() -> None:
@@ -234,6 +252,7 @@ def test_where_its_memory_is_short_fewer_pictures_go_at_once(monkeypatch: pytest
     classifier = a_classifier()
     expected = classifier.predict(pictures())
     assert classifier._onnx is not None
-    monkeypatch.setattr(classifier._onnx, "_session", Short(classifier._onnx._session))
+    session = classifier._onnx._session
+    monkeypatch.setattr(classifier._onnx, "_session", lambda threads: Short(session(threads)))
     found = classifier.predict(pictures())
     assert [each.probability for each in found] == pytest.approx([each.probability for each in expected], abs=1e-6)

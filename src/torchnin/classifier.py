@@ -41,7 +41,7 @@ _WEIGHTS = "model.safetensors"
 _WAITING = "model.safetensors.new"  # between the moment when config.json names new weights and the one when they get their name
 
 
-class Classifier(Predictor[Tensor]):
+class Classifier(Predictor[np.ndarray]):
     """A network with its preprocessing and class names: predict, evaluate, explain, export_onnx, save.
 
     Computation is in float32, so that prediction, evaluation and export agree with each other to rounding. `network` is the trained
@@ -89,7 +89,7 @@ class Classifier(Predictor[Tensor]):
         p = self.preprocessing
         return f"Classifier({len(self.class_names)} classes, {p.channels}x{p.height}x{p.width}, {self.choice.device})"
 
-    def decode(self, picture: PictureSource) -> Tensor:
+    def decode(self, picture: PictureSource) -> np.ndarray:
         """Pixels `(channels, h, w)`, 0 to 255: at the picture's own size (uint8), or where that is large at the network's (float32).
 
         Large ones are resized at once because those of many pictures would fill the memory.
@@ -98,39 +98,48 @@ class Classifier(Predictor[Tensor]):
             DataError: the picture does not decode; the message names it.
             ValueError: an array has a shape or type that is no picture.
         """
-        pixels = self.preprocessing.pixels(picture)
-        return pixels if pixels[0].numel() <= LARGE_PIXELS else self.preprocessing.resize(pixels[None])[0]
+        pixels = decode_picture(picture, self.preprocessing.channels)
+        _, height, width = pixels.shape
+        return pixels if height * width <= LARGE_PIXELS else self.preprocessing.resize(torch.from_numpy(pixels)[None])[0].numpy()
 
-    def _decoded_whole(self, pictures: Any) -> Sequence[Tensor] | None:
-        batch = pictures
-        if isinstance(batch, np.ndarray) and batch.dtype == np.uint8 and batch.flags.writeable and min(batch.strides, default=0) >= 0:
-            batch = torch.from_numpy(batch)  # which takes no other arrays
-        if not isinstance(batch, Tensor) or batch.dtype != torch.uint8 or batch.dim() != 4 or not len(batch):
+    def _decoded_whole(self, pictures: Any) -> Sequence[np.ndarray] | None:
+        batch = pictures.detach().cpu().numpy() if isinstance(pictures, Tensor) and pictures.dtype == torch.uint8 else pictures
+        if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.ndim != 4 or not batch.size:
             return None
         # (channels, h, w) and no (h, w, channels), as `decode` reads them; large ones are resized one by one.
-        usual = batch.shape[1] == self.preprocessing.channels and batch.shape[3] not in (1, 3, 4)
-        return cast(Sequence[Tensor], batch) if usual and 0 < batch[0, 0].numel() <= LARGE_PIXELS else None
+        _, channels, height, width = batch.shape
+        usual = channels == self.preprocessing.channels and width not in (1, 3, 4)
+        return cast(Sequence[np.ndarray], batch) if usual and height * width <= LARGE_PIXELS else None
 
-    def _probabilities(self, decoded: Sequence[Tensor]) -> list[list[float]]:
-        by_shape: dict[torch.Size, list[int]] = {}
-        if not isinstance(decoded, Tensor):
-            for place, pixels in enumerate(decoded):
-                by_shape.setdefault(pixels.shape, []).append(place)
-        if len(by_shape) < 2:
-            sized = decoded if isinstance(decoded, Tensor) else torch.stack(tuple(decoded))
+    def _probabilities(self, decoded: Sequence[np.ndarray]) -> list[list[float]]:
+        rows: list[list[float]]
+        p, (_, onnx) = self.preprocessing, self._for_prediction()
+        sizes = {decoded.shape[2:]} if isinstance(decoded, np.ndarray) else {pixels.shape[1:] for pixels in decoded}
+        if onnx is not None and onnx.is_faster(len(decoded)) and sizes == {(p.height, p.width)}:
+            # No call of torch's: around one small picture a few of them take as long as half the network.
+            pixels = decoded if isinstance(decoded, np.ndarray) else decoded[0][None] if len(decoded) == 1 else np.stack(decoded)
+            rows = within_memory(onnx.probabilities, pixels, np.concatenate).tolist()
         else:
-            # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
-            p = self.preprocessing
-            sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.choice.device)
-            for places in by_shape.values():
-                sized[places] = p.resize(torch.stack([decoded[place] for place in places]).to(self.choice.device))
-        rows: list[list[float]] = self.logits(sized).double().softmax(1).tolist()
+            rows = self.logits(self._together(decoded)).double().softmax(1).tolist()
         return rows
+
+    def _together(self, decoded: Sequence[np.ndarray]) -> Tensor:
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for place, pixels in enumerate(decoded):
+            by_shape.setdefault(pixels.shape, []).append(place)
+        if len(by_shape) == 1:
+            return torch.from_numpy(np.stack(decoded))
+        # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
+        p = self.preprocessing
+        sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.choice.device)
+        for places in by_shape.values():
+            sized[places] = p.resize(torch.from_numpy(np.stack([decoded[place] for place in places])).to(self.choice.device))
+        return sized
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits `(n, num_classes)`, float32 on the host, of pixels `(n, channels, h, w)`, 0 to 255, of any size."""
-        return within_memory(self._logits, pixels)
+        return within_memory(self._logits, pixels, torch.cat)
 
     def _logits(self, pixels: Tensor) -> Tensor:
         resized = self.preprocessing.resize(pixels.to(self.choice.device))

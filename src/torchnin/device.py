@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ _SAYINGS = (
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _Module = TypeVar("_Module", bound=nn.Module)
+_Rows = TypeVar("_Rows", Tensor, np.ndarray)
 DtypeName = Literal["auto", "float32", "bfloat16"]
 
 
@@ -115,17 +117,20 @@ def release_memory(device: torch.device) -> None:
         libc.malloc_trim(0)
 
 
-def within_memory(work: Callable[[Tensor], Tensor], pictures: Tensor) -> Tensor:
-    """What `work` makes of some pictures, a row each; where memory is short, of each half of them on its own, down to single ones."""
+def within_memory(work: Callable[[_Rows], _Rows], pictures: _Rows, join: Callable[[list[_Rows]], _Rows]) -> _Rows:
+    """What `work` makes of some pictures, a row each; where memory is short, of each half of them on its own, down to single ones.
+
+    `join` puts the rows of the halves together: `torch.cat`, `np.concatenate`.
+    """
     try:
         return work(pictures)
     except (RuntimeError, MemoryError) as error:
         if len(pictures) < 2 or not is_out_of_memory(error):
             raise
     # Not in the handler, where the error's traceback still holds what was computed.
-    release_memory(pictures.device)
+    release_memory(pictures.device if isinstance(pictures, Tensor) else torch.device("cpu"))
     half = len(pictures) // 2
-    return torch.cat([within_memory(work, pictures[:half]), within_memory(work, pictures[half:])])
+    return join([within_memory(work, pictures[:half], join), within_memory(work, pictures[half:], join)])
 
 
 def _device(name: str) -> tuple[torch.device, str]:

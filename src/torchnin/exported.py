@@ -147,8 +147,9 @@ def open_session(model: bytes, name: str, threads: int | None = None) -> Any:
     options.log_severity_level = _LOG_FATAL_ONLY
     options.intra_op_num_threads = threads or _cores()
     options.enable_mem_pattern = False  # a plan of the memory would be kept for every size of picture that was ever met
-    # Threads that wait for each other by spinning take the cores from everything else, the decoding of the next pictures included.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Threads that wait by spinning take the cores from everything else, the decoding of the next pictures included: within a run they
+    # spin, where each waits for the others' share of a layer, and after it they sleep.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # The numbers are in the file: one that names other files for them gets none, wherever they lie.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:

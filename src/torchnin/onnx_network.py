@@ -4,6 +4,7 @@ import importlib.util
 import math
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,11 +16,13 @@ from torchnin.models import FoldedConvolution, FoldedNiN
 Backend = Literal["auto", "torch", "onnxruntime"]
 """What computes predictions; `auto` is onnxruntime on a processor where the extra `onnx` is installed, else torch."""
 
-_INPUT, _OUTPUT = "pixels", "logits"
+_INPUT, _LOGITS, _PROBABILITIES = "pixels", "logits", "probabilities"
 _OPSET, _IR_VERSION = 18, 8
 # Multiply-adds of one picture in convolutions for which the folded network has a way of fewer multiplications, from which it is the faster
 # one for two pictures and more (measured: nin_d2l has 540 million of them, nin_cifar10, which onnxruntime computes as fast, 140).
 _MUCH_WORK = 300_000_000
+# Multiply-adds of all pictures at once up to which one thread is as fast as two, which have to be woken.
+_LITTLE_WORK = 10_000_000
 # How far the logits of one picture may lie from the folded network's, which differ by rounding; of the largest, where that is above one.
 _SAME = 1e-4
 
@@ -28,7 +31,7 @@ class OnnxNetwork:
     """From the pixels of pictures of the network's size, 0 to 255, to their logits, by onnxruntime; for prediction alone.
 
     The graph holds the very weights of the folded network: the logits differ from its own by rounding. As many threads compute as
-    torch has. Needs the extra `onnx`.
+    torch has, one where there is little to do. Needs the extra `onnx`.
 
     Args:
         folded: a network on the host, in float32.
@@ -42,20 +45,14 @@ class OnnxNetwork:
     def __init__(self, folded: FoldedNiN, preprocessing: Preprocessing) -> None:
         p = preprocessing
         self._folded, self.preprocessing = folded, p
-        self._most_pictures = 1 if folded.winograd_macs(p.height, p.width) >= _MUCH_WORK else math.inf
-        self._open()
+        self._macs, by_winograd = folded.macs(p.height, p.width)
+        self._most_pictures = 1 if by_winograd >= _MUCH_WORK else math.inf
+        self._sessions: dict[int, Any] = {}
         pixels = torch.rand((1, p.channels, p.height, p.width), generator=torch.Generator().manual_seed(0)) * 255
         here, there = self(pixels), folded(p.normalise(pixels))
         scale = there.abs().amax().clamp(min=1.0)
         if not torch.allclose(here / scale, there / scale, rtol=0, atol=_SAME, equal_nan=True):
             raise RuntimeError(f"onnxruntime's logits differ by {float((here - there).abs().max()):.3g} of up to {float(scale):.3g}")
-
-    def _open(self) -> None:
-        self._threads = torch.get_num_threads()
-        try:
-            self._session = open_session(_model(self._folded, self.preprocessing), "the folded network", self._threads)
-        except DataError as error:
-            raise RuntimeError(str(error)) from error
 
     def is_faster(self, num_pictures: int) -> bool:
         """Whether so many pictures at once take less time here than in the folded network."""
@@ -67,12 +64,30 @@ class OnnxNetwork:
         Raises:
             RuntimeError: onnxruntime fails, as where memory is short.
         """
-        if torch.get_num_threads() != self._threads:
-            self._open()
+        return torch.from_numpy(self._run(_LOGITS, pixels.contiguous().numpy()))
+
+    def probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        """Probabilities `(n, num_classes)`, float32, of `(n, channels, height, width)`, uint8 or float32; raises as a call does."""
+        return self._run(_PROBABILITIES, pixels.astype(np.float32, order="C", copy=False))
+
+    def _run(self, output: str, pixels: np.ndarray) -> np.ndarray:
+        session = self._session(1 if len(pixels) * self._macs <= _LITTLE_WORK else torch.get_num_threads())
         try:
-            return torch.from_numpy(self._session.run([_OUTPUT], {_INPUT: pixels.contiguous().numpy()})[0])
+            values: np.ndarray = session.run([output], {_INPUT: pixels})[0]
+            return values
         except Exception as error:  # onnxruntime's errors share no class of their own
             raise RuntimeError(f"onnxruntime: {' '.join(str(error).split())[:300]}") from error
+
+    def _session(self, threads: int) -> Any:
+        sessions = self._sessions
+        if threads not in sessions:
+            try:
+                made = open_session(_model(self._folded, self.preprocessing), "the folded network", threads)
+            except DataError as error:
+                raise RuntimeError(str(error)) from error
+            # That for little work stays; of the others the one that was asked for last.
+            self._sessions = sessions = {**{number: each for number, each in sessions.items() if number == 1}, threads: made}
+        return sessions[threads]
 
 
 def choose_backend(asked: Backend, dtype: torch.dtype, choice: DeviceChoice) -> Literal["torch", "onnxruntime"]:
@@ -129,13 +144,14 @@ def _model(folded: FoldedNiN, p: Preprocessing) -> bytes:
         values = node("Gemm", node("Flatten", values), constant(weight), constant(bias), transB=1)
     else:
         values = node("Flatten", node("GlobalAveragePool", values))
-    nodes[-1].output[0] = _OUTPUT
+    nodes[-1].output[0] = _LOGITS
+    nodes.append(helper.make_node("Softmax", [_LOGITS], [_PROBABILITIES], axis=1))
     pictures: list[str | int | None] = ["n", p.channels, p.height, p.width]
     graph = helper.make_graph(
         nodes,
         "NiN",
         [helper.make_tensor_value_info(_INPUT, TensorProto.FLOAT, pictures)],
-        [helper.make_tensor_value_info(_OUTPUT, TensorProto.FLOAT, ["n", None])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", None]) for name in (_LOGITS, _PROBABILITIES)],
         constants,
     )
     model: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION).SerializeToString()

@@ -20,6 +20,7 @@ LARGE_PIXELS = 256 * 256
 """Pixels above which a picture is made small as soon as it is decoded: those of many would fill the memory."""
 
 _PROBABILITY = itemgetter(1)
+_ONE = (bytes, str, bytearray, Image.Image, os.PathLike)
 _Decoded = TypeVar("_Decoded")
 
 
@@ -77,7 +78,8 @@ class Predictor(ABC, Generic[_Decoded]):
             ValueError: an array has a shape or type that is no picture.
         """
         if _is_one(pictures):
-            return next(self.predict_each([pictures]))
+            (probabilities,) = self._probabilities([self.decode(pictures)])
+            return self._ranked(probabilities)
         return list(self.predict_each(pictures))
 
     def predict_each(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction]:
@@ -111,11 +113,14 @@ class Predictor(ABC, Generic[_Decoded]):
     def predict_decoded(self, pictures: Sequence[_Decoded]) -> Iterator[Prediction]:
         """Predictions, in order, of pictures that `decode` gave, computed at once: the caller bounds their number."""
         for probabilities in self._probabilities(pictures) if len(pictures) else ():
-            ranked = sorted(zip(self.class_names, probabilities, strict=True), key=_PROBABILITY, reverse=True)
-            yield Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
+            yield self._ranked(probabilities)
+
+    def _ranked(self, probabilities: Sequence[float]) -> Prediction:
+        ranked = sorted(zip(self.class_names, probabilities, strict=True), key=_PROBABILITY, reverse=True)
+        return Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
 
 
 def _is_one(pictures: Any) -> bool:
-    if isinstance(pictures, str | os.PathLike | bytes | bytearray | Image.Image):
+    if isinstance(pictures, _ONE):
         return True
     return getattr(pictures, "ndim", 4) <= 3 and hasattr(pictures, "shape")

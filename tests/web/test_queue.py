@@ -1,7 +1,7 @@
 """What happens when more arrives than can be looked at: batches, 503, 504, and a stop that loses nothing."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -9,8 +9,8 @@ from time import sleep
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
-import torch
 
 import torchnin
 from torchnin import Run
@@ -35,17 +35,17 @@ class Halting:
             self.look_first(self._halt)
             yield client
 
-    def look_first(self, at: Callable[[torch.Tensor], None]) -> None:
-        """From now on `at` sees the pixels of a batch before the network does."""
-        logits = self.classifier.logits
+    def look_first(self, at: Callable[[Sequence[np.ndarray]], None]) -> None:
+        """From now on `at` sees the pictures of a batch before the network does."""
+        probabilities = self.classifier._probabilities
 
-        def after(pixels: torch.Tensor) -> torch.Tensor:
-            at(pixels)
-            return logits(pixels)
+        def after(decoded: Sequence[np.ndarray]) -> list[list[float]]:
+            at(decoded)
+            return probabilities(decoded)
 
-        self.classifier.logits = after  # type: ignore[method-assign]
+        self.classifier._probabilities = after  # type: ignore[method-assign]
 
-    def _halt(self, _: torch.Tensor) -> None:
+    def _halt(self, _: Sequence[np.ndarray]) -> None:
         self.reached.set()
         assert self.gate.wait(30)
 
@@ -130,8 +130,8 @@ def test_a_stop_answers_what_was_accepted(trained: Run, service: Serve) -> None:
 def test_one_picture_that_breaks_the_network_takes_no_other_with_it(trained: Run, service: Serve, caplog: pytest.LogCaptureFixture) -> None:
     halting = Halting(trained)
 
-    def fail_on_black(pixels: torch.Tensor) -> None:
-        if (pixels.flatten(1) == 0).all(1).any():
+    def fail_on_black(decoded: Sequence[np.ndarray]) -> None:
+        if not all(pixels.any() for pixels in decoded):
             raise RuntimeError("no")
 
     black = b"P5 28 28 255\n" + bytes(28 * 28)

@@ -150,7 +150,6 @@ class _QuietPillow:
                 self._saved = warnings.catch_warnings()
                 self._saved.__enter__()
                 warnings.filterwarnings("ignore", module="PIL")
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             self._inside += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

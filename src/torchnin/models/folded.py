@@ -86,18 +86,20 @@ class FoldedNiN:
             return _through(self._blocked, pictures.contiguous().to_mkldnn()).to_dense()
         return _through(self._layers, pictures.contiguous(memory_format=_layout(pictures)))
 
-    def winograd_macs(self, height: int, width: int) -> int:
-        """Multiply-adds of one picture of that size in convolutions that may take Winograd's way, counted as plain ones."""
-        found = 0
+    def macs(self, height: int, width: int) -> tuple[int, int]:
+        """Multiply-adds of one picture of that size: of all convolutions, and of those with Winograd's way, counted as plain ones."""
+        total = by_winograd = 0
         for step in self.steps:
             if isinstance(step, FoldedConvolution):
                 sides = zip((height, width), step.weight.shape[2:], step.stride, step.padding, strict=True)
                 height, width = ((side + 2 * padding - kernel) // stride + 1 for side, kernel, stride, padding in sides)
-                found += height * width * step.weight.numel() if _winograd_from(step) is not None else 0
+                here = height * width * step.weight.numel()
+                total += here
+                by_winograd += here if _winograd_from(step) is not None else 0
             else:
                 # Pooling of a NiN is 3 x 3 with stride 2 (nin.py).
                 height, width = ((side - 3 + bool(step.ceil_mode)) // 2 + 1 for side in (height, width))
-        return found
+        return total, by_winograd
 
     @cached_property
     def _layers(self) -> tuple[Layer, ...]:

@@ -223,7 +223,7 @@ class Training:
                 return self.network(self.preprocessing(pictures).contiguous(memory_format=self.choice.memory_format)).argmax(1)
 
         for batch in self.held_out.epoch():
-            right += (within_memory(answers, batch.pictures) == batch.labels[batch.part]).sum()
+            right += (within_memory(answers, batch.pictures, torch.cat) == batch.labels[batch.part]).sum()
         self.network.train()
         if own is not None:
             self.network.load_state_dict(own)

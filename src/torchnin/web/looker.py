@@ -24,7 +24,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError
@@ -50,7 +49,7 @@ class Task(NamedTuple):
     """Which answer is wanted."""
     body: bytes
     """The picture's file."""
-    pixels: Tensor | None = None
+    pixels: np.ndarray | None = None
     """What `Classifier.decode` made of it, once it is decoded."""
 
 
@@ -65,7 +64,7 @@ class Looker:
     def look(self, tasks: Sequence[Task]) -> list[Outcome | None]:
         """Of each task its JSON object, or why there is none; None for a large picture, which is to be decoded first."""
         found: list[Outcome | None] = [None] * len(tasks)
-        predict: list[tuple[int, Tensor]] = []
+        predict: list[tuple[int, np.ndarray]] = []
         with quiet_pillow():
             for place, task in enumerate(tasks):
                 pixels = task.pixels
@@ -87,7 +86,7 @@ class Looker:
                 found[place] = outcome
         return found
 
-    def _predict(self, pictures: list[Tensor]) -> list[Outcome]:
+    def _predict(self, pictures: list[np.ndarray]) -> list[Outcome]:
         try:
             return [self._write(prediction) for prediction in self._classifier.predict_decoded(pictures)]
         except Exception as error:
@@ -95,7 +94,7 @@ class Looker:
                 return [failure(error)]
             return [outcome for picture in pictures for outcome in self._predict([picture])]  # one that fails takes no others with it
 
-    def _explain(self, pixels: Tensor, *, layers: bool) -> Outcome:
+    def _explain(self, pixels: np.ndarray, *, layers: bool) -> Outcome:
         try:
             return encode(explanation_json(self._classifier, pixels, layers=layers))
         except Exception as error:
@@ -217,21 +216,18 @@ def main(descriptor: str, max_pixels: str, backend: Backend) -> None:
         with quiet_pillow():
             while True:
                 told = marshal.loads(connection.recv_bytes())
-                found = looker.look([Task(work, body, _tensor(pixels)) for work, body, pixels in told])
+                found = looker.look([Task(work, body, _array(pixels)) for work, body, pixels in told])
                 answer = [(outcome.status, outcome.reason) if isinstance(outcome, RefusedError) else outcome for outcome in found]
                 connection.send_bytes(marshal.dumps(answer))
     os._exit(0)  # nothing is left to be written, and taking torch apart takes its time
 
 
-def _plain(pixels: Tensor | None) -> tuple[str, tuple[int, ...], bytes] | None:
-    if pixels is None:
-        return None
-    array = pixels.numpy()
-    return array.dtype.str, array.shape, array.tobytes()
+def _plain(pixels: np.ndarray | None) -> tuple[str, tuple[int, ...], bytes] | None:
+    return None if pixels is None else (pixels.dtype.str, pixels.shape, pixels.tobytes())
 
 
-def _tensor(plain: tuple[str, tuple[int, ...], bytes] | None) -> Tensor | None:
-    return None if plain is None else torch.from_numpy(np.frombuffer(bytearray(plain[2]), plain[0]).reshape(plain[1]))
+def _array(plain: tuple[str, tuple[int, ...], bytes] | None) -> np.ndarray | None:
+    return None if plain is None else np.frombuffer(bytearray(plain[2]), plain[0]).reshape(plain[1])
 
 
 class _Writer:

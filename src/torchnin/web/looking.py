@@ -74,7 +74,8 @@ def explanation_json(classifier: Classifier, picture: PictureSource, *, layers: 
         ValueError: an array has a shape or type that is no picture.
     """
     preprocessing, network = classifier.preprocessing, classifier.network
-    pixels = picture if isinstance(picture, Tensor) and picture.dtype == torch.float32 else preprocessing.pixels(picture)
+    decoded = isinstance(picture, np.ndarray) and picture.dtype == np.float32
+    pixels = torch.from_numpy(picture) if decoded else preprocessing.pixels(picture)
     blocks = block_maps(network, preprocessing, pixels)
     maps = blocks[-1].layers[-1][1]
     with torch.inference_mode():

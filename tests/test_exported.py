@@ -46,6 +46,15 @@ def test_any_number_of_pictures_of_any_size(exported: Path, few: DatasetSplits) 
         assert file.run(pictures[:1])[0] == pytest.approx(together[0], abs=1e-6)
 
 
+def test_a_batch_in_any_memory_is_its_pictures_one_by_one(exported: Path, few: DatasetSplits) -> None:
+    file, images = ExportedClassifier(exported), np.array(few.test.images[:6])
+    one_by_one = [file.predict(image).probabilities for image in images]
+    for batch in (images, list(images), images[::-1].copy()[::-1], np.asfortranarray(images), images.transpose(0, 2, 3, 1)):
+        for found, expected in zip(file.predict(batch), one_by_one, strict=True):
+            assert found.probabilities == pytest.approx(expected, abs=1e-6)
+    assert file.predict(images[:0]) == []
+
+
 def test_what_the_metadata_say(exported: Path, trained: Run) -> None:
     metadata = ExportedClassifier(exported).metadata
     assert tuple(json.loads(metadata["class_names"])) == trained.classifier.class_names

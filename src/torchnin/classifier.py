@@ -29,7 +29,7 @@ from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_j
 from torchnin.models import FoldedNiN, NiN, NiNConfig, list_weights, weights_entry
 from torchnin.models.shipped import what_ships
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
-from torchnin.prediction import LARGE_PIXELS, Predictor
+from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -103,13 +103,9 @@ class Classifier(Predictor[np.ndarray]):
         return pixels if height * width <= LARGE_PIXELS else self.preprocessing.resize(torch.from_numpy(pixels)[None])[0].numpy()
 
     def _decoded_whole(self, pictures: Any) -> Sequence[np.ndarray] | None:
-        batch = pictures.detach().cpu().numpy() if isinstance(pictures, Tensor) and pictures.dtype == torch.uint8 else pictures
-        if not isinstance(batch, np.ndarray) or batch.dtype != np.uint8 or batch.ndim != 4 or not batch.size:
-            return None
-        # (channels, h, w) and no (h, w, channels), as `decode` reads them; large ones are resized one by one.
-        _, channels, height, width = batch.shape
-        usual = channels == self.preprocessing.channels and width not in (1, 3, 4)
-        return cast(Sequence[np.ndarray], batch) if usual and height * width <= LARGE_PIXELS else None
+        if isinstance(pictures, Tensor) and pictures.dtype == torch.uint8:
+            pictures = pictures.detach().cpu().numpy()
+        return cast("Sequence[np.ndarray] | None", usual_batch(pictures, self.preprocessing.channels))
 
     def _probabilities(self, decoded: Sequence[np.ndarray]) -> list[list[float]]:
         rows: list[list[float]]

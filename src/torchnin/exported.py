@@ -4,13 +4,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from torchnin.data.errors import DataError
 from torchnin.data.pictures import PictureSource, decode_picture
-from torchnin.prediction import LARGE_PIXELS, MOST_AHEAD, Predictor
+from torchnin.prediction import LARGE_PIXELS, MOST_AHEAD, Predictor, usual_batch
 
 FORMAT = "torchnin onnx 1"
 """What an exported classifier says of itself under `format` in its metadata."""
@@ -95,7 +95,14 @@ class ExportedClassifier(Predictor[np.ndarray]):
         pixels = decode_picture(picture, self._channels)
         return pixels if pixels[0].size <= LARGE_PIXELS else self.run(pixels[None])[0]
 
+    def _decoded_whole(self, pictures: Any) -> Sequence[np.ndarray] | None:
+        return cast("Sequence[np.ndarray] | None", usual_batch(pictures, self._channels))
+
     def _probabilities(self, decoded: Sequence[np.ndarray]) -> list[list[float]]:
+        listed: list[list[float]]
+        if isinstance(decoded, np.ndarray):
+            listed = self.run(np.ascontiguousarray(decoded)).tolist()
+            return listed
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for place, item in enumerate(decoded):
             by_shape.setdefault(item.shape, []).append(place)
@@ -103,7 +110,7 @@ class ExportedClassifier(Predictor[np.ndarray]):
         for shape, places in by_shape.items():
             together = np.stack([decoded[place] for place in places])
             rows[places] = together if len(shape) == 1 else self.run(together)
-        listed: list[list[float]] = rows.tolist()
+        listed = rows.tolist()
         return listed
 
     def _batch_size(self) -> int:

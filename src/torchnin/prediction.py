@@ -8,6 +8,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from PIL import Image
 
 from torchnin.data.ahead import decode_ahead
@@ -118,6 +119,15 @@ class Predictor(ABC, Generic[_Decoded]):
     def _ranked(self, probabilities: Sequence[float]) -> Prediction:
         ranked = sorted(zip(self.class_names, probabilities, strict=True), key=_PROBABILITY, reverse=True)
         return Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
+
+
+def usual_batch(pictures: Any, channels: int) -> np.ndarray | None:
+    """Pictures in one array as `decode_picture` would give each of them: uint8 `(n, channels, h, w)`, not large; else None."""
+    if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.ndim != 4 or not pictures.size:
+        return None
+    _, found, height, width = pictures.shape
+    # A last axis of so few is that of (h, w, channels); large pictures are made small one by one.
+    return pictures if found == channels and width not in (1, 3, 4) and height * width <= LARGE_PIXELS else None
 
 
 def _is_one(pictures: Any) -> bool:

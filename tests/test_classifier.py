@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load
+from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load, onnx_network
 
 
 @pytest.fixture(scope="module")
@@ -374,3 +374,29 @@ def test_parts_that_contradict_each_other_are_refused(tiny: NiNConfig, classifie
     colour = Preprocessing(channels=3, height=28, width=28, mean=(0.0,) * 3, std=(1.0,) * 3)
     with pytest.raises(ValueError, match="the preprocessing gives 3 channels; the network takes 1"):
         Classifier(NiN(tiny), colour, few.class_names)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no forks")
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_a_process_forked_after_a_prediction_predicts_too(trained: Run, backend: str) -> None:
+    """Threads are not forked along, and who computes with several in such a process waits for the others for ever."""
+    code = (
+        "import multiprocessing, sys, numpy, torch, torchnin\n"
+        "from torchnin import onnx_network\n"
+        "torch.set_num_threads(2)\n"
+        "onnx_network._LITTLE_WORK = int(sys.argv[3])\n"
+        "classifier, data = torchnin.load(sys.argv[1], backend=sys.argv[2]), torchnin.load_dataset('fashion-mnist-sample')\n"
+        "def all_of_it(_):\n"
+        "    classifier.explain(data.test.images[0])\n"
+        "    large = classifier.predict(numpy.zeros((900, 900), numpy.uint8))\n"
+        "    found = [classifier.predict(data.test.images[0]), large, *classifier.predict(data.test.images)]\n"
+        "    return [each.probability for each in found], classifier.evaluate(data.test).accuracy\n"
+        "before = all_of_it(0)\n"
+        "with multiprocessing.get_context('fork').Pool(2) as pool:\n"
+        "    for after in pool.map(all_of_it, range(2)):\n"
+        "        assert numpy.allclose(before[0], after[0], atol=1e-4) and abs(after[1] - before[1]) < 0.01\n"
+        "print('done')\n"
+    )
+    for little in (0, onnx_network._LITTLE_WORK):
+        command = [sys.executable, "-c", code, str(trained.path), backend, str(little)]
+        assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout == "done\n"

@@ -1,9 +1,7 @@
 """A trained network that never travels without its preprocessing and its class names."""
 
-import contextlib
 import copy
 import dataclasses
-import hashlib
 import json
 import os
 import warnings
@@ -22,14 +20,13 @@ from torch.overrides import TorchFunctionMode
 from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
 from torchnin.data.pictures import PictureSource
-from torchnin.device import DeviceChoice, choose_device, within_memory
+from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
-from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
 from torchnin.models import FoldedNiN, NiN, NiNConfig, list_weights, weights_entry
-from torchnin.models.shipped import what_ships
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
+from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, write_saved
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -37,15 +34,14 @@ if TYPE_CHECKING:
 
 # Pixels that go through the network at once: bounds the memory.
 _PIXELS_PER_BATCH = 256 * 224 * 224
-_WEIGHTS = "model.safetensors"
-_WAITING = "model.safetensors.new"  # between the moment when config.json names new weights and the one when they get their name
 
 
 class Classifier(Predictor[np.ndarray]):
     """A network with its preprocessing and class names: predict, evaluate, explain, export_onnx, save.
 
     Computation is in float32, so that prediction, evaluation and export agree with each other to rounding. `network` is the trained
-    one, as it is saved and looked into; predictions come from its folded form, which is made when the first is asked for.
+    one, as it is saved and looked into; predictions come from its folded form, which is made when the first is asked for. A process that
+    is forked from one that holds a classifier computes with one thread.
 
     Args:
         network: the trained network; it is put into evaluation mode.
@@ -75,6 +71,7 @@ class Classifier(Predictor[np.ndarray]):
             raise ValueError(f"{len(class_names)} class names for a network of {network.num_classes} classes; one name per class is needed")
         if preprocessing.channels != network.config.in_channels:
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
+        survive_forks()
         self.choice: DeviceChoice = choose_device(device, "float32")
         self.network = self.choice.place(network).eval()
         self.backend = choose_backend(backend, next(self.network.parameters()).dtype, self.choice)
@@ -164,6 +161,10 @@ class Classifier(Predictor[np.ndarray]):
         """To be copied or pickled, without what is made of the network when it is wanted."""
         return {**self.__dict__, "_folded": None, "_onnx": None}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        survive_forks()
+        self.__dict__.update(state)
+
     def evaluate(self, dataset: ImageDataset, *, tta: Literal["none", "flip"] = "none") -> Report:
         """Accuracy, loss, per-class figures and confusion on a dataset; classes are matched by name.
 
@@ -215,10 +216,7 @@ class Classifier(Predictor[np.ndarray]):
         """
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
         if half:
-            tensors = {name: _halved(name, tensor) for name, tensor in tensors.items()}
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        weights = save(tensors, metadata={"format": "pt"})
+            tensors = {name: halved(name, tensor) for name, tensor in tensors.items()}
         config = {
             "format": "torchnin classifier 1",
             "torchnin": __version__,
@@ -226,19 +224,10 @@ class Classifier(Predictor[np.ndarray]):
             "preprocessing": self.preprocessing.to_dict(),
             "class_names": list(self.class_names),
             "metadata": self.metadata,
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         json.dumps(config)  # metadata that JSON cannot hold are refused before anything is written
-        _settle(path)
-        waiting = path / _WAITING
-        write_atomically(waiting, weights)
-        try:
-            write_json(path / "config.json", config)
-        except OSError:
-            waiting.unlink(missing_ok=True)
-            raise
-        os.replace(waiting, path / _WEIGHTS)
-        return path
+        write_saved(Path(folder), config, save(tensors, metadata={"format": "pt"}))
+        return Path(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, device: str = "auto", backend: Backend = "auto") -> "Classifier":
@@ -250,10 +239,10 @@ class Classifier(Predictor[np.ndarray]):
             DataError: a file of it is broken or does not fit the other.
         """
         choose_backend(backend, torch.float32, choose_device(device, "float32"))  # before anything can be blamed on the files
-        path = _place(Path(folder))
+        path = place_of(Path(folder))
         if path is None:
-            raise ValueError(_no_classifier(Path(folder)))
-        config, weights = _read(path)
+            raise ValueError(no_classifier(Path(folder)))
+        config, weights = read_saved(path)
         try:
             with torch.device("meta"), _Unfilled():  # without memory: how large the network is, config.json says alone
                 network = NiN(NiNConfig.from_dict(config["network"]))
@@ -261,7 +250,7 @@ class Classifier(Predictor[np.ndarray]):
             names = [str(name) for name in config["class_names"]]
             metadata = dict(config["metadata"])
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-            raise _no_description(path, error) from error
+            raise no_description(path, error) from error
         try:
             if (needed := sum(tensor.numel() for tensor in network.state_dict().values())) > len(weights):
                 raise RuntimeError(f"they are {needed:,} numbers, the file has {len(weights):,} bytes")
@@ -269,7 +258,7 @@ class Classifier(Predictor[np.ndarray]):
             network.load_state_dict(found, assign=True)
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise DataError(f"{path / _WEIGHTS} does not hold the weights of config.json's network: {reason}") from error
+            raise DataError(f"{path / WEIGHTS} does not hold the weights of config.json's network: {reason}") from error
         try:
             return cls(network, preprocessing, names, metadata=metadata, device=device, backend=backend)
         except ValueError as error:
@@ -374,77 +363,7 @@ def load(source: str | os.PathLike[str], *, device: str = "auto", backend: Backe
     if name not in list_weights():
         return Classifier.load(source, device=device, backend=backend)
     shipped, here = weights_entry(name).folder, Path(name)
-    if _place(here) is None and not (here / "checkpoint").is_dir():
+    if place_of(here) is None and not (here / "checkpoint").is_dir():
         return Classifier.load(shipped, device=device, backend=backend)
     warnings.warn(f"{name} is a folder here and the name of weights that ship; the folder is taken. The weights: {shipped}", stacklevel=2)
     return Classifier.load(here, device=device, backend=backend)
-
-
-def _place(folder: Path) -> Path | None:
-    """Where below a run's or a classifier's folder its files lie; None where there are none."""
-    for path in (folder / "classifier", folder):
-        if (path / "config.json").is_file() and any((path / name).is_file() for name in (_WEIGHTS, _WAITING)):
-            return path
-    return None
-
-
-def _halved(name: str, tensor: Tensor) -> Tensor:
-    """A weight in float16. Vectors stay as they are: biases and batch normalisation are few, and its variances may be very small."""
-    if tensor.dim() < 2:
-        return tensor
-    if not (half := tensor.half()).isfinite().all():
-        raise ValueError(f"{name} holds {float(tensor.abs().max()):.3g}, and float16 ends at 65,504; save it without half")
-    return half
-
-
-def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
-    """`config.json`, and the weights whose checksum it names: under their name, or aside where `save` was cut off before that."""
-    text, before = _read_config(folder), None
-    while text != before:  # another process may save at this moment: then the weights fit the next config.json
-        try:
-            config = parse_json(text)
-            expected = str(config["weights_sha256"])
-        except (ValueError, KeyError) as error:
-            raise _no_description(folder, error) from error
-        found = "none"
-        for name in (_WAITING, _WEIGHTS):
-            with contextlib.suppress(FileNotFoundError):
-                weights = (folder / name).read_bytes()
-                found = hashlib.sha256(weights).hexdigest()
-                if found == expected:
-                    return config, weights
-        text, before = _read_config(folder), text
-    raise DataError(
-        f"{folder / _WEIGHTS} is not the file that config.json was written for: expected SHA-256 {expected[:12]}..., "
-        f"found {found[:12]}. Copy both files again, or save the classifier again."
-    )
-
-
-def _read_config(folder: Path) -> bytes:
-    with (folder / "config.json").open("rb") as file:
-        return file.read(MAX_JSON_BYTES + 1)
-
-
-def _settle(folder: Path) -> None:
-    """Give weights that a `save` left aside when it was cut off their name, so that the next `save` can use the place."""
-    with contextlib.suppress(FileNotFoundError, DataError):
-        _, weights = _read(folder)
-        if (folder / _WAITING).read_bytes() == weights:
-            os.replace(folder / _WAITING, folder / _WEIGHTS)
-
-
-def _no_description(folder: Path, error: Exception) -> DataError:
-    return DataError(f"{folder / 'config.json'} describes no classifier: {error}. Save the classifier again.")
-
-
-def _no_classifier(folder: Path) -> str:
-    if folder.suffix == ".onnx":
-        return f"{folder} is an exported file, which nin predict and torchnin.ExportedClassifier run; here give the classifier it is from"
-    if not folder.exists():
-        return (
-            f"{folder} is no classifier: there is no such folder, and no weights of that name ship; {what_ships(str(folder))}; "
-            "or give a run folder or a saved classifier's folder"
-        )
-    if (folder / "checkpoint").is_dir():
-        return f"{folder} is a run that has not finished: go on with nin train --resume --out {folder}"
-    return f"{folder} holds no classifier: expected config.json and model.safetensors in it, or in {folder / 'classifier'}"

@@ -2,9 +2,11 @@
 
 import ctypes
 import dataclasses
+import os
 import platform
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -115,6 +117,16 @@ def release_memory(device: torch.device) -> None:
         for setting, value in ((_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 1 << 20), (_M_TRIM_THRESHOLD, 1 << 20), (_M_TOP_PAD, 1 << 17)):
             libc.mallopt(setting, value)
         libc.malloc_trim(0)
+
+
+@cache
+def survive_forks() -> None:
+    """From now on, have processes that are forked from this one compute with one thread of torch's.
+
+    Threads are not forked along: who computes with several there, after some have computed here, waits for the others for ever.
+    """
+    if hasattr(os, "register_at_fork"):  # no forks on Windows
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def within_memory(work: Callable[[_Rows], _Rows], pictures: _Rows, join: Callable[[list[_Rows]], _Rows]) -> _Rows:

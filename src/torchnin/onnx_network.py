@@ -85,8 +85,9 @@ class OnnxNetwork:
                 made = open_session(_model(self._folded, self.preprocessing), "the folded network", threads)
             except DataError as error:
                 raise RuntimeError(str(error)) from error
-            # That for little work stays; of the others the one that was asked for last.
-            self._sessions = sessions = {**{number: each for number, each in sessions.items() if number == 1}, threads: made}
+            # That of one thread, and of the others the one that was asked for last; a forked process, which has one thread, could not
+            # close one of several, whose threads were not forked along.
+            self._sessions = sessions = {number: each for number, each in sessions.items() if 1 in (number, threads)} | {threads: made}
         return sessions[threads]
 
 

@@ -1,0 +1,107 @@
+"""A saved classifier's folder: the weights, and `config.json` with their checksum; both of one classifier, whatever happens."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from torchnin.data import DataError
+from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
+from torchnin.models.shipped import what_ships
+
+WEIGHTS = "model.safetensors"
+_WAITING = "model.safetensors.new"  # between the moment when config.json names new weights and the one when they get their name
+
+
+def place_of(folder: Path) -> Path | None:
+    """Where below a run's or a classifier's folder its files lie; None where there are none."""
+    for path in (folder / "classifier", folder):
+        if (path / "config.json").is_file() and any((path / name).is_file() for name in (WEIGHTS, _WAITING)):
+            return path
+    return None
+
+
+def write_saved(folder: Path, config: Mapping[str, Any], weights: bytes) -> None:
+    """Write both files, so that a crash at any moment leaves a folder that `read_saved` reads: the classifier that was there, or this one.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written to; the classifier that was there before is untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _settle(folder)
+    waiting = folder / _WAITING
+    write_atomically(waiting, weights)
+    try:
+        write_json(folder / "config.json", {**config, "weights_sha256": hashlib.sha256(weights).hexdigest()})
+    except OSError:
+        waiting.unlink(missing_ok=True)
+        raise
+    os.replace(waiting, folder / WEIGHTS)
+
+
+def read_saved(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """`config.json`, and the weights whose checksum it names: under their name, or aside where `save` was cut off before that."""
+    text, before = _read_config(folder), None
+    while text != before:  # another process may save at this moment: then the weights fit the next config.json
+        try:
+            config = parse_json(text)
+            expected = str(config["weights_sha256"])
+        except (ValueError, KeyError) as error:
+            raise no_description(folder, error) from error
+        found = "none"
+        for name in (_WAITING, WEIGHTS):
+            with contextlib.suppress(FileNotFoundError):
+                weights = (folder / name).read_bytes()
+                found = hashlib.sha256(weights).hexdigest()
+                if found == expected:
+                    return config, weights
+        text, before = _read_config(folder), text
+    raise DataError(
+        f"{folder / WEIGHTS} is not the file that config.json was written for: expected SHA-256 {expected[:12]}..., "
+        f"found {found[:12]}. Copy both files again, or save the classifier again."
+    )
+
+
+def _read_config(folder: Path) -> bytes:
+    with (folder / "config.json").open("rb") as file:
+        return file.read(MAX_JSON_BYTES + 1)
+
+
+def _settle(folder: Path) -> None:
+    """Give weights that a `save` left aside when it was cut off their name, so that the next `save` can use the place."""
+    with contextlib.suppress(FileNotFoundError, DataError):
+        _, weights = read_saved(folder)
+        if (folder / _WAITING).read_bytes() == weights:
+            os.replace(folder / _WAITING, folder / WEIGHTS)
+
+
+def halved(name: str, tensor: Tensor) -> Tensor:
+    """A weight in float16. Vectors stay as they are: biases and batch normalisation are few, and its variances may be very small."""
+    if tensor.dim() < 2:
+        return tensor
+    if not (half := tensor.half()).isfinite().all():
+        raise ValueError(f"{name} holds {float(tensor.abs().max()):.3g}, and float16 ends at 65,504; save it without half")
+    return half
+
+
+def no_description(folder: Path, error: Exception) -> DataError:
+    """The error for a `config.json` that is broken."""
+    return DataError(f"{folder / 'config.json'} describes no classifier: {error}. Save the classifier again.")
+
+
+def no_classifier(folder: Path) -> str:
+    """What to say where `place_of` finds nothing."""
+    if folder.suffix == ".onnx":
+        return f"{folder} is an exported file, which nin predict and torchnin.ExportedClassifier run; here give the classifier it is from"
+    if not folder.exists():
+        return (
+            f"{folder} is no classifier: there is no such folder, and no weights of that name ship; {what_ships(str(folder))}; "
+            "or give a run folder or a saved classifier's folder"
+        )
+    if (folder / "checkpoint").is_dir():
+        return f"{folder} is a run that has not finished: go on with nin train --resume --out {folder}"
+    return f"{folder} holds no classifier: expected config.json and model.safetensors in it, or in {folder / 'classifier'}"

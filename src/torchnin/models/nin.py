@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .block import NiNBlock
 from .config import NiNConfig
+from .dropout import Dropout
 
 
 class NiN(nn.Module):
@@ -28,7 +29,7 @@ class NiN(nn.Module):
         layers: list[nn.Module] = []
         channels = config.in_channels
         pool = nn.MaxPool2d if config.pool == "max" else nn.AvgPool2d
-        drop = nn.Dropout if config.dropout_kind == "element" else nn.Dropout2d
+        drop = Dropout if config.dropout_kind == "element" else nn.Dropout2d
         for index, block in enumerate(config.blocks):
             layers.append(
                 NiNBlock(

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from torchnin.models.dropout import draws_bytes, dropout_mask
 from torchnin.training.processes import Processes
 
 
@@ -129,9 +130,8 @@ class _Dropout(nn.Module):
         if self.by_channel:
             mask = F.dropout2d(features.new_ones(self.spread.whole, features.shape[1], 1, 1), self.probability)
         else:
-            mask = F.dropout(
-                features.new_ones(self.spread.whole, *features.shape[1:]).contiguous(memory_format=torch.channels_last), self.probability
-            )
+            ones = features.new_ones(self.spread.whole, *features.shape[1:]).contiguous(memory_format=torch.channels_last)
+            mask = dropout_mask(ones, self.probability) if draws_bytes(ones, self.probability) else F.dropout(ones, self.probability)
         return features * mask[self.spread.part]
 
 

@@ -5,12 +5,16 @@ python benchmarks/tables.py --check    fail where they are not what the results 
 """
 
 import re
+import sys
 from pathlib import Path
 
 import torchnin
 from pages import Makers, recorded, write_or_check
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE / "records"))
+from records import RECORDS as LONGEST  # noqa: E402
+
 FIRST_TRAINING = HERE / "first_training" / "results"
 RECORDS = HERE / "records" / "results"
 
@@ -26,7 +30,8 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
         "first seeds": "{n} of {planned} seeds so far",
         "ships": "`{name}` (seed {seed}: {accuracy:.2%})",
-        "one test": "All on the test pictures as they are, none mirrored or moved, and recipes chosen on held-out train pictures.",
+        "one test": "All on the test pictures as they are, none mirrored or moved, and nothing chosen on them.",
+        "stands in": "stands in for a longer training",
         "soonest": "85 %, which 46 % of the notebooks' public runs reach at all, takes **{seconds:.1f} s** from the start of the process: "
         "`{command}`, median of {n} seeds, accuracies of {low:.2%} to {high:.2%}. The notebooks' ten epochs take {hours:.0f} hours on the "
         "same two cores, extrapolated from batches that were measured ([docs/speed.md](docs/speed.md)).",
@@ -43,7 +48,8 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",
         "ships": "`{name}`（种子 {seed}：{accuracy:.2%}）",
-        "one test": "均为原样的测试图片，没有翻转或平移；配方只根据留出的训练图片选择。",
+        "one test": "均为原样的测试图片，没有翻转或平移；没有用它们选择任何东西。",
+        "stands in": "暂代更长的训练",
         "soonest": "85 %（笔记本的公开运行中只有 46 % 达到）从进程启动算起只要 **{seconds:.1f} 秒**：`{command}`，"
         "{n} 个种子的中位数，准确率 {low:.2%} 至 {high:.2%}。笔记本的十轮训练在同样的两个核上要 {hours:.0f} 小时，"
         "由实测的若干批推算（[docs/speed.zh-CN.md](docs/speed.zh-CN.md)）。",
@@ -94,6 +100,8 @@ def records(language: str) -> str:
             spread = words["deviation"].format(n=len(seeds), deviation=100 * case["standard_deviation"], low=case["min_test_accuracy"])
         if len(seeds) < case["planned_seeds"]:
             spread += "; " + words["first seeds"].format(n=len(seeds), planned=case["planned_seeds"])
+        if LONGEST[path.stem].stand_in:
+            spread += "; " + words["stands in"]
         ships = "-"
         if path.stem in weights:
             seed = recorded(weights[path.stem].folder / "card.json")["seed"]

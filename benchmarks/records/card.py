@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import torchnin
+from records import RECORDS
 
 CARD = """# {name}
 
@@ -60,7 +61,8 @@ The most frequent confusions: {confusions}.
 ## 中文说明
 
 `{name}`：在 {title} 上训练的 `{network}`，{parameters} 个参数，在 {pictures} 张测试图片上的准确率为 **{accuracy}**
-（95% 区间 {low} 至 {high}），没有使用测试时增强。训练命令见上文。{seeds_zh}配方只根据留出的训练图片选择，没有用测试图片选择任何东西。
+（95% 区间 {low} 至 {high}），没有使用测试时增强。训练命令见上文。{seeds_zh}
+{chosen_zh}；没有用测试图片选择任何东西。
 
 {limits_zh}
 """
@@ -135,7 +137,7 @@ def card(folder: Path, record: dict[str, Any]) -> str:
         shipped=facts["shipped"],
         command=record["command"],
         training=_training(record, row),
-        recipe=fill(_recipe(record["training"]["recipe"]), _WIDTH),
+        recipe=fill(_recipe(record["training"]["recipe"], RECORDS[record["record"]].chosen), _WIDTH),
         seeds=_seeds(record, row),
         quality=fill(" ".join(_quality(facts)), _WIDTH),
         per_class=_per_class(test),
@@ -143,6 +145,7 @@ def card(folder: Path, record: dict[str, Any]) -> str:
         confusions=_confusions(test, 5),
         limits=LIMITS[dataset.name.removesuffix("-sample")],
         seeds_zh=_seeds_zh(record),
+        chosen_zh=RECORDS[record["record"]].chosen_zh,
         limits_zh=LIMITS_ZH[dataset.name.removesuffix("-sample")],
     )
 
@@ -161,14 +164,14 @@ def _training(record: dict[str, Any], row: dict[str, Any]) -> str:
     )
 
 
-def _recipe(recipe: dict[str, Any]) -> str:
+def _recipe(recipe: dict[str, Any], chosen: str) -> str:
     fields = {key: value for key, value in recipe.items() if key not in ("augmentation", "min_batches", "min_steps")}
     words = {True: "yes", False: "no", None: "none"}
     shown = ", ".join(
         f"{key.replace('_', ' ')} {words[value] if value is None or isinstance(value, bool) else value}"
         for key, value in {**fields, **recipe["augmentation"]}.items()
     )
-    return f"The recipe in full: {shown}. It was chosen on train pictures that were held out; nothing was chosen on test pictures."
+    return f"The recipe in full: {shown}. {chosen}; nothing was chosen on test pictures."
 
 
 def _seeds(record: dict[str, Any], row: dict[str, Any]) -> str:

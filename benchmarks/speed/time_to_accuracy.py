@@ -35,7 +35,7 @@ CANDIDATES: dict[str, dict[str, list[str]]] = {
         "one epoch, one convolution a block": ["--model", "nin_small:mlp_layers=0", "--num-epochs", "1"],
         "16 pixels, three fifths seen once": ["--num-epochs", "1", "--batch-size", "256", "--image-size", "16", "--validation", "0.4"],
     },
-    "93": {"twelve epochs": ["--num-epochs", "12"], "sixteen epochs": ["--num-epochs", "16"]},
+    "93": {"twelve epochs": ["--num-epochs", "12"], "twenty epochs": ["--num-epochs", "20"]},
     "94": {"nin_base, sixteen epochs": ["--model", "nin_base", "--num-epochs", "16"]},
 }
 # What is reported, by goal: the soonest that reaches it on held-out pictures; none where no candidate is known to.

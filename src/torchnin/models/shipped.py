@@ -38,10 +38,10 @@ class WeightsEntry:
     folder: Path
     """Where it lies: a saved classifier's folder, with the model card as README.md."""
 
-    @property
-    def fits(self) -> str:
-        """What a network must have for these weights, in words."""
-        return f"in_channels={self.config.in_channels}, num_classes={self.config.num_classes}"
+    def fits_with(self, field: str) -> str:
+        """What a network must have for these weights, in words, that field of its configuration among it."""
+        fields = dict.fromkeys(("in_channels", "num_classes", field))
+        return ", ".join(f"{each}={getattr(self.config, each)!r}" for each in fields)
 
 
 def list_weights() -> tuple[str, ...]:
@@ -104,7 +104,7 @@ def fill(network: NiN, name: str, which: str | None) -> None:
         asked = f"{field}={getattr(network.config, field)!r}"
         raise ValueError(
             f"the weights of {name} that ship do not fit {asked}: "
-            + ", ".join(f"{entry.name} ({entry.fits}, {field}={getattr(entry.config, field)!r})" for entry in entries)
+            + ", ".join(f"{entry.name} ({entry.fits_with(field)})" for entry in entries)
             + ". Ask for the network as it was trained; for other classes, reset_classifier on it keeps the body"
         )
     trained = NiN(fitting[0].config)

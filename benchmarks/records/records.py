@@ -42,10 +42,11 @@ RECORDS = {
     "cifar-10-base": Record(
         arguments="cifar-10 --model nin_base --num-epochs 16 --shift 2",
         num_seeds=5,
-        chosen="Its rates are those of the recipe `fast`, chosen for `nin_small` on held-out pictures of Fashion-MNIST; 16 epochs, what two "
-        "cores do in two hours, and shifts by two pixels were set beforehand and compared with nothing. It stands in for a longer training",
-        chosen_zh="学习率取自配方 `fast`，是用 Fashion-MNIST 的留出图片为 `nin_small` 选择的；16 轮（两个核两小时能做的）和平移两个像素是事先定下的，"
-        "没有与别的比较过。它暂代一次更长的训练",
+        chosen="Its rates are those of the recipe `fast`, chosen for `nin_small` on held-out pictures of Fashion-MNIST; 16 epochs, what "
+        "two cores do in two hours, and shifts by two pixels were set beforehand and compared with nothing. It stands in for a longer "
+        "training",
+        chosen_zh="学习率取自配方 `fast`，是用 Fashion-MNIST 的留出图片为 `nin_small` 选择的；"
+        "16 轮（两个核两小时能做的）和平移两个像素是事先定下的，没有与别的比较过。它暂代一次更长的训练",
         stand_in=True,
     ),
 }

@@ -7,7 +7,7 @@ from textwrap import fill
 from typing import Any
 
 import torchnin
-from records import RECORDS
+from records import RECORDS, Record
 
 CARD = """# {name}
 
@@ -137,7 +137,7 @@ def card(folder: Path, record: dict[str, Any]) -> str:
         shipped=facts["shipped"],
         command=record["command"],
         training=_training(record, row),
-        recipe=fill(_recipe(record["training"]["recipe"], RECORDS[record["record"]].chosen), _WIDTH),
+        recipe=fill(_recipe(record["training"]["recipe"], RECORDS.get(record["record"], Record).chosen), _WIDTH),
         seeds=_seeds(record, row),
         quality=fill(" ".join(_quality(facts)), _WIDTH),
         per_class=_per_class(test),
@@ -145,7 +145,7 @@ def card(folder: Path, record: dict[str, Any]) -> str:
         confusions=_confusions(test, 5),
         limits=LIMITS[dataset.name.removesuffix("-sample")],
         seeds_zh=_seeds_zh(record),
-        chosen_zh=RECORDS[record["record"]].chosen_zh,
+        chosen_zh=RECORDS.get(record["record"], Record).chosen_zh,
         limits_zh=LIMITS_ZH[dataset.name.removesuffix("-sample")],
     )
 

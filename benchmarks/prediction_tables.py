@@ -210,11 +210,12 @@ def whole(language: str) -> str:
 
 def soonest(language: str) -> str:
     """Seconds of a whole process to an accuracy, beside the notebooks' procedure."""
-    rows, of = [], None
+    rows, conditions = [], []
     for goal, found in recorded(RESULTS / "time_to_accuracy.json")["report"].items():
         for entry in found.values():
             seconds, accuracies = ([run[key] for run in entry["runs"]] for key in ("seconds", "test_accuracy"))
             notebooks, of = entry.get("notebooks"), entry["measured"]
+            conditions.append(f"{goal} %: {_conditions(language, of['date'], of, of['load'])}")
             rows.append(
                 (
                     f"{goal} %",
@@ -225,9 +226,8 @@ def soonest(language: str) -> str:
                     "" if notebooks is None else say(language, "{hours:.1f} h, {times:,.0f} times as long", **notebooks),
                 )
             )
-    assert of is not None
     heads = ("goal", "command", "test accuracy, median (range)", "seconds", "seeds", "the notebooks' ten epochs, extrapolated")
-    return f"{_table(language, heads, rows, left=2)}\n\n{_conditions(language, of['date'], of, of['load'])}"
+    return _table(language, heads, rows, left=2) + "\n\n" + "  \n".join(conditions)
 
 
 def _of(language: str, found: dict[str, Any]) -> str:

@@ -22,8 +22,8 @@ class Dropout(nn.Dropout):
 
 def draws_bytes(like: Tensor, p: float) -> bool:
     """Whether `dropout_mask` can draw for such values: on the host, lying together, by a probability that a byte can decide exactly."""
-    together = like.is_contiguous(memory_format=torch.channels_last) if like.dim() == 4 else like.is_contiguous()
-    return like.device.type == "cpu" and 0 < p < 1 and (p * _LEVELS).is_integer() and (together or like.is_contiguous())
+    together = like.is_contiguous() or (like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last))
+    return like.device.type == "cpu" and together and 0 < p < 1 and (p * _LEVELS).is_integer()
 
 
 def dropout_mask(like: Tensor, p: float) -> Tensor:

@@ -9,12 +9,19 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from torchnin import Augmentation, DatasetSplits, DivergenceError, NiN, NiNConfig, Recipe, Run, named_recipe, train
+from torchnin import Augmentation, DatasetSplits, DivergenceError, NiN, NiNConfig, Preprocessing, Recipe, Run, named_recipe, train
 from torchnin.data import Batch
+from torchnin.device import DeviceChoice
 from torchnin.training import loop, step
 from torchnin.training.gradient import BatchGradient
+from torchnin.training.monitor import Finite, Monitor
+from torchnin.training.optimisation import WeightMean, make_optimizers
+from torchnin.training.processes import Processes
 from torchnin.training.step import Step, recorder
+from torchnin.training.thinning import Thinning
 
 
 class Tape:
@@ -93,6 +100,86 @@ def assert_same_weights(found: Run, expected: Run) -> None:
     theirs = expected.classifier.network.state_dict()
     for key, value in found.classifier.network.state_dict().items():
         assert torch.equal(value, theirs[key]), key
+
+
+class Devices(TorchDispatchMode):
+    """Notes what is asked of another device than the given one, or with values from one."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device, self.asked, self.elsewhere = device, 0, []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        self.asked += 1
+        if any(isinstance(value, torch.Tensor) and value.device != self.device for value in tree_leaves((args, kwargs, made))):
+            self.elsewhere.append(str(func))
+        return made
+
+
+def without_generator(draw: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    return lambda *args, generator, **options: draw(*args, **options)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recorded_step_takes_nothing_from_the_host(name: str, tiny: NiNConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tensors without values, on a device that is not the host; to read a value there is an error.
+    device, recipe = torch.device("meta"), a_recipe(**RECIPES[name])
+    monkeypatch.setattr("torch.nn.utils.clip_grad._device_has_foreach_support", lambda device: True)
+    # There are no generators for it.
+    for draw in (torch.rand, torch.randint):
+        monkeypatch.setattr(torch, draw.__name__, without_generator(draw))
+    choice = DeviceChoice(device=device, dtype=torch.float32, memory_format=torch.channels_last, reasons={})
+    network = choice.place(NiN(tiny)).train()
+    thinning = Thinning(320, recipe.thinning, 3, 0, device) if recipe.thinning else None
+    monitor = Monitor(network, [str(number) for number in range(10)], [32] * 10, 0, device)
+    a_generator = torch.Generator()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "Generator", lambda device: a_generator)
+        gradient = BatchGradient(
+            network,
+            recipe=recipe,
+            preprocessing=Preprocessing(channels=1, height=28, width=28, mean=(0.3,), std=(0.3,)),
+            seed=0,
+            choice=choice,
+            monitor=monitor,
+            thinning=thinning,
+            class_weights=torch.ones(10, device=device) if recipe.class_weights else None,
+            processes=Processes(),
+            pieces=1,
+            on_out_of_memory="stop",
+            say=print,
+        )
+    monkeypatch.setattr(gradient, "draw", lambda step: None)
+    recorded: list[Callable[[], None]] = []
+
+    def record(work: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+        recorded.append(work)
+        return work
+
+    step = Step(
+        network,
+        recipe,
+        30,
+        gradient=gradient,
+        optimizers=make_optimizers(network, recipe),
+        mean=WeightMean(network, recipe.ema_decay) if recipe.ema_decay else None,
+        thinning=thinning,
+        monitor=monitor,
+        finite=Finite(network, recipe, 30, tmp_path),
+        sums=torch.zeros(3, dtype=torch.float64, device=device),
+        look_every=50,
+        record=record,
+    )
+    places = torch.zeros(32, dtype=torch.int64, device=device)
+    batch = Batch(pictures=torch.zeros(32, 1, 28, 28, dtype=torch.uint8, device=device), labels=places, indices=places, part=slice(0, 32))
+    for number in range(1, 5):
+        step(batch, number, 1.0)
+    assert len(recorded) == 1
+    with Devices(device) as devices:
+        step(batch, 5, 1.0)
+    assert devices.asked > 100
+    assert not devices.elsewhere
 
 
 def test_the_last_batch_of_an_epoch_may_be_smaller(tape: Tape, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -20,16 +20,16 @@ PICTURES = torch.linspace(-1, 1, 2 * 28 * 28).view(2, 1, 28, 28)
 
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of shipped weights: two of nin_small for grey pictures, one of nin_base for colours."""
-    for name, network, channels, accuracy in (
-        ("toy-digits", "nin_small", 1, 0.5),
-        ("toy-colours", "nin_base", 3, 0.25),
-        ("toy-clothes", "nin_small", 1, 0.75),
+    """A folder of shipped weights: two of nin_small for grey pictures, one of nin_base for colours, at a size that is not its own."""
+    for name, network, channels, size, accuracy in (
+        ("toy-digits", "nin_small", 1, 28, 0.5),
+        ("toy-colours", "nin_base", 3, 48, 0.25),
+        ("toy-clothes", "nin_small", 1, 28, 0.75),
     ):
         torch.manual_seed(len(name))
         classifier = Classifier(
             create_model(network, in_channels=channels),
-            Preprocessing(channels=channels, height=28, width=28, mean=(0.5,) * channels, std=(0.25,) * channels),
+            Preprocessing(channels=channels, height=size, width=size, mean=(0.5,) * channels, std=(0.25,) * channels),
             [f"class {number}" for number in range(10)],
             metadata={
                 "name": network,
@@ -62,6 +62,13 @@ def test_a_pretrained_network_is_that_of_the_classifier(toys: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(network.state_dict().values(), trained.state_dict().values(), strict=True))
         torch.testing.assert_close(network.eval()(PICTURES), trained(PICTURES))
     assert create_model("nin_base", in_channels=3, pretrained=True).config.in_channels == 3
+
+
+def test_a_pretrained_network_is_for_pictures_of_the_size_that_it_learned_from(toys: Path) -> None:
+    assert weights_entry("toy-colours").config.image_size == 48
+    assert create_model("nin_base", in_channels=3, pretrained=True).config.image_size == 48
+    assert create_model("nin_base", in_channels=3, pretrained=True, image_size=64).config.image_size == 64
+    assert create_model("nin_base").config.image_size == 28
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.3}, {"dropout": 0.3, "dropout_at": "every"}, {"image_size": 56}])

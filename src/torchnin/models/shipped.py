@@ -28,7 +28,7 @@ class WeightsEntry:
     network: str
     """The named network that was trained."""
     config: NiNConfig
-    """Its configuration, with the channels and classes of the data."""
+    """Its configuration, with the channels and classes of the data, and the size of the pictures that it learned from."""
     data: str
     """The dataset it was trained on."""
     test_accuracy: float
@@ -65,7 +65,7 @@ def weights_entry(name: str) -> WeightsEntry:
     return WeightsEntry(
         name=name,
         network=metadata["name"],
-        config=NiNConfig.from_dict(described["network"]),
+        config=dataclasses.replace(NiNConfig.from_dict(described["network"]), image_size=described["preprocessing"]["height"]),
         data=metadata["data"]["name"],
         test_accuracy=metadata["test_accuracy"],
         test_accuracy_interval=(low, high),
@@ -82,13 +82,16 @@ def what_ships(asked: str = "") -> str:
     return f"{hint}weights that ship: {', '.join(f'{entry.name} ({entry.network})' for entry in entries) or 'none'}"
 
 
-def fill(network: NiN, name: str, which: str | None) -> None:
+def fill(network: NiN, name: str, which: str | None) -> WeightsEntry:
     """Fill in the weights that ship for a named network.
 
     Args:
         network: the network, whose weights are replaced.
         name: its name.
         which: the weights' name; None takes those that fit, where several do the first by name.
+
+    Returns:
+        The weights that were taken.
 
     Raises:
         ValueError: none ship for this network, none fit it, or their file is broken.
@@ -111,6 +114,7 @@ def fill(network: NiN, name: str, which: str | None) -> None:
     trained.load_state_dict(_read(fitting[0].folder))
     # By order and not by name: layers without weights, such as dropout, count in the names.
     network.load_state_dict(dict(zip(network.state_dict(), trained.state_dict().values(), strict=True)))
+    return fitting[0]
 
 
 def _differing(trained: NiNConfig, asked: NiNConfig) -> list[str]:

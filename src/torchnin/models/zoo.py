@@ -164,7 +164,7 @@ def create_model(name: str, *, pretrained: bool | str = False, **changes: Any) -
     """Build a named network, with fresh weights or with those that ship.
 
     Trained weights know pictures that were prepared as theirs were: `torchnin.load(WEIGHTS)` is the same network together with that
-    preprocessing and its class names.
+    preprocessing and its class names. Its `config.image_size` is that of the pictures that they learned from.
 
     Args:
         name: one of `list_models()`.
@@ -187,5 +187,7 @@ def create_model(name: str, *, pretrained: bool | str = False, **changes: Any) -
             raise ValueError(f"a NiN has no field {field!r};{f' did you mean {near[0]}?' if near else ''} its fields: {', '.join(fields)}")
     network = NiN(dataclasses.replace(config, **changes))
     if pretrained:
-        fill(network, name, None if pretrained is True else pretrained)
+        entry = fill(network, name, None if pretrained is True else pretrained)
+        if "image_size" not in changes:
+            network.config = dataclasses.replace(network.config, image_size=entry.config.image_size)
     return network

@@ -173,8 +173,10 @@ def test_the_commands_know_the_name(toys: Path, nin, few, tmp_path: Path) -> Non
         ("toy-digits", "digits", 0.5),
     ]
     assert rows["nin_d2l"] == []
-    assert "toy-clothes 75.00%, toy-digits 50.00%" in nin("models").out
-    assert nin("summary", "toy-colours").code == 0
+    text = nin("models").out
+    assert "toy-clothes 75.00%, toy-digits 50.00%" in text
+    assert "toy-colours 25.00% at 3x48x48" in text
+    assert "input 1,3,48,48;" in nin("summary", "toy-colours").out
     compared = json.loads(nin("compare", "toy-clothes", "nin_small", "--seconds", 0, "--json").out)["networks"]
     assert [row["test_accuracy"] for row in compared] == [0.75, None]
     unknown = nin("predict", "toy-cloths", picture)

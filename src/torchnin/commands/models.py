@@ -31,6 +31,7 @@ def models(*, as_json: Json = False) -> None:
                     {
                         "name": weights.name,
                         "data": weights.data,
+                        "input": [weights.config.in_channels, weights.config.image_size, weights.config.image_size],
                         "test_accuracy": weights.test_accuracy,
                         "test_accuracy_interval": list(weights.test_accuracy_interval),
                     }
@@ -47,9 +48,9 @@ def models(*, as_json: Json = False) -> None:
                 row["name"],
                 f"{row['num_parameters']:,}",
                 f"{row['num_macs']:,}",
-                "x".join(map(str, row["input"])),
+                _said(row["input"]),
                 str(row["num_classes"]),
-                ", ".join(f"{weights['name']} {weights['test_accuracy']:.2%}" for weights in row["weights"]) or "none",
+                ", ".join(_reaches(weights, row["input"]) for weights in row["weights"]) or "none",
                 row["source"],
             )
             for row in rows
@@ -57,3 +58,12 @@ def models(*, as_json: Json = False) -> None:
         right=frozenset({1, 2, 3, 4}),
     )
     result(rows, text, as_json)
+
+
+def _reaches(weights: dict[str, Any], usual: list[int]) -> str:
+    size = "" if weights["input"] == usual else f" at {_said(weights['input'])}"
+    return f"{weights['name']} {weights['test_accuracy']:.2%}{size}"
+
+
+def _said(shape: list[int]) -> str:
+    return "x".join(map(str, shape))

@@ -71,8 +71,8 @@ class NetworkChoices:
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
-def make_network(name: str, choices: NetworkChoices) -> "NiN":
-    """A named network or a variant of one, with the choices made; or the network of a run or saved classifier.
+def make_network(name: str, choices: NetworkChoices) -> tuple["NiN", tuple[int, int, int]]:
+    """A named network or a variant of one, with the choices made; or the network of a run or saved classifier. With its pictures' shape.
 
     Raises:
         ValueError: it is none of these, or choices were given for a trained network.
@@ -80,8 +80,11 @@ def make_network(name: str, choices: NetworkChoices) -> "NiN":
     if is_trained(name):
         if choices.given():
             raise ValueError(f"{name} is a trained network; leave out {', '.join('--' + key.replace('_', '-') for key in choices.given())}")
-        return torchnin.load(name, device="cpu").network
-    return torchnin.NiN(named_config(name, choices))
+        classifier = torchnin.load(name, device="cpu")
+        p = classifier.preprocessing
+        return classifier.network, (p.channels, p.height, p.width)
+    config = named_config(name, choices)
+    return torchnin.NiN(config), (config.in_channels, config.image_size, config.image_size)
 
 
 def is_trained(name: str) -> bool:

@@ -23,15 +23,14 @@ def summary(
 
     Args:
         network: A named network (see `nin models`), a variant such as nin_d2l:head=fc, a run folder or a saved classifier.
-        shape: Shape of one picture; without it the shape the network was made for.
+        shape: Shape of one picture; without it the shape the network was made for, or trained on.
         batch_size: Pictures in the batch that is counted.
         choices: What to change in the network.
         as_json: Print one JSON document on standard output.
     """
-    built = make_network(network, choices)
-    config = built.config
-    picture = picture_shape(shape) if shape else (config.in_channels, config.image_size, config.image_size)
-    if shape and picture[0] != config.in_channels:
-        raise ValueError(f"--input {shape} has {picture[0]} channels; {network} takes {config.in_channels} (change it with --in-channels)")
+    built, own = make_network(network, choices)
+    picture = picture_shape(shape) if shape else own
+    if picture[0] != own[0]:
+        raise ValueError(f"--input {shape} has {picture[0]} channels; {network} takes {own[0]} (change it with --in-channels)")
     made = torchnin.summarize(built, (batch_size, *picture))
     result(made.to_dict(), str(made), as_json)

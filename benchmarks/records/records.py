@@ -33,8 +33,8 @@ RECORDS = {
     "fashion-mnist-small": Record(
         arguments="fashion-mnist --image-size 56 --num-epochs 24 --erase 0.25",
         num_seeds=5,
-        chosen="56 pixels and erasing were tried on train pictures that were held out; 24 epochs, what one core does in an hour or two, were "
-        "set beforehand",
+        chosen="56 pixels and erasing were tried on train pictures that were held out; 24 epochs, what one core does in an hour or two, "
+        "were set beforehand",
         chosen_zh="56 像素和擦除在留出的训练图片上试过；24 轮（一个核一两小时能做的）是事先定下的",
     ),
     "fashion-mnist-small-28": Record(arguments="fashion-mnist --num-epochs 40", num_seeds=1),

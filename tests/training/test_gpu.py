@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,14 @@ from torchnin.data import Batch
 from torchnin.training import step
 from torchnin.training.step import Step
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is present")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is present"),
+    # torch says so as soon as it is asked to notice what waits.
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
+]
+if torch.cuda.is_available():
+    # For --deterministic, which wants it before the GPU is used, as other tests do first.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 RECIPES: dict[str, dict[str, Any]] = {
     "d2l": {"recipe": "d2l"},

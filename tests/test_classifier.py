@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load, onnx_network
+from torchnin.models import FoldedNiN
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,25 @@ def test_half_the_file_and_almost_the_same_answers(classifier: Classifier, few: 
     assert torch.equal(again.network.body[0][1].running_var, classifier.network.body[0][1].running_var)
     assert 0 < (again.logits(pixels) - classifier.logits(pixels)).abs().max() < 0.01
     assert torch.equal(load(again.save(tmp_path / "again", half=True)).logits(pixels), again.logits(pixels))
+
+
+def test_a_loaded_classifier_looks_at_its_weights_from_when_its_network_is_asked_for(
+    trained: Run, few: DatasetSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[object] = []
+    look = FoldedNiN.is_current
+    monkeypatch.setattr(FoldedNiN, "is_current", lambda folded, network: looks.append(network) or look(folded, network))
+    loaded, picture = load(trained.path), few.test.images[0]
+    before = loaded.predict(picture)
+    loaded.explain(picture)
+    loaded.evaluate(few.test)
+    assert loaded.summarize().num_parameters == sum(tensor.numel() for tensor in NiN(loaded.config).parameters())
+    assert loaded.predict(picture) == before
+    assert not looks
+    with torch.no_grad():
+        next(loaded.network.class_block.parameters()).mul_(-1)
+    assert loaded.predict(picture) != before
+    assert looks == [loaded.network]
 
 
 def test_weights_too_large_for_float16_are_refused(classifier: Classifier, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ class Brightness(Predictor[float]):
     def decode(self, picture: PictureSource) -> float:
         return float(decode_picture(picture, 1).mean()) / 255
 
-    def _probabilities(self, decoded: Sequence[float]) -> list[list[float]]:
+    def _probabilities(self, decoded: Sequence[float]) -> np.ndarray:
         self.groups.append(len(decoded))
-        return [[1 - mean, mean] for mean in decoded]
+        return np.array([[1 - mean, mean] for mean in decoded])
 
     def _batch_size(self) -> int:
         return 16

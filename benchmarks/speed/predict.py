@@ -97,10 +97,9 @@ class Way:
         self.factor, self.offset = (values.numpy().reshape(1, -1, 1, 1) for values in self.p.factor_and_offset())
         self.way = way
         self.sessions: dict[int, Any] = {}
-        network = self.classifier.network
-        if way == "compiled":
-            network = torch.compile(network, dynamic=False)
-        self.network = network
+        # Ours is not asked for, as by a user who loads a classifier and predicts: from then on predictions look at its weights each time.
+        network = None if way in OURS else self.classifier.network
+        self.network = torch.compile(network, dynamic=False) if way == "compiled" else network
         if way == "onnxruntime":
             self.file = folder / "plain.onnx"
 

@@ -23,7 +23,7 @@ from torchnin.data.pictures import PictureSource
 from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
-from torchnin.models import FoldedNiN, NiN, NiNConfig, list_weights, weights_entry
+from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
 from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, write_saved
@@ -40,8 +40,8 @@ class Classifier(Predictor[np.ndarray]):
     """A network with its preprocessing and class names: predict, evaluate, explain, export_onnx, save.
 
     Computation is in float32, so that prediction, evaluation and export agree with each other to rounding. `network` is the trained
-    one, as it is saved and looked into; predictions come from its folded form, which is made when the first is asked for. A process that
-    is forked from one that holds a classifier computes with one thread.
+    one, as it is saved and looked into; predictions come from its folded form, which is made when the first is asked for, and anew
+    when its weights have changed. A process that is forked from one that holds a classifier computes with one thread.
 
     Args:
         network: the trained network; it is put into evaluation mode.
@@ -73,14 +73,26 @@ class Classifier(Predictor[np.ndarray]):
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
         survive_forks()
         self.choice: DeviceChoice = choose_device(device, "float32")
-        self.network = self.choice.place(network).eval()
-        self.backend = choose_backend(backend, next(self.network.parameters()).dtype, self.choice)
+        self._network = self.choice.place(network).eval()
+        self._network_is_known = True
+        self.backend = choose_backend(backend, next(self._network.parameters()).dtype, self.choice)
         """What computes predictions: `torch`, or `onnxruntime`, which leaves to torch what torch is faster at."""
         self._folded: FoldedNiN | None = None
         self._onnx: OnnxNetwork | None = None
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
         self.metadata: dict[str, Any] = dict(metadata or {})
+
+    @property
+    def config(self) -> NiNConfig:
+        """What the network is made of."""
+        return self._network.config
+
+    @property
+    def network(self) -> NiN:
+        """The trained network, in evaluation mode; from when it is asked for, each prediction looks whether its weights have changed."""
+        self._network_is_known = True
+        return self._network
 
     def __repr__(self) -> str:
         p = self.preprocessing
@@ -104,17 +116,14 @@ class Classifier(Predictor[np.ndarray]):
             pictures = pictures.detach().cpu().numpy()
         return cast("Sequence[np.ndarray] | None", usual_batch(pictures, self.preprocessing.channels))
 
-    def _probabilities(self, decoded: Sequence[np.ndarray]) -> list[list[float]]:
-        rows: list[list[float]]
+    def _probabilities(self, decoded: Sequence[np.ndarray]) -> np.ndarray:
         p, (_, onnx) = self.preprocessing, self._for_prediction()
         sizes = {decoded.shape[2:]} if isinstance(decoded, np.ndarray) else {pixels.shape[1:] for pixels in decoded}
         if onnx is not None and onnx.is_faster(len(decoded)) and sizes == {(p.height, p.width)}:
             # No call of torch's: around one small picture a few of them take as long as half the network.
             pixels = decoded if isinstance(decoded, np.ndarray) else decoded[0][None] if len(decoded) == 1 else np.stack(decoded)
-            rows = within_memory(onnx.probabilities, pixels, np.concatenate).tolist()
-        else:
-            rows = self.logits(self._together(decoded)).double().softmax(1).tolist()
-        return rows
+            return within_memory(onnx.probabilities, pixels, np.concatenate)
+        return self.logits(self._together(decoded)).double().softmax(1).numpy()
 
     def _together(self, decoded: Sequence[np.ndarray]) -> Tensor:
         by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -136,7 +145,7 @@ class Classifier(Predictor[np.ndarray]):
 
     def _logits(self, pixels: Tensor) -> Tensor:
         resized = self.preprocessing.resize(pixels.to(self.choice.device))
-        self.network.check_pictures(resized)
+        self._network.check_pictures(resized)
         folded, onnx = self._for_prediction()
         if onnx is not None and onnx.is_faster(len(resized)):
             return onnx(resized)
@@ -145,8 +154,9 @@ class Classifier(Predictor[np.ndarray]):
     def _for_prediction(self) -> tuple[FoldedNiN, OnnxNetwork | None]:
         """The network with its normalisation folded in, and as onnxruntime computes it; anew where its weights have changed."""
         folded, onnx = self._folded, self._onnx
-        if folded is None or not folded.is_current(self.network):
-            folded, onnx = FoldedNiN(self.network), None
+        # Looking at every weight takes a tenth of a small picture, and where nobody else has the network nobody changes it.
+        if folded is None or (self._network_is_known and not folded.is_current(self._network)):
+            folded, onnx = FoldedNiN(self._network), None
         if self.backend == "onnxruntime" and (onnx is None or onnx.preprocessing is not self.preprocessing):
             try:
                 onnx = OnnxNetwork(folded, self.preprocessing)
@@ -185,17 +195,22 @@ class Classifier(Predictor[np.ndarray]):
         logits = torch.cat([torch.stack([self.logits(view(batch.pictures)) for view in views]).mean(0) for batch in batches.epoch()])
         return evaluate_logits(logits, torch.tensor(dataset.labels), self.class_names)
 
+    def summarize(self) -> Summary:
+        """The layer table of the network for one picture of the size that it was trained on."""
+        p = self.preprocessing
+        return summarize(self._network, (1, p.channels, p.height, p.width))
+
     def explain(self, picture: PictureSource, *, resize: bool = True) -> Explanation:
         """Class maps of one picture: what the network saw where. With `resize=False` the picture goes in at its own size."""
-        return explain(self.network, self.preprocessing, self.class_names, self.preprocessing.pixels(picture), resize=resize)
+        return explain(self._network, self.preprocessing, self.class_names, self.preprocessing.pixels(picture), resize=resize)
 
     def feature_maps(self, picture: PictureSource, *, resize: bool = True) -> tuple[tuple[str, Tensor], ...]:
         """What each block makes of one picture: the block's name and its output `(channels, y, x)`; the last are the class maps."""
-        return feature_maps(self.network, self.preprocessing, self.preprocessing.pixels(picture), resize=resize)
+        return feature_maps(self._network, self.preprocessing, self.preprocessing.pixels(picture), resize=resize)
 
     def pixel_vectors(self, picture: PictureSource, x: int, y: int, *, resize: bool = True) -> tuple[PixelVectors, ...]:
         """The per-pixel MLP at work: of each block the channels at one pixel, before and after each 1 x 1 convolution."""
-        return pixel_vectors(self.network, self.preprocessing, self.preprocessing.pixels(picture), x, y, resize=resize)
+        return pixel_vectors(self._network, self.preprocessing, self.preprocessing.pixels(picture), x, y, resize=resize)
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:
         """Write `model.safetensors` and `config.json` into a folder.
@@ -214,13 +229,13 @@ class Classifier(Predictor[np.ndarray]):
             ValueError: with `half`, a weight is too large for float16.
             OSError: the disk is full or the folder cannot be written to; the classifier that was there before is untouched.
         """
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._network.state_dict().items()}
         if half:
             tensors = {name: halved(name, tensor) for name, tensor in tensors.items()}
         config = {
             "format": "torchnin classifier 1",
             "torchnin": __version__,
-            "network": self.network.config.to_dict(),
+            "network": self._network.config.to_dict(),
             "preprocessing": self.preprocessing.to_dict(),
             "class_names": list(self.class_names),
             "metadata": self.metadata,
@@ -260,9 +275,11 @@ class Classifier(Predictor[np.ndarray]):
             reason = " ".join(str(error).split())[:300]
             raise DataError(f"{path / WEIGHTS} does not hold the weights of config.json's network: {reason}") from error
         try:
-            return cls(network, preprocessing, names, metadata=metadata, device=device, backend=backend)
+            classifier = cls(network, preprocessing, names, metadata=metadata, device=device, backend=backend)
         except ValueError as error:
             raise DataError(f"{path / 'config.json'}: {error}. Save the classifier again.") from error
+        classifier._network_is_known = False
+        return classifier
 
     def export_onnx(
         self,
@@ -307,7 +324,7 @@ class Classifier(Predictor[np.ndarray]):
             int8 = dataclasses.replace(int8, train=self._matched(int8.train), test=self._matched(int8.test), validation=validation)
         facts = {key: self.metadata.get(key) for key in ("name", "test_accuracy", "test_accuracy_interval")}
         return export.export_onnx(
-            host.network,
+            host._network,
             self.preprocessing,
             self.class_names,
             path,
@@ -319,7 +336,7 @@ class Classifier(Predictor[np.ndarray]):
         )
 
     def _on_the_host(self) -> "Classifier":
-        return Classifier(copy.deepcopy(self.network), self.preprocessing, self.class_names, device="cpu", backend="torch")
+        return Classifier(copy.deepcopy(self._network), self.preprocessing, self.class_names, device="cpu", backend="torch")
 
     def _matched(self, dataset: ImageDataset) -> ImageDataset:
         """The dataset with this classifier's classes, in its order.

@@ -98,11 +98,9 @@ class ExportedClassifier(Predictor[np.ndarray]):
     def _decoded_whole(self, pictures: Any) -> Sequence[np.ndarray] | None:
         return cast("Sequence[np.ndarray] | None", usual_batch(pictures, self._channels))
 
-    def _probabilities(self, decoded: Sequence[np.ndarray]) -> list[list[float]]:
-        listed: list[list[float]]
+    def _probabilities(self, decoded: Sequence[np.ndarray]) -> np.ndarray:
         if isinstance(decoded, np.ndarray):
-            listed = self.run(np.ascontiguousarray(decoded)).tolist()
-            return listed
+            return self.run(np.ascontiguousarray(decoded))
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for place, item in enumerate(decoded):
             by_shape.setdefault(item.shape, []).append(place)
@@ -110,8 +108,7 @@ class ExportedClassifier(Predictor[np.ndarray]):
         for shape, places in by_shape.items():
             together = np.stack([decoded[place] for place in places])
             rows[places] = together if len(shape) == 1 else self.run(together)
-        listed = rows.tolist()
-        return listed
+        return rows
 
     def _batch_size(self) -> int:
         return max(1, min(MOST_AHEAD, _PIXELS_PER_BATCH // (self._height * self._width)))

@@ -5,7 +5,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,7 +19,6 @@ MOST_AHEAD = 256
 LARGE_PIXELS = 256 * 256
 """Pixels above which a picture is made small as soon as it is decoded: those of many would fill the memory."""
 
-_PROBABILITY = itemgetter(1)
 _ONE = (bytes, str, bytearray, Image.Image, os.PathLike)
 _Decoded = TypeVar("_Decoded")
 
@@ -56,8 +54,8 @@ class Predictor(ABC, Generic[_Decoded]):
         """
 
     @abstractmethod
-    def _probabilities(self, decoded: Sequence[_Decoded]) -> Iterable[Sequence[float]]:
-        """The probability of every class, in the order of `class_names`, for each of at least one decoded pictures."""
+    def _probabilities(self, decoded: Sequence[_Decoded]) -> np.ndarray:
+        """Probabilities `(n, num_classes)`, in the order of `class_names`, of at least one decoded pictures."""
 
     @abstractmethod
     def _batch_size(self) -> int:
@@ -79,8 +77,7 @@ class Predictor(ABC, Generic[_Decoded]):
             ValueError: an array has a shape or type that is no picture.
         """
         if _is_one(pictures):
-            (probabilities,) = self._probabilities([self.decode(pictures)])
-            return self._ranked(probabilities)
+            return self.predict_decoded([self.decode(pictures)])[0]
         return list(self.predict_each(pictures))
 
     def predict_each(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction]:
@@ -103,7 +100,7 @@ class Predictor(ABC, Generic[_Decoded]):
             return
         decoded = decode_ahead(pictures, self.decode, ahead=size)
         while group := list(islice(decoded, size)):
-            answers = self.predict_decoded([item for item in group if not isinstance(item, DataError)])
+            answers = iter(self.predict_decoded([item for item in group if not isinstance(item, DataError)]))
             for item in group:
                 yield item if isinstance(item, DataError) else next(answers)
 
@@ -111,14 +108,17 @@ class Predictor(ABC, Generic[_Decoded]):
         """What `decode` would give of each, where that is to be had at once, as of a batch in one array; else None."""
         return None
 
-    def predict_decoded(self, pictures: Sequence[_Decoded]) -> Iterator[Prediction]:
+    def predict_decoded(self, pictures: Sequence[_Decoded]) -> list[Prediction]:
         """Predictions, in order, of pictures that `decode` gave, computed at once: the caller bounds their number."""
-        for probabilities in self._probabilities(pictures) if len(pictures) else ():
-            yield self._ranked(probabilities)
-
-    def _ranked(self, probabilities: Sequence[float]) -> Prediction:
-        ranked = sorted(zip(self.class_names, probabilities, strict=True), key=_PROBABILITY, reverse=True)
-        return Prediction(label=ranked[0][0], probability=ranked[0][1], probabilities=dict(ranked))
+        if not len(pictures):
+            return []
+        probabilities, names = self._probabilities(pictures), self.class_names
+        # Ranked for all pictures at once: beside a small network, sorting picture by picture is a tenth of the time.
+        ranks = (-probabilities).argsort(axis=1, kind="stable").tolist()
+        return [
+            Prediction(label=names[ranked[0]], probability=row[ranked[0]], probabilities={names[place]: row[place] for place in ranked})
+            for row, ranked in zip(probabilities.tolist(), ranks, strict=True)
+        ]
 
 
 def usual_batch(pictures: Any, channels: int) -> np.ndarray | None:

@@ -39,7 +39,7 @@ class Halting:
         """From now on `at` sees the pictures of a batch before the network does."""
         probabilities = self.classifier._probabilities
 
-        def after(decoded: Sequence[np.ndarray]) -> list[list[float]]:
+        def after(decoded: Sequence[np.ndarray]) -> np.ndarray:
             at(decoded)
             return probabilities(decoded)
 

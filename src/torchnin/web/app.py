@@ -18,7 +18,6 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from torchnin.classifier import Classifier
-from torchnin.models import summarize
 from torchnin.web.access import Access, Door, Gate
 from torchnin.web.answers import Outcome, encode, not_asked_so, refused, respond, send_outcome
 from torchnin.web.limits import Limits, RefusedError
@@ -207,13 +206,11 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
 
 def model_json(classifier: Classifier) -> dict[str, Any]:
     """What `GET /v1/model` says: the network, its layers, its classes, and what is recorded of its training."""
-    p = classifier.preprocessing
-    rows = summarize(classifier.network, (1, p.channels, p.height, p.width)).rows
     return {
         **network_json(classifier),
-        "network": classifier.network.config.to_dict(),
-        "preprocessing": p.to_dict(),
-        "layers": [dataclasses.asdict(row) for row in rows],
+        "network": classifier.config.to_dict(),
+        "preprocessing": classifier.preprocessing.to_dict(),
+        "layers": [dataclasses.asdict(row) for row in classifier.summarize().rows],
         "metadata": _without_places(classifier.metadata),
     }
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchnin.classifier import Classifier
 from torchnin.data.pictures import PictureSource
 from torchnin.explanation import BlockMaps, block_maps
-from torchnin.models import LayerRow, summarize
+from torchnin.models import LayerRow
 
 _CODES = 65535
 
@@ -27,7 +27,7 @@ def network_json(classifier: Classifier) -> dict[str, Any]:
     convolution, one fully connected layer at every pixel.
     """
     p = classifier.preprocessing
-    summary = summarize(classifier.network, (1, p.channels, p.height, p.width))
+    summary = classifier.summarize()
     parts: list[dict[str, Any]] = []
     for row in summary.rows:
         if not parts or parts[-1]["name"] != row.part:
@@ -47,7 +47,7 @@ def network_json(classifier: Classifier) -> dict[str, Any]:
         "test_accuracy": metadata.get("test_accuracy"),
         "class_names": list(classifier.class_names),
         "input": {"channels": p.channels, "height": p.height, "width": p.width, "mean": list(p.mean)},
-        "head": classifier.network.config.head,
+        "head": classifier.config.head,
         "num_parameters": summary.num_parameters,
         "num_macs": summary.num_macs,
         "parts": parts,
@@ -73,7 +73,8 @@ def explanation_json(classifier: Classifier, picture: PictureSource, *, layers: 
         DataError: the picture does not decode.
         ValueError: an array has a shape or type that is no picture.
     """
-    preprocessing, network = classifier.preprocessing, classifier.network
+    # Not by its public name, after which the service's predictions would look at its weights each time.
+    preprocessing, network = classifier.preprocessing, classifier._network
     decoded = isinstance(picture, np.ndarray) and picture.dtype == np.float32
     pixels = torch.from_numpy(picture) if decoded else preprocessing.pixels(picture)
     blocks = block_maps(network, preprocessing, pixels)

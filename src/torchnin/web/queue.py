@@ -21,7 +21,6 @@ from PIL.Image import Image
 
 from torchnin.classifier import Classifier
 from torchnin.data.pictures import open_quietly, quiet_pillow
-from torchnin.models import summarize
 from torchnin.web.answers import Outcome
 from torchnin.web.limits import Limits, RefusedError, busy
 from torchnin.web.looker import Looker, LookerProcess, Task, failure, refusal
@@ -80,8 +79,7 @@ class BatchingQueue:
         self._arrived: deque[_Job] = deque()
         self._change = threading.Condition(threading.Lock())
         self._ended = False
-        p = classifier.preprocessing
-        much_work = summarize(classifier.network, (1, p.channels, p.height, p.width)).num_macs >= _MUCH_WORK
+        much_work = classifier.summarize().num_macs >= _MUCH_WORK
         self._most_at_once = _MOST_OF_MUCH_WORK if much_work else _MOST_AT_ONCE
         cores = torch.get_num_threads()
         # One core is left to the event loop and to what decodes, but not where that is little: threads that must wait for each

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, resume, train
+from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
 from torchnin.data import DataError
-from torchnin.training import load_recorded
+from torchnin.training import load_recorded, start
 
 ONCE = Recipe(num_epochs=1, batch_size=80)
 
@@ -46,6 +46,24 @@ def test_a_built_network_goes_on_from_its_weights(tiny: NiNConfig, few: DatasetS
     assert all(
         torch.allclose(learned[name], value, atol=1e-6) for name, value in given.items() if "running" not in name and "num" not in name
     )
+
+
+def test_trained_weights_are_gone_on_from_by_default_and_never_drawn_anew_in_silence(
+    few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = replace(ONCE, lr=1e-12, muon_lr=1e-12, optimizer="sgd", initialisation="he")
+    monkeypatch.setattr(start, "recipe_for", lambda config: still)
+    for number, trained in enumerate((create_model("nin_small", pretrained=True), load("fashion-mnist-small").network)):
+        trained.reset_classifier(10)
+        body = {name: value.clone() for name, value in trained.body.state_dict().items() if name.endswith("weight")}
+        run = train(trained, few_of(few), out=tmp_path / str(number))
+        assert "drawn anew" not in capsys.readouterr().err
+        learned = run.classifier.network.body.state_dict()
+        assert all(torch.allclose(learned[name], value, atol=1e-6) for name, value in body.items())
+        assert run.config["recipe"]["initialisation"] == "as built"
+    run = train(trained, few_of(few), still, out=tmp_path / "anew")
+    assert "the weights that were trained are drawn anew (initialisation 'he'); 'as built' goes on from them" in capsys.readouterr().err
+    assert not torch.allclose(run.classifier.network.body.state_dict()["0.0.weight"], body["0.0.weight"], atol=1e-2)
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused(few: DatasetSplits, tmp_path: Path) -> None:

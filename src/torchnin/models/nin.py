@@ -23,6 +23,9 @@ class NiN(nn.Module):
     Source: Lin, Chen, Yan, "Network In Network" (arXiv 1312.4400).
     """
 
+    pretrained = False
+    """Whether its weights were trained and read in: those that ship, or a classifier's. A training goes on from such weights by default."""
+
     def __init__(self, config: NiNConfig) -> None:
         super().__init__()
         self.config = config

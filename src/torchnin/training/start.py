@@ -64,13 +64,14 @@ def train(
     the run was begun, or as it was last given to it.
 
     Args:
-        network: a NiN, trained in place; or a network's name or configuration, built for the data's channels and classes.
+        network: a NiN, trained in place; or a network's name or configuration, built for the data's channels and classes. A NiN's own
+            weights are where the training begins if the recipe's `initialisation` is `as built`; otherwise they are drawn anew.
         data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
-        recipe: how to train; None takes the network's own (`recipe_for`).
+        recipe: how to train; None takes the network's own (`recipe_for`), and of a NiN whose weights are trained already, as with
+            `create_model(..., pretrained=True)`, goes on from these.
         out: the run folder; None makes a new one under `runs/`.
         name: what the records call the network; None takes its own name where it has one.
-        seed: decides the order of pictures, augmentation, dropout, held-out pictures and, unless a built network is
-            given, its first weights.
+        seed: decides the order of pictures, augmentation, dropout, held-out pictures and the weights that are drawn.
         device: `auto`, `cpu`, `cuda`, `mps`; None means `auto`.
         dtype: `auto`, `float32`, `bfloat16`: what to compute in; None means `auto`.
         validation: share of the train pictures to hold out, in [0, 1); the accuracy on them stands in every epoch's row.
@@ -117,7 +118,7 @@ def train(
                 torch.manual_seed(derived_seed(seed, "weights"))
                 network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
             name = name or type(network).__name__
-            asked = recipe or recipe_for(network.config)
+            asked = recipe or _own_recipe(network)
             _check_fit(network, splits.train)
             learned, held_out = _held_out(splits, validation, seed)
             recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
@@ -148,6 +149,10 @@ def train(
             display.note(
                 f"{len(learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
                 f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
+            )
+        if network.pretrained and recipe.initialisation != "as built":
+            display.note(
+                f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
             )
         display.note(_heading(name, network, splits, len(learned), preprocessing, recipe, choice, processes))
         training = Training(
@@ -184,6 +189,11 @@ def train(
             if processes.first:
                 _finish(training, classifier, splits, display)
         return run
+
+
+def _own_recipe(network: NiN) -> Recipe:
+    own = recipe_for(network.config)
+    return dataclasses.replace(own, initialisation="as built") if network.pretrained else own
 
 
 def _finish(training: Training, classifier: Classifier, splits: DatasetSplits, display: Display) -> None:

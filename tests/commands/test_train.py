@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from torchnin import DatasetSplits, Run
@@ -25,6 +26,30 @@ def test_a_run_in_json(nin: Callable[..., Any], few_file: Path, tmp_path: Path) 
     assert document == {**Run(tmp_path / "run").result, "path": str(tmp_path / "run")}
     assert "epoch 1/1" in answer.err
     assert "device: cpu" in answer.err
+
+
+def test_going_on_from_trained_weights(nin: Callable[..., Any], few_file: Path, trained: Run, few: DatasetSplits, tmp_path: Path) -> None:
+    still = ("--weights", trained.path, "--recipe", "steady", "--lr", "1e-12", "--muon-lr", "1e-12", "--num-epochs", "1")
+    answer = nin("train", few_file, *still, "--out", tmp_path / "same")
+    assert answer.code == 0, answer.err
+    assert "going on from the weights of tiny that learned" in answer.err
+    assert "last block" not in answer.err
+    run = Run(tmp_path / "same")
+    before, after = (each.classifier.network.state_dict() for each in (trained, run))
+    assert all(torch.allclose(before[name], value, atol=1e-6) for name, value in after.items() if name.endswith("weight"))
+    assert run.config["begun_from"]["test_accuracy"] == trained.result["test_accuracy"]
+    assert run.classifier.metadata["begun_from"] == run.config["begun_from"]
+
+    photos = folders(tmp_path / "photos", few, {"train": {"a": 3, "b": 3}, "test": {"a": 1, "b": 1}})
+    answer = nin("train", photos, *still, "--out", tmp_path / "other")
+    assert answer.code == 0, answer.err
+    assert "the last block is drawn anew, for the classes are others" in answer.err
+    run = Run(tmp_path / "other")
+    assert run.classifier.class_names == ("a", "b")
+    assert run.classifier.preprocessing.height == trained.classifier.preprocessing.height
+    after = run.classifier.network.state_dict()
+    assert torch.allclose(before["body.0.0.weight"], after["body.0.0.weight"], atol=1e-6)
+    assert nin("train", "--resume", "--out", tmp_path / "other").code == 0
 
 
 @pytest.mark.parametrize(
@@ -49,6 +74,11 @@ def test_a_run_in_json(nin: Callable[..., Any], few_file: Path, tmp_path: Path) 
         (("--resume", "--out", "/no/such/run"), "holds no run to resume"),
         (("--resume", "--out", "x", "--lr", "1"), "leave out --lr"),
         (("--lrr", "1"), "--lr"),
+        (("--weights", "fashion-mnist-smal"), "did you mean fashion-mnist-small"),
+        (("--weights", "mnist", "--model", "nin_mnist"), "--weights mnist brings its own network; leave out --model"),
+        (("--weights", "mnist", "--dropout", ".2"), "leave out --dropout"),
+        (("--weights", "mnist", "--seeds", "2", "--out", "x"), "leave out --weights, or --seeds"),
+        (("--weights", "mnist", "--resume", "--out", "x"), "leave out --weights"),
         (("--lr", "fast"), "--lr"),
     ],
 )

@@ -15,7 +15,7 @@ from torchnin.commands.process import keep_freed_memory
 from torchnin.commands.progress import download_bar
 
 if TYPE_CHECKING:
-    from torchnin import DatasetSplits, Run
+    from torchnin import Classifier, DatasetSplits, Run
     from torchnin.training.log import Display
 
 
@@ -66,6 +66,7 @@ def train(
     data: Annotated[Given[str], tyro.conf.Positional] = None,
     *,
     model: Given[str] = None,
+    weights: Given[str] = None,
     recipe: Given[str] = None,
     recipe_choices: RecipeChoices = _AS_NAMED,
     network_choices: NetworkChoices = _AS_PUBLISHED,
@@ -91,6 +92,8 @@ def train(
     Args:
         data: A dataset's name (see `nin datasets`) or a folder of pictures; fashion-mnist by default.
         model: A named network (see `nin models`) or a variant such as nin_small:mlp_layers=2; nin_small by default.
+        weights: Go on from trained weights and their network: a name of `nin models`, a run or a saved classifier. Where the classes are
+            others, the last block begins anew.
         recipe: fast, steady or d2l; by default the one that suits the network. d2l brings nin_d2l with it.
         recipe_choices: What to change in the recipe.
         network_choices: What to change in the network.
@@ -121,20 +124,34 @@ def train(
     # Under torchrun every process comes through here; what goes wrong is said by one of them, and the first one shows the result.
     with torchnin.training.joined(device or "auto") as processes:
         with processes.together():
-            asked = {"data": data, "model": model, "recipe": recipe, "validation": validation, "seed": seed, "dtype": dtype}
+            asked = {
+                "data": data,
+                "model": model,
+                "weights": weights,
+                "recipe": recipe,
+                "validation": validation,
+                "seed": seed,
+                "dtype": dtype,
+            }
             changes = {**recipe_choices.given(), **network_choices.given()}
             given = [name for name, value in {**asked, **changes}.items() if value is not None]
             if seeds is None and resume:
                 _check_resumable(out, given)
             else:
-                name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
-                config = named_config(name, network_choices)
+                if weights is None:
+                    name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
+                    classifier, config = None, named_config(name, network_choices)
+                    manner["name"] = name.partition(":")[0]
+                else:
+                    classifier = _trained(weights, model, network_choices, seeds)
+                    config = classifier.config
                 chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
                 # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
-                size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else chosen.image_size
-                channels = network_choices.in_channels
+                wanted = chosen.image_size or (classifier.preprocessing.height if classifier else None)
+                size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else wanted
+                channels = classifier.config.in_channels if classifier else network_choices.in_channels
                 splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, channels, size, processes.first)
-                manner |= {"name": name.partition(":")[0], "seed": seed or 0, "dtype": dtype, "validation": validation or 0.0}
+                manner |= {"seed": seed or 0, "dtype": dtype, "validation": validation or 0.0}
                 if seeds is not None and out is None:
                     raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
         keep_freed_memory()
@@ -144,7 +161,7 @@ def train(
             elif resume and out is not None:
                 run = torchnin.resume(out, data_dir=data_dir, **manner)
             else:
-                run = torchnin.train(config, splits, chosen, out=out, overwrite=overwrite, **manner)
+                run = torchnin.train(classifier or config, splits, chosen, out=out, overwrite=overwrite, **manner)
         if not processes.first:
             return
         if seeds is not None and out is not None:
@@ -162,6 +179,16 @@ def _watched(wanted: bool) -> Iterator["Display | None"]:
     with torchnin.web.watched() as (watcher, address):
         note(f"watch it at {address}")
         yield watcher
+
+
+def _trained(weights: str, model: str | None, choices: NetworkChoices, seeds: int | None) -> "Classifier":
+    """The classifier to go on from, which brings its own network."""
+    given = ["--model"] * (model is not None) + ["--" + name.replace("_", "-") for name in choices.given()]
+    if given:
+        raise ValueError(f"--weights {weights} brings its own network; leave out {', '.join(given)}")
+    if seeds is not None:
+        raise ValueError("--seeds draws the weights of each training anew; leave out --weights, or --seeds")
+    return torchnin.load(weights, device="cpu", backend="torch")
 
 
 def _check_resumable(out: Path | None, given: list[str]) -> None:

@@ -239,8 +239,8 @@ class Training:
     def classifier(self, class_names: tuple[str, ...], config: dict[str, Any]) -> Classifier:
         """The trained network, its running mean where the recipe asks for one, as a classifier."""
         self._swap_in_mean()
-        kept = ("name", "recipe", "data", "seed", "validation", "versions")
-        facts, device = {key: config[key] for key in kept}, str(self.choice.device)
+        kept = ("name", "recipe", "data", "seed", "validation", "versions", "begun_from")
+        facts, device = {key: config[key] for key in kept if key in config}, str(self.choice.device)
         # What a run says it reached does not depend on what else is installed.
         return Classifier(self.network, self.preprocessing, class_names, metadata=facts, device=device, backend="torch")
 

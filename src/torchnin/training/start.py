@@ -18,6 +18,7 @@ from torchnin.device import DeviceChoice, DtypeName, choose_device
 from torchnin.evaluation import Report
 from torchnin.models import NiN, NiNConfig, model_entry
 from torchnin.plots import training_curves
+from torchnin.training.going_on import beginning, describe_beginning, going_on, network_for
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training
 from torchnin.training.memory import named_when_short
@@ -35,7 +36,7 @@ _ELSEWHERE = ("device", "dtype", "threads", "processes", "deterministic")
 
 
 def train(
-    network: NiN | NiNConfig | str,
+    network: NiN | NiNConfig | Classifier | str,
     data: Any,
     recipe: Recipe | None = None,
     *,
@@ -64,8 +65,9 @@ def train(
     the run was begun, or as it was last given to it.
 
     Args:
-        network: a NiN, trained in place; or a network's name or configuration, built for the data's channels and classes. A NiN's own
-            weights are where the training begins if the recipe's `initialisation` is `as built`; otherwise they are drawn anew.
+        network: a network's name or configuration, built for the data's channels and classes; or a classifier, whose weights a copy of
+            its network goes on from, where the classes are others with a new last block; or a NiN, trained in place: its own weights are
+            where the training begins if the recipe's `initialisation` is `as built`, otherwise they are drawn anew.
         data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
         recipe: how to train; None takes the network's own (`recipe_for`), and of a NiN whose weights are trained already, as with
             `create_model(..., pretrained=True)`, goes on from these.
@@ -111,7 +113,11 @@ def train(
                 accumulate=accumulate,
                 deterministic=deterministic,
             )
-            splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed)
+            classifier = network if isinstance(network, Classifier) else None
+            channels = None if classifier is None else classifier.config.in_channels
+            splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed, channels=channels)
+            if isinstance(network, Classifier):
+                name, network = name or network.metadata.get("name"), network_for(network, splits, seed)
             if isinstance(network, str):
                 name, network = name or network, model_entry(network).config
             if isinstance(network, NiNConfig):
@@ -119,6 +125,7 @@ def train(
                 network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
             name = name or type(network).__name__
             asked = recipe or _own_recipe(network)
+            asked = asked if classifier is None else going_on(asked, classifier)
             _check_fit(network, splits.train)
             learned, held_out = _held_out(splits, validation, seed)
             recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
@@ -128,6 +135,8 @@ def train(
             config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
             config["device"] |= {"processes": processes.count, "deterministic": repeats}
             config["options"] = options.to_dict()
+            if classifier is not None:
+                config["begun_from"] = describe_beginning(classifier, splits)
         _check_alike(processes, config)
         path = new_run_folder(f"{Path(splits.name).name}-{name}") if out is None else Path(out)
         run = Run(processes.told(os.fsencode(path) if processes.first else None).decode())
@@ -150,6 +159,8 @@ def train(
                 f"{len(learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
                 f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
             )
+        if classifier is not None:
+            display.note(beginning(config["begun_from"]))
         if network.pretrained and recipe.initialisation != "as built":
             display.note(
                 f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
@@ -185,9 +196,9 @@ def train(
         display.begin(run.path)
         training.go()
         with processes.together():
-            classifier = training.classifier(splits.test.class_names, config)  # in every process, whose network is the user's
+            made = training.classifier(splits.test.class_names, config)  # in every process, whose network is the user's
             if processes.first:
-                _finish(training, classifier, splits, display)
+                _finish(training, made, splits, display)
         return run
 
 

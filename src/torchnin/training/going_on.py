@@ -1,0 +1,52 @@
+"""A training that begins with trained weights instead of drawn ones."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+
+from torchnin.classifier import Classifier
+from torchnin.data import DatasetSplits, derived_seed
+from torchnin.models import NiN
+from torchnin.training.optimisation import revive_class_maps
+from torchnin.training.recipe import Recipe
+
+
+def network_for(classifier: Classifier, splits: DatasetSplits, seed: int) -> NiN:
+    """A copy of a classifier's network for these data: where their classes are others, with a last block that is drawn by `seed`."""
+    network = copy.deepcopy(classifier.network)
+    if not _same_classes(classifier, splits):
+        torch.manual_seed(derived_seed(seed, "weights"))
+        network.reset_classifier(len(splits.class_names))
+        revive_class_maps(network)
+    return network
+
+
+def going_on(recipe: Recipe, classifier: Classifier) -> Recipe:
+    """The recipe with nothing drawn, and pictures of the size that the weights know where it names none."""
+    p = classifier.preprocessing
+    size = p.height if recipe.image_size is None and p.height == p.width else recipe.image_size
+    return dataclasses.replace(recipe, initialisation="as built", image_size=size)
+
+
+def describe_beginning(classifier: Classifier, splits: DatasetSplits) -> dict[str, Any]:
+    """What the run records of where it began, as plain values."""
+    facts = classifier.metadata
+    return {
+        "name": facts.get("name"),
+        "data": (facts.get("data") or {}).get("name"),
+        "test_accuracy": facts.get("test_accuracy"),
+        "same_classes": _same_classes(classifier, splits),
+    }
+
+
+def beginning(described: dict[str, Any]) -> str:
+    """The same as a sentence."""
+    learned = f" that learned {described['data']}" if described["data"] else ""
+    last = "" if described["same_classes"] else "; the last block is drawn anew, for the classes are others"
+    return f"going on from the weights of {described['name'] or 'a network'}{learned}{last}"
+
+
+def _same_classes(classifier: Classifier, splits: DatasetSplits) -> bool:
+    return classifier.class_names == tuple(splits.class_names)

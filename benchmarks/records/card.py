@@ -62,7 +62,7 @@ The most frequent confusions: {confusions}.
 
 `{name}`：在 {title} 上训练的 `{network}`，{parameters} 个参数，在 {pictures} 张测试图片上的准确率为 **{accuracy}**
 （95% 区间 {low} 至 {high}），没有使用测试时增强。训练命令见上文。{seeds_zh}
-{chosen_zh}；没有用测试图片选择任何东西。
+{chosen_zh}
 
 {limits_zh}
 """
@@ -115,6 +115,7 @@ def card(folder: Path, record: dict[str, Any]) -> str:
     dataset = torchnin.data.CATALOG[metadata["data"]["name"]]
     row = next(row for row in record["seeds"] if row["seed"] == facts["seed"])
     low, high = test["accuracy_interval"]
+    made = RECORDS.get(record["record"], Record)
     own = torchnin.model_entry(metadata["name"]).config.in_channels == p["channels"]
     return CARD.format(
         name=folder.name,
@@ -137,7 +138,7 @@ def card(folder: Path, record: dict[str, Any]) -> str:
         shipped=facts["shipped"],
         command=record["command"],
         training=_training(record, row),
-        recipe=fill(_recipe(record["training"]["recipe"], RECORDS.get(record["record"], Record).chosen), _WIDTH),
+        recipe=fill(_recipe(record["training"]["recipe"], made.chosen + made.ending), _WIDTH),
         seeds=_seeds(record, row),
         quality=fill(" ".join(_quality(facts)), _WIDTH),
         per_class=_per_class(test),
@@ -145,7 +146,7 @@ def card(folder: Path, record: dict[str, Any]) -> str:
         confusions=_confusions(test, 5),
         limits=LIMITS[dataset.name.removesuffix("-sample")],
         seeds_zh=_seeds_zh(record),
-        chosen_zh=RECORDS.get(record["record"], Record).chosen_zh,
+        chosen_zh=made.chosen_zh + made.ending_zh,
         limits_zh=LIMITS_ZH[dataset.name.removesuffix("-sample")],
     )
 
@@ -171,7 +172,7 @@ def _recipe(recipe: dict[str, Any], chosen: str) -> str:
         f"{key.replace('_', ' ')} {words[value] if value is None or isinstance(value, bool) else value}"
         for key, value in {**fields, **recipe["augmentation"]}.items()
     )
-    return f"The recipe in full: {shown}. {chosen}; nothing was chosen on test pictures."
+    return f"The recipe in full: {shown}. {chosen}"
 
 
 def _seeds(record: dict[str, Any], row: dict[str, Any]) -> str:

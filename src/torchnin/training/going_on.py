@@ -15,7 +15,7 @@ from torchnin.training.recipe import Recipe
 
 def network_for(classifier: Classifier, splits: DatasetSplits, seed: int) -> NiN:
     """A copy of a classifier's network for these data: where their classes are others, with a last block that is drawn by `seed`."""
-    network = copy.deepcopy(classifier.network)
+    network = copy.deepcopy(classifier).network
     if not _same_classes(classifier, splits):
         torch.manual_seed(derived_seed(seed, "weights"))
         network.reset_classifier(len(splits.class_names))

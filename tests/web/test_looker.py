@@ -3,7 +3,7 @@
 import io
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import sleep
@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from torchnin import Run
-from torchnin.web import Limits, ServiceSettings
+from torchnin.web import Limits, ServiceSettings, queue
+from torchnin.web.looker import LookerProcess, Task
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
 PICTURE = (Path(__file__).parents[2] / "docs" / "pictures" / "ankle-boot.png").read_bytes()
@@ -74,3 +75,29 @@ def test_where_one_dies_another_takes_its_place(served: tuple[httpx.Client, set[
     assert [ask(client, PICTURE).status_code for _ in range(4)] == [200] * 4
     assert client.get("/healthz").status_code == 200
     assert "another is started" in caplog.text
+
+
+def test_a_picture_that_is_alone_has_all_cores(trained: Run, service: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int, bool]] = []
+
+    def send(process: LookerProcess, tasks: Sequence[Task], *, alone: bool = False) -> None:
+        told.append((process.most_cores, len(tasks), alone))
+        plain(process, tasks, alone=alone)
+
+    plain, threads = LookerProcess.send, torch.get_num_threads()
+    monkeypatch.setattr(LookerProcess, "send", send)
+    monkeypatch.setattr(queue, "_SOME_WORK", 0)
+    expected = trained.classifier.predict(PICTURE).probabilities
+    torch.set_num_threads(3)
+    try:
+        with service(trained.classifier, ServiceSettings(own_processes=True, limits=Limits(answer_seconds=600))) as client:
+            for _ in range(3):
+                assert ask(client, PICTURE).json()["probabilities"] == pytest.approx(expected, abs=1e-5)
+            assert told == [(3, 1, True)] * 3  # one of the processes, on all cores
+            files = [("picture", (f"{number}.png", PICTURE, "image/png")) for number in range(7)]
+            rows = client.post("/v1/predict", files=files).json()
+            assert [row["probabilities"] for row in rows] == [pytest.approx(expected, abs=1e-5)] * 7
+    finally:
+        torch.set_num_threads(threads)
+    assert sum(count for _, count, _ in told[3:]) == 7
+    assert not any(alone for *_, alone in told[3:])

@@ -86,6 +86,14 @@ class Looker:
                 found[place] = outcome
         return found
 
+    def warm_up(self) -> None:
+        """Look at a black picture: what the first one would wait for is done then. A failure is logged."""
+        p = self._classifier.preprocessing
+        try:
+            self._classifier.predict_decoded([np.zeros((p.channels, p.height, p.width), np.uint8)])
+        except Exception as error:
+            failure(error)
+
     def _predict(self, pictures: list[np.ndarray]) -> list[Outcome]:
         try:
             return [self._write(prediction) for prediction in self._classifier.predict_decoded(pictures)]
@@ -102,20 +110,26 @@ class Looker:
 
 
 class LookerProcess(asyncio.Protocol):
-    """A process of its own that looks, on one core; the event loop speaks with it.
+    """A process of its own that looks, on one core or, where it is told that nobody else does, on more; the event loop speaks with it.
 
     Args:
         classifier: what it looks with.
         max_pixels: of a picture.
+        most_cores: on which it may look.
         told: called in the event loop with this and what `Looker.look` says of the batch that was sent; with None where the process
             died over it.
     """
 
     def __init__(
-        self, classifier: Classifier, max_pixels: int, told: "Callable[[LookerProcess, list[Outcome | None] | None], None]"
+        self,
+        classifier: Classifier,
+        max_pixels: int,
+        most_cores: int,
+        told: "Callable[[LookerProcess, list[Outcome | None] | None], None]",
     ) -> None:
         self._classifier = classifier
         self._max_pixels = max_pixels
+        self.most_cores = most_cores
         self._told = told
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
@@ -136,7 +150,8 @@ class LookerProcess(asyncio.Protocol):
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         begin = "import sys; from torchnin.web.looker import main; main(*sys.argv[1:])"
-        command = [sys.executable, "-P", "-c", begin, str(theirs.fileno()), str(self._max_pixels), self._classifier.backend]
+        arguments = [str(theirs.fileno()), str(self._max_pixels), str(self.most_cores), self._classifier.backend]
+        command = [sys.executable, "-P", "-c", begin, *arguments]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with theirs:
             # In a group of its own: Ctrl-C is for the service, which still needs it.
@@ -156,10 +171,10 @@ class LookerProcess(asyncio.Protocol):
             connection.close()
         return ours
 
-    def send(self, tasks: Sequence[Task]) -> None:
-        """Let it look at a batch; one at a time."""
+    def send(self, tasks: Sequence[Task], *, alone: bool = False) -> None:
+        """Let it look at a batch, on all its cores where nobody else looks; one batch at a time."""
         assert self._transport is not None
-        message = marshal.dumps([(task.work, task.body, _plain(task.pixels)) for task in tasks])
+        message = marshal.dumps((alone, [(task.work, task.body, _plain(task.pixels)) for task in tasks]))
         self._transport.write(_LENGTH.pack(len(message)) + message)  # as Connection.send_bytes does
 
     def data_received(self, data: bytes) -> None:
@@ -202,21 +217,26 @@ class LookerProcess(asyncio.Protocol):
                 self._process.wait()
 
 
-def main(descriptor: str, max_pixels: str, backend: Backend) -> None:
+def main(descriptor: str, max_pixels: str, most_cores: str, backend: Backend) -> None:
     """What such a process does: take the classifier, and answer until the service is gone."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of a service manager that tells all processes; the service says when it is over
-    torch.set_num_threads(1)
     connection = Connection(int(descriptor))
     with contextlib.suppress(EOFError, ConnectionError):
         with tempfile.TemporaryDirectory(prefix="torchnin-serve-") as folder:
             for name, content in marshal.loads(connection.recv_bytes()).items():
                 (Path(folder) / name).write_bytes(content)
             looker = Looker(Classifier.load(folder, device="cpu", backend=backend), int(max_pixels))
+        for cores in sorted({int(most_cores), 1}, reverse=True):
+            torch.set_num_threads(cores)
+            looker.warm_up()
         connection.send_bytes(_READY)
         with quiet_pillow():
             while True:
-                told = marshal.loads(connection.recv_bytes())
-                found = looker.look([Task(work, body, _array(pixels)) for work, body, pixels in told])
+                alone, tasks = marshal.loads(connection.recv_bytes())
+                wanted = int(most_cores) if alone else 1
+                if wanted != cores:  # saying it costs as much as a small network
+                    torch.set_num_threads(cores := wanted)
+                found = looker.look([Task(work, body, _array(pixels)) for work, body, pixels in tasks])
                 answer = [(outcome.status, outcome.reason) if isinstance(outcome, RefusedError) else outcome for outcome in found]
                 connection.send_bytes(marshal.dumps(answer))
     os._exit(0)  # nothing is left to be written, and taking torch apart takes its time

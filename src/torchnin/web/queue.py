@@ -3,8 +3,9 @@
 Nothing waits for company: whoever looks takes whatever has arrived while all were busy with the pictures before. Under load that
 makes large batches by itself, and a lone request is answered at once. Those that have nothing to do share what arrives.
 
-Where a picture is little work, processes look, one a core, and the event loop itself hands them bytes and gets finished JSON back;
-where one is much work by itself, a thread looks, and all cores compute with it. Large pictures are decoded and resized on threads
+Where a picture is little work, processes look, one a core, and the event loop itself hands them bytes and gets finished JSON back; a
+picture that is alone in the service has all cores, unless it is so little that waking them takes longer. Where a picture is much work by
+itself, a thread looks, and all cores compute with it. Large pictures are decoded and resized on threads
 beside them, so that they keep nobody waiting.
 """
 
@@ -29,6 +30,8 @@ from torchnin.web.looker import Looker, LookerProcess, Task, failure, refusal
 _MOST_AT_ONCE = 64
 # Processes that look, at most: the event loop feeds no more than that.
 _MOST_LOOKERS = 4
+# Multiply-adds of a picture that is alone from which on a process that looks at it has all cores: half a millisecond of one.
+_SOME_WORK = 20_000_000
 # Multiply-adds of a picture from which on the cores had better help each other with it: some ten milliseconds of one.
 _MUCH_WORK = 200_000_000
 # Of such pictures so many at once: with more, the layers' outputs leave the caches, and come anew from the system in every pass.
@@ -79,7 +82,8 @@ class BatchingQueue:
         self._arrived: deque[_Job] = deque()
         self._change = threading.Condition(threading.Lock())
         self._ended = False
-        much_work = classifier.summarize().num_macs >= _MUCH_WORK
+        macs = classifier.summarize().num_macs
+        much_work = macs >= _MUCH_WORK
         self._most_at_once = _MOST_OF_MUCH_WORK if much_work else _MOST_AT_ONCE
         cores = torch.get_num_threads()
         # One core is left to the event loop and to what decodes, but not where that is little: threads that must wait for each
@@ -91,7 +95,8 @@ class BatchingQueue:
         self._processes: list[LookerProcess] = []
         if own_processes and cores > 1 and not much_work and classifier.choice.device.type == "cpu":
             self._thread = None
-            self._processes = [LookerProcess(classifier, limits.max_pixels, self._receive) for _ in range(min(_MOST_LOOKERS, cores))]
+            most_cores = [cores if macs >= _SOME_WORK else 1] + [1] * (min(_MOST_LOOKERS, cores) - 1)  # those that look at a lone picture
+            self._processes = [LookerProcess(classifier, limits.max_pixels, each, self._receive) for each in most_cores]
         self._free: list[LookerProcess] = []
         self._at: dict[LookerProcess, list[_Job]] = {}
         self._suspects: deque[_Job] = deque()  # what a process was at as it died
@@ -118,6 +123,7 @@ class BatchingQueue:
         self._free = list(self._processes)
         self._clock = self._loop.create_task(self._give_up_late_ones())
         if self._thread is not None:
+            await asyncio.to_thread(self._looker.warm_up)
             self._thread.start()
 
     async def stop(self) -> None:
@@ -196,9 +202,10 @@ class BatchingQueue:
 
     def _give(self, jobs: list[_Job]) -> None:
         if jobs := [job for job in jobs if not job.done]:
-            process = self._free.pop()
+            alone = len(self._open) == 1
+            process = self._free.pop(self._free.index(self._processes[0]) if alone and self._processes[0] in self._free else -1)
             self._at[process] = jobs
-            process.send([job.task for job in jobs])
+            process.send([job.task for job in jobs], alone=alone)
 
     def _receive(self, process: LookerProcess, found: "list[Outcome | None] | None") -> None:
         """A process has answered, or died."""

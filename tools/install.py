@@ -57,6 +57,8 @@ def main() -> None:
             pip(*locked, "--requirement", "locked/cuda.txt")
     pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
     pip("check")
+    if sys.argv[1] == "dev":  # after the check, for it asks for torchvision, whose names the tests bring themselves
+        pip(*locked, "--requirement", "locked/timm.txt")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ change or delete lines of `constraints.txt` and run this again. Several files, b
     torch.txt    torch as PyPI has it
     cuda.txt     what PyPI's torch for Linux needs beside it
     cpu.txt      PyTorch's builds without CUDA that are named below, for machines whose package index has them
+    timm.txt     timm alone, for the tests: the torchvision that it asks for has no build without CUDA on PyPI
 """
 
 import re
@@ -57,7 +58,7 @@ def compiled(extra: str) -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the four files, and what is new into constraints.txt."""
+    """Write the files, and what is new into constraints.txt."""
     run, dev = compiled("plot"), compiled("dev")
     torch = dev.pop("torch")
     run.pop("torch")
@@ -70,6 +71,7 @@ def main() -> None:
         "torch.txt": {"torch": torch},
         "cuda.txt": cuda,
         "cpu.txt": {"torch": cpu},
+        "timm.txt": {"timm": compiled("timm")["timm"]},
     }
     LOCKED.mkdir(exist_ok=True)
     for file, blocks in files.items():

@@ -22,6 +22,9 @@ _EXTRAS = {
         "python-multipart": "python_multipart",
         "prometheus-client": "prometheus_client",
     },
+    "sklearn": {"scikit-learn": "sklearn"},
+    "hub": {"huggingface-hub": "huggingface_hub"},
+    "timm": {"timm": "timm"},
 }
 _CORE = ("torch", "numpy", "pillow", "safetensors", "tyro", "rich", "jaxtyping")
 

@@ -59,7 +59,6 @@ class RecipeChoices:
 
 _AS_NAMED = RecipeChoices()
 _AS_PUBLISHED = NetworkChoices()
-_AUGMENTATIONS = ("flip", "shift", "erase")
 
 
 def train(
@@ -212,13 +211,7 @@ def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Rec
     given = choices.given()
     if "muon_lr" in given and recipe.optimizer != "muon":
         raise ValueError("--muon-lr is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at --lr")
-    # What the user gives holds as it is, however few the pictures are.
-    if "num_epochs" in given:
-        given["min_steps"] = 0
-    if "batch_size" in given:
-        given["min_batches"] = 0
-    moved = {name: given.pop(name) for name in _AUGMENTATIONS if name in given}
-    return dataclasses.replace(recipe, augmentation=dataclasses.replace(recipe.augmentation, **moved), **given)
+    return recipe.changed(**given)
 
 
 def _show(run: "Run", as_json: bool) -> None:

@@ -85,6 +85,15 @@ class Recipe:
         """SGD's learning rate in a step."""
         return self.lr * self.lr_share(step, num_steps)
 
+    def changed(self, **given: Any) -> "Recipe":
+        """The recipe with other values in fields of its own or of its augmentation, which hold however few the pictures are."""
+        if "num_epochs" in given:
+            given["min_steps"] = 0
+        if "batch_size" in given:
+            given["min_batches"] = 0
+        moved = {field.name: given.pop(field.name) for field in dataclasses.fields(Augmentation) if field.name in given}
+        return dataclasses.replace(self, augmentation=dataclasses.replace(self.augmentation, **moved), **given)
+
     def fitted(self, *, num_pictures: int, mirror: bool) -> "Recipe":
         """The recipe with what it leaves to the data decided: batch size and epochs where pictures are few, and whether to flip.
 

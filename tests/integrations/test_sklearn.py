@@ -2,20 +2,22 @@
 
 import pickle
 import re
+import signal
 from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import estimator_checks
 
 import torchnin
-from torchnin import Recipe
+from torchnin import Interrupted, Recipe, Run
+from torchnin.integrations import sklearn as module
 from torchnin.integrations.sklearn import NiNClassifier
 
 # Enough to learn something of the digits, in a second.
@@ -147,6 +149,29 @@ def test_prediction_wants_what_fit_saw(fitted: NiNClassifier) -> None:
         fitted.predict(np.zeros((1, 65)))
     with pytest.raises(ValueError, match=r"X has values from 300\.0 to 300\.0"):
         fitted.predict(np.full((1, 64), 300.0))
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_search_does_not_go_on_after_ctrl_c(
+    digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, number: int, error: type[BaseException]
+) -> None:
+    def stopped(*_: Any, **__: Any) -> None:
+        raise Interrupted("stopped", number)
+
+    monkeypatch.setattr(module, "train", stopped)
+    with pytest.raises(error):
+        GridSearchCV(NiNClassifier(**SHORT), {"num_epochs": [1, 2]}, cv=2).fit(*digits)
+
+
+def test_what_the_monitor_finds_is_a_warning(digits: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*given: Any, **named: Any) -> Run:
+        run = torchnin.train(*given, **named)
+        run.write_metrics([{**row, "findings": [{"message": "two class maps are dead"}]} for row in run.metrics])
+        return run
+
+    monkeypatch.setattr(module, "train", train)
+    with pytest.warns(ConvergenceWarning, match="epoch 1: two class maps are dead"):
+        NiNClassifier(**{**SHORT, "num_epochs": 1}).fit(*digits)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ cross_val_score(NiNClassifier(), X, y, cv=3)
 GridSearchCV(NiNClassifier(num_epochs=3), {"network": ["nin_small", "nin_base"], "lr": [0.05, 0.15]})
 """
 
+import signal
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +19,11 @@ import torch
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset
 from torchnin.models import NiNConfig, model_entry
-from torchnin.training import Recipe, named_recipe, recipe_for, train
+from torchnin.training import Interrupted, Recipe, Run, named_recipe, recipe_for, train
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
@@ -110,8 +113,13 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
                 Values are 0 to 255; where none is above 1, 0 to 1.
             y: labels `(n,)`: numbers or text.
 
+        Warns:
+            ConvergenceWarning: what the monitor finds, such as class maps that died.
+
         Raises:
             ValueError: X or y is no such thing, or a parameter is out of range.
+            TrainingError: the training cannot go on.
+            KeyboardInterrupt: Ctrl-C.
         """
         values = _numbers(X)
         y = column_or_1d(y, warn=True)
@@ -122,23 +130,14 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y has one class, {classes[0]}; a classifier needs at least two to tell apart")
         scale = 255 if values.max() <= 1 else 1
         pictures = ImageDataset(self._pixels(values, scale), labels.astype(np.int64), tuple(str(each) for each in classes))
-        seed = self.random_state
-        if not isinstance(seed, int | np.integer):
-            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
         with tempfile.TemporaryDirectory(prefix="torchnin-") as folder:
-            run = train(
-                self.network,
-                # A run reports on test pictures, and here are none: one stands in, and what is said of it is taken away below.
-                DatasetSplits(name="arrays", train=pictures, test=pictures.select([0]), source="arrays"),
-                self._recipe(),
-                out=Path(folder) / "run",
-                seed=int(seed),
-                device=self.device,
-                validation=self.validation_fraction,
-                quiet=not self.verbose,
-            )
+            run = self._train(pictures, Path(folder) / "run")
             self.classifier_ = Classifier.load(run.path, device=self.device)
             self.history_ = run.metrics
+        if not self.verbose:  # else it was shown when it was found
+            for row in self.history_:
+                for finding in row["findings"]:
+                    warnings.warn(f"epoch {row['epoch']}: {finding['message']}", ConvergenceWarning, stacklevel=2)
         for name in ("test_accuracy", "test_accuracy_interval"):
             del self.classifier_.metadata[name]
         self.classes_, self._scale = classes, scale
@@ -167,6 +166,27 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
         """The most probable label of each picture, `(n,)`; X and errors as in `predict_proba`."""
         probabilities = self.predict_proba(X)
         return np.asarray(self.classes_[probabilities.argmax(1)])
+
+    def _train(self, pictures: ImageDataset, folder: Path) -> Run:
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+        try:
+            return train(
+                self.network,
+                # A run reports on test pictures, and here are none: one stands in, and what is said of it is taken away.
+                DatasetSplits(name="arrays", train=pictures, test=pictures.select([0]), source="arrays"),
+                self._recipe(),
+                out=folder,
+                seed=int(seed),
+                device=self.device,
+                validation=self.validation_fraction,
+                quiet=not self.verbose,
+            )
+        except Interrupted as stopped:  # a search takes any other error for a failed fit, and goes on
+            if stopped.signal_number == signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise SystemExit(128 + stopped.signal_number) from None
 
     def _recipe(self) -> Recipe:
         config = self.network

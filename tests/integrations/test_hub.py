@@ -11,9 +11,11 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import torchnin
 from torchnin import Classifier
+from torchnin.commands.main import main
 from torchnin.integrations.hub import load_from_hub, model_card, push_to_hub
 
 constants = pytest.importorskip("huggingface_hub.constants")
@@ -165,6 +167,21 @@ def test_a_download_is_used_again(hub: Hub, classifier: Classifier) -> None:
     hub.asked.clear()
     assert load_from_hub("me/digits", local_files_only=True).class_names == classifier.class_names
     assert not hub.asked
+
+
+def test_commands_take_what_lies_on_the_hub(hub: Hub, classifier: Classifier, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commit = push_to_hub(classifier, "me/digits", token=TOKEN).rpartition("/")[2]
+    Image.new("L", (28, 28)).save(tmp_path / "black.png")
+    for source in ("hf-hub:me/digits", f"hf-hub:me/digits@{commit}"):
+        with pytest.raises(SystemExit) as ended:
+            main(["predict", source, str(tmp_path / "black.png"), "--json"])
+        assert not ended.value.code
+        found = json.loads(capsys.readouterr().out)
+        assert found["label"] == classifier.predict(tmp_path / "black.png").label
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "hf-hub:me/nothing", str(tmp_path / "black.png")])
+    assert ended.value.code == 2
+    assert "there is no me/nothing on the Hub" in capsys.readouterr().err
 
 
 def test_a_card_that_is_there_stays(hub: Hub, classifier: Classifier) -> None:

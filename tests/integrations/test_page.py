@@ -19,6 +19,11 @@ def blocks(page: str) -> list[str]:
 
 def test_both_pages_show_the_same_code() -> None:
     assert blocks("integrations.md") == blocks("integrations.zh-CN.md")
+    english, chinese = (
+        [line for line in (DOCS / page).read_text(encoding="utf-8").splitlines() if line.startswith("    ")]
+        for page in ("integrations.md", "integrations.zh-CN.md")
+    )
+    assert english == chinese
 
 
 def test_scikit_learns_code_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

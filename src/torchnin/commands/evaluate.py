@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 import torchnin
+from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Csv, Given, Json
 from torchnin.commands.output import note, result
 from torchnin.commands.progress import download_bar
@@ -34,7 +35,7 @@ def evaluate(
     """Measure a classifier on a dataset: accuracy with its interval, per class, confusion, calibration.
 
     Args:
-        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
+        classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or hf-hub:OWNER/NAME.
         data: A dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: Where to look for the data first.
         split: Which pictures: test, train, validation, or all of them.
@@ -51,7 +52,7 @@ def evaluate(
         raise ValueError(f"--csv is a table of the classes; leave out {'--json' if as_json else '--tta, whose figures --json has'}")
     for file in filter(None, (plot, reliability, mistakes)):
         torchnin.plots.require_drawable(file)
-    loaded = torchnin.load(classifier, device=device, backend="torch")
+    loaded = load_classifier(classifier, device=device, backend="torch")
     splits = load_data(loaded, classifier, data, data_dir)
     for sentence in splits.notes:
         note(sentence)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 import torchnin
+from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
 from torchnin.commands.output import note, result, table
 
@@ -35,7 +36,7 @@ def explain(
     each 1x1 convolution.
 
     Args:
-        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
+        classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or hf-hub:OWNER/NAME.
         picture: The picture to explain.
         out: The file to draw into: .png, .pdf or .svg.
         top: How many classes to draw, 3 by default.
@@ -56,7 +57,7 @@ def explain(
     torchnin.plots.require_drawable(out)
     if not picture.exists():
         raise FileNotFoundError(f"{picture}: there is no such picture")
-    loaded = torchnin.load(classifier, device=device, backend="torch")
+    loaded = load_classifier(classifier, device=device, backend="torch")
     if layers:
         found, text = _feature_maps(loaded, picture, out, resize, language)
     elif place is not None:

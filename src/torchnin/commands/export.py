@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-import torchnin
 from torchnin.commands.evaluate import load_data
+from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
 from torchnin.commands.output import note, result
 from torchnin.commands.predict import each_picture
@@ -32,7 +32,7 @@ def export(
     onnxruntime beside `nin predict`; where a probability differs by more than 0.0001, the export fails and leaves no file.
 
     Args:
-        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
+        classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or hf-hub:OWNER/NAME.
         out: The file to write, ending in .onnx; an exported classifier there is replaced.
         int8: Quantise to 8 bits, calibrated on train pictures; reports accuracy, size and speed beside the float file's.
         accept_accuracy_loss: Write the 8-bit file also where its test accuracy is lower by more than half a point.
@@ -44,7 +44,7 @@ def export(
     idle = [flag for flag, given in (("--accept-accuracy-loss", accept_accuracy_loss), ("--data", data), ("--data-dir", data_dir)) if given]
     if idle and not int8:
         raise ValueError(f"{idle[0]} says something about --int8, which was not given; leave it out, or add --int8")
-    loaded = torchnin.load(classifier, device="cpu", backend="torch")
+    loaded = load_classifier(classifier, device="cpu", backend="torch")
     splits = _data(loaded, classifier, data, data_dir) if int8 else None
     note("building the graph and comparing it with predict: some seconds")
     done = loaded.export_onnx(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 import torchnin
+from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Csv, Given, JsonLines
 from torchnin.commands.output import note
 from torchnin.commands.progress import picture_bar
@@ -36,8 +37,8 @@ def predict(
     A picture that cannot be read is reported, the others go on, and the exit code is 1.
 
     Args:
-        classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or an .onnx file that nin
-            export wrote, which runs without torch.
+        classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), hf-hub:OWNER/NAME, or an
+            .onnx file that nin export wrote, which runs without torch.
         pictures: Files, folders whose pictures are taken (those in subfolders too), or quoted patterns such as 'photos/**/*.jpg'.
         top: How many classes to show: 3 by default, with --json all.
         device: auto, cpu, cuda or mps; an .onnx file runs on the cpu.
@@ -74,7 +75,7 @@ def predict(
 
 def _load(classifier: str, device: str) -> "Classifier | ExportedClassifier":
     if Path(classifier).suffix.lower() != ".onnx" or Path(classifier).is_dir():
-        return torchnin.load(classifier, device=device, backend="torch")
+        return load_classifier(classifier, device=device, backend="torch")
     if device not in ("auto", "cpu"):
         raise ValueError(
             f"--device is {device!r}; an .onnx file runs on the cpu: leave it out, or give the folder that it was exported from"

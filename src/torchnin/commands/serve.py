@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 import torchnin
+from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Switch
 from torchnin.commands.output import note
 
@@ -29,7 +30,7 @@ def serve(
     or SIGTERM finishes what is in flight and stops.
 
     Args:
-        classifier: A run folder, a saved classifier's folder, or the name of weights that ship (see `nin models`).
+        classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or hf-hub:OWNER/NAME.
         host: The address to listen on. Another than this machine's own wants --token or --no-auth.
         port: The port to listen on; 0 takes a free one.
         token: What requests must send as 'Authorization: Bearer TOKEN'; TORCHNIN_TOKEN in the environment keeps it out of the list of
@@ -50,7 +51,7 @@ def serve(
     access = web.Access(host=host, token=token, allow_hosts=allow_host, allow_origins=allow_origin)
     settings = web.ServiceSettings(access=access, own_processes=True)
     with web.listen(host, port) as listener:
-        app = web.create_app(torchnin.load(classifier, device=device), settings)
+        app = web.create_app(load_classifier(classifier, device=device), settings)
         server = web.make_server(app, settings.limits, lambda address: note(f"{classifier} answers at {address}; Ctrl-C stops it"))
         server.run([listener])
     note("stopped")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 import torchnin
+from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, named_config
 from torchnin.commands.output import note, result, table
 from torchnin.commands.process import keep_freed_memory
@@ -91,8 +92,8 @@ def train(
     Args:
         data: A dataset's name (see `nin datasets`) or a folder of pictures; fashion-mnist by default.
         model: A named network (see `nin models`) or a variant such as nin_small:mlp_layers=2; nin_small by default.
-        weights: Go on from trained weights and their network: a name of `nin models`, a run or a saved classifier. Where the classes are
-            others, the last block begins anew.
+        weights: Go on from trained weights and their network: a name of `nin models`, a run, a saved classifier or hf-hub:OWNER/NAME. Where
+            the classes are others, the last block begins anew.
         recipe: fast, steady or d2l; by default the one that suits the network. d2l brings nin_d2l with it.
         recipe_choices: What to change in the recipe.
         network_choices: What to change in the network.
@@ -187,7 +188,7 @@ def _trained(weights: str, model: str | None, choices: NetworkChoices, seeds: in
         raise ValueError(f"--weights {weights} brings its own network; leave out {', '.join(given)}")
     if seeds is not None:
         raise ValueError("--seeds draws the weights of each training anew; leave out --weights, or --seeds")
-    return torchnin.load(weights, device="cpu", backend="torch")
+    return load_classifier(weights, device="cpu", backend="torch")
 
 
 def _check_resumable(out: Path | None, given: list[str]) -> None:

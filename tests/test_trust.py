@@ -170,6 +170,7 @@ sys.addaudithook(refuse)
 import torchnin
 for name in torchnin.__all__:
     getattr(torchnin, name)
+import torchnin.integrations.hub, torchnin.integrations.sklearn
 from torchnin.commands.main import main
 run, data, picture = sys.argv[1:]
 commands = [

@@ -268,7 +268,7 @@ def test_what_is_locked_is_all_that_the_project_asks_for() -> None:
 
 def test_every_licence_lets_the_package_be_used_for_anything() -> None:
     ran = subprocess.run(
-        [sys.executable, ROOT / "tools/licences.py", "hub", "onnx", "plot", "sklearn", "web"],
+        [sys.executable, ROOT / "tools/licences.py", "hub", "onnx", "plot", "sklearn", "tensorboard", "web"],
         capture_output=True,
         text=True,
         timeout=600,

@@ -162,7 +162,7 @@ class Killed(BaseException):
     """In place of the signal: nothing between it and the end of the process does anything."""
 
 
-@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("number", range(1, 9))
 def test_killed_while_it_replaces_a_run_what_is_left_can_be_gone_on_with_or_begun_anew(
     trained: Run, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +181,7 @@ def test_killed_while_it_replaces_a_run_what_is_left_can_be_gone_on_with_or_begu
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", counted(Path.unlink))
         patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
-        with pytest.raises(Killed) if number < 7 else contextlib.nullcontext(), opened(path, resume=False, overwrite=True):
+        with pytest.raises(Killed) if number < 8 else contextlib.nullcontext(), opened(path, resume=False, overwrite=True):
             pass
     holds_run = (path / "config.json").exists()
     assert Run(path).resumable or not holds_run

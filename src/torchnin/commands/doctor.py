@@ -25,6 +25,7 @@ _EXTRAS = {
     "sklearn": {"scikit-learn": "sklearn"},
     "hub": {"huggingface-hub": "huggingface_hub"},
     "timm": {"timm": "timm"},
+    "tensorboard": {"tensorboard": "tensorboard"},
 }
 _CORE = ("torch", "numpy", "pillow", "safetensors", "tyro", "rich", "jaxtyping")
 

@@ -85,6 +85,7 @@ def train(
     device: Given[str] = None,
     dtype: Given[Literal["auto", "float32", "bfloat16"]] = None,
     watch: Switch = False,
+    tensorboard: Switch = False,
     as_json: Json = False,
 ) -> None:
     """Train a network: a run folder with metrics, result and classifier.
@@ -112,6 +113,7 @@ def train(
         device: auto (so by default), cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.
         watch: Show in the browser how the training goes, on a page of this machine alone that ends with the training.
+        tensorboard: Write the figures of each epoch for TensorBoard too, into the run folder; needs the extra tensorboard.
         as_json: Print one JSON document on standard output.
     """
     manner: dict[str, Any] = {
@@ -155,7 +157,7 @@ def train(
                 if seeds is not None and out is None:
                     raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
         keep_freed_memory()
-        with _watched(watch and processes.first) as manner["watcher"]:
+        with _watched(watch and processes.first, tensorboard and processes.first) as manner["watcher"]:
             if seeds is not None and out is not None:
                 summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, overwrite=overwrite, **manner)
             elif resume and out is not None:
@@ -171,14 +173,15 @@ def train(
 
 
 @contextlib.contextmanager
-def _watched(wanted: bool) -> Iterator["Display | None"]:
-    """What the training is to report to beside the terminal: the page's training view, where it is wanted."""
-    if not wanted:
-        yield None
+def _watched(watch: bool, tensorboard: bool) -> Iterator["Display | None"]:
+    """What the training is to report to beside the terminal: the page's training view and TensorBoard's files, where they are wanted."""
+    files = torchnin.training.TensorBoard() if tensorboard else None
+    if not watch:
+        yield files
         return
-    with torchnin.web.watched() as (watcher, address):
+    with torchnin.web.watched() as (page, address):
         note(f"watch it at {address}")
-        yield watcher
+        yield page if files is None else torchnin.training.Both(page, files)
 
 
 def _trained(weights: str, model: str | None, choices: NetworkChoices, seeds: int | None) -> "Classifier":

@@ -6,6 +6,8 @@ from torchnin.training.errors import Interrupted as Interrupted
 from torchnin.training.errors import LostProcessError as LostProcessError
 from torchnin.training.errors import OutOfMemoryError as OutOfMemoryError
 from torchnin.training.errors import TrainingError as TrainingError
+from torchnin.training.log import Both as Both
+from torchnin.training.log import TensorBoard as TensorBoard
 from torchnin.training.processes import joined as joined
 from torchnin.training.provenance import load_recorded as load_recorded
 from torchnin.training.recipe import RECIPES as RECIPES

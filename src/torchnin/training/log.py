@@ -1,7 +1,9 @@
-"""What a training shows while it runs: a live bar on a terminal, one plain line per epoch elsewhere. All on standard error."""
+"""What a training shows while it runs: a live bar on a terminal, one plain line per epoch elsewhere, on standard error; and TensorBoard's
+files.
+"""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -150,11 +152,60 @@ class EpochEnd(Silent):
         self._call()
 
 
+class TensorBoard(Silent):
+    """Writes the figures of each epoch for TensorBoard, into `tensorboard` of the run folder; needs the extra `tensorboard`.
+
+    A resumed run goes on there, and what was written of an epoch that is done anew is not shown.
+
+    Raises:
+        ModuleNotFoundError: the extra is not installed.
+    """
+
+    def __init__(self) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as missing:
+            needed = "figures for TensorBoard need tensorboard, which is not installed: pip install 'torchnin[tensorboard]'"
+            raise ModuleNotFoundError(needed, name=missing.name) from missing
+        self._make = SummaryWriter
+        self._writer: SummaryWriter | None = None
+
+    def begin(self, path: Path) -> None:
+        """Open the files."""
+        done = len((path / "metrics.jsonl").read_bytes().splitlines())
+        self._writer = self._make(path / "tensorboard", purge_step=done + 1)
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
+        """Write the epoch's figures and what the monitor found in it."""
+        assert self._writer is not None, "the training has not begun"
+        for name, value in _figures(row):
+            self._writer.add_scalar(name, value, row["epoch"])
+        for finding in row["findings"]:
+            self._writer.add_text("findings", finding["message"], row["epoch"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Close the files."""
+        if self._writer is not None:
+            self._writer.close()
+
+
 def make_display(quiet: bool = False, watcher: Display | None = None) -> Display:
     """A live bar where standard error is a terminal, plain lines elsewhere, nothing when quiet; beside it, `watcher` is told all."""
     console = Console(stderr=True)
     display: Display = Silent() if quiet else Live(console) if console.is_terminal else Lines()
     return display if watcher is None else Both(display, watcher)
+
+
+def _figures(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """An epoch's numbers by the names under which TensorBoard groups them."""
+    names = {"train_loss": "loss/train", "dead_class_maps": "dead/class maps"}
+    for key, value in row.items():
+        if key == "dead_channels":
+            yield from ((f"dead/channels of {block}", share) for block, share in value.items())
+        elif key not in ("epoch", "findings"):
+            split, _, what = key.rpartition("_")
+            yield names.get(key, f"accuracy/{split}" if what == "accuracy" else key), value
 
 
 def _line(row: Mapping[str, Any], num_epochs: int) -> str:

@@ -17,7 +17,7 @@ from torchnin.files import parse_json, read_json, write_atomically, write_json
 from torchnin.training.checkpoint import has_checkpoint
 
 # In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
-_PARTS = ("result.json", "curves.png", "classifier", "metrics.jsonl", "config.json", "checkpoint")
+_PARTS = ("result.json", "curves.png", "classifier", "metrics.jsonl", "tensorboard", "config.json", "checkpoint")
 _COPY = Path("checkpoint", "config.json")  # a second one, for the day on which the first is broken
 _CHECKSUM = "checksum"
 _CONFIG_HAS = {"network", "recipe", "data", "versions"}

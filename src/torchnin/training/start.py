@@ -88,7 +88,7 @@ def train(
         resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
         overwrite: replace the run in `out`.
         quiet: show nothing.
-        watcher: what else is told how the training goes, such as a page.
+        watcher: what else is told how the training goes, such as a page, or `torchnin.training.TensorBoard()`.
         on_epoch: called with the run after every epoch, when its line of `.metrics` is written; to draw live curves.
 
     Returns:

@@ -1,0 +1,62 @@
+"""What a training reports to beside the terminal."""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from torchnin import DatasetSplits, Interrupted, NiNConfig, Recipe, Run, train
+from torchnin.commands.main import main
+from torchnin.training.log import Both, Silent, TensorBoard
+
+
+def figures(run: Run) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a run: (epoch, value) by name."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = accumulator.EventAccumulator(str(run.path / "tensorboard")).Reload()
+    return {name: [(event.step, event.value) for event in found.Scalars(name)] for name in found.Tags()["scalars"]}
+
+
+class StopAfter(Silent):
+    """Asks to stop after an epoch, as Ctrl-C does."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
+        if row["epoch"] == self._epoch:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_tensorboard_shows_every_epoch_once(few_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    run = tmp_path / "run"
+    given = ["train", str(few_file), "--num-epochs", "2", "--batch-size", "320", "--validation", "0.2", "--out", str(run), "--tensorboard"]
+    with pytest.raises(SystemExit) as ended:
+        main(given)
+    assert not ended.value.code
+    found, rows = figures(Run(run)), Run(run).metrics
+    for name, key in {"loss/train": "train_loss", "accuracy/train": "train_accuracy", "accuracy/validation": "validation_accuracy"}.items():
+        assert found[name] == [(row["epoch"], pytest.approx(row[key], rel=1e-6)) for row in rows]
+    assert {"lr", "images_per_second", "seconds", "dead/class maps"} <= found.keys()
+
+
+def test_a_resumed_run_goes_on_there(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    recipe, out = Recipe(num_epochs=3, batch_size=320), tmp_path / "run"
+    with pytest.raises(Interrupted):
+        train(tiny, few, recipe, out=out, quiet=True, watcher=Both(TensorBoard(), StopAfter(2)))
+    run = train(tiny, few, recipe, out=out, quiet=True, resume=True, watcher=TensorBoard())
+    assert [epoch for epoch, _ in figures(run)["loss/train"]] == [1, 2, 3]
+    train(tiny, few, recipe, out=out, quiet=True, overwrite=True)
+    assert not (out / "tensorboard").exists()
+
+
+def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'torchnin\[tensorboard\]'"):
+        TensorBoard()

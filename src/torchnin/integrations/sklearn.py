@@ -39,7 +39,7 @@ _AT_ONCE = 1024
 
 
 class NiNClassifier(ClassifierMixin, BaseEstimator):
-    """Trains a network when `fit` is called; the pictures are what it is told to classify, one a row.
+    """A Network in Network that `fit` trains and `predict` asks, by scikit-learn's rules for estimators.
 
     What is left out of the recipe's numbers is as the network's own recipe has it (`recipe_for`).
 

@@ -420,3 +420,32 @@ def test_a_process_forked_after_a_prediction_predicts_too(trained: Run, backend:
     for little in (0, onnx_network._LITTLE_WORK):
         command = [sys.executable, "-c", code, str(trained.path), backend, str(little)]
         assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout == "done\n"
+
+
+def test_each_class_has_a_name_of_its_own(classifier: Classifier) -> None:
+    names = (*classifier.class_names[:9], classifier.class_names[0])
+    with pytest.raises(ValueError, match=r"the class name .* is given twice"):
+        Classifier(classifier.network, classifier.preprocessing, names)
+
+
+def test_nothing_to_evaluate_on_is_said(classifier: Classifier, few: DatasetSplits) -> None:
+    with pytest.raises(DataError, match="the dataset is empty"):
+        classifier.evaluate(few.test.select([]))
+
+
+def test_files_in_an_array_are_files(classifier: Classifier, few: DatasetSplits, tmp_path: Path) -> None:
+    Image.fromarray(few.test.images[3][0]).save(tmp_path / "3.png")
+    paths = np.array([str(tmp_path / "3.png")] * 2)
+    assert classifier.predict(paths) == [classifier.predict(tmp_path / "3.png")] * 2
+
+
+def test_a_large_picture_is_made_small_channel_by_channel(few: DatasetSplits) -> None:
+    classifier = load("cifar-10-base", backend="torch")
+    picture = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    expected = classifier.preprocessing.resize(torch.from_numpy(picture.transpose(2, 0, 1).copy())[None])[0]
+    assert np.array_equal(classifier.decode(picture), expected.numpy())
+
+
+def test_metadata_of_ones_own_do_not_stop_an_export(classifier: Classifier, tmp_path: Path) -> None:
+    mine = Classifier(classifier.network, classifier.preprocessing, classifier.class_names, metadata={"data": "flowers"})
+    assert mine.export_onnx(tmp_path / "x.onnx").path.is_file()

@@ -86,3 +86,10 @@ def test_what_is_no_json_object_of_ours_is_a_value_error(data: bytes, message: s
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         read_json(tmp_path / "a.json")
+
+
+def test_a_name_that_is_no_utf8_is_written_as_json_can(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert "caf\\udce9" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "a.json") == {"name": name}

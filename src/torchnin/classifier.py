@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,13 +21,14 @@ from torch.overrides import TorchFunctionMode
 from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
 from torchnin.data.pictures import PictureSource
+from torchnin.data.resize import resize_pixels
 from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
 from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
-from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, write_saved
+from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, without_places, write_saved
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -69,6 +71,9 @@ class Classifier(Predictor[np.ndarray]):
     ) -> None:
         if len(class_names) != network.num_classes:
             raise ValueError(f"{len(class_names)} class names for a network of {network.num_classes} classes; one name per class is needed")
+        if len(set(class_names)) != len(class_names):
+            twice = next(name for place, name in enumerate(class_names) if name in class_names[:place])
+            raise ValueError(f"the class name {twice!r} is given twice; answers are by name, so each class needs its own")
         if preprocessing.channels != network.config.in_channels:
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
         survive_forks()
@@ -107,9 +112,13 @@ class Classifier(Predictor[np.ndarray]):
             DataError: the picture does not decode; the message names it.
             ValueError: an array has a shape or type that is no picture.
         """
-        pixels = decode_picture(picture, self.preprocessing.channels)
+        p = self.preprocessing
+        pixels = decode_picture(picture, p.channels)
         _, height, width = pixels.shape
-        return pixels if height * width <= LARGE_PIXELS else self.preprocessing.resize(torch.from_numpy(pixels)[None])[0].numpy()
+        if height * width <= LARGE_PIXELS:
+            return pixels
+        # Channel by channel: in float32 a large picture is four times as large.
+        return np.concatenate([resize_pixels(torch.from_numpy(plane[None, None]), p.height, p.width)[0].numpy() for plane in pixels])
 
     def _decoded_whole(self, pictures: Any) -> Sequence[np.ndarray] | None:
         if isinstance(pictures, Tensor) and pictures.dtype == torch.uint8:
@@ -190,7 +199,11 @@ class Classifier(Predictor[np.ndarray]):
         if tta not in ("none", "flip"):
             raise ValueError(f"tta is {tta!r}; accepted: 'none', 'flip'")
         dataset = self._matched(dataset)
-        batches = Batches(dataset, batch_size=self._batch_size(), device=self.choice.device)
+        if not len(dataset):
+            raise DataError("the dataset is empty: expected at least one picture to evaluate on, found none.")
+        # They go through memory at their own size.
+        batch_size = max(1, min(self._batch_size(), _PIXELS_PER_BATCH // math.prod(dataset.image_size)))
+        batches = Batches(dataset, batch_size=batch_size, device=self.choice.device)
         views = (lambda pictures: pictures, lambda pictures: pictures.flip(3))[: 2 if tta == "flip" else 1]
         logits = torch.cat([torch.stack([self.logits(view(batch.pictures)) for view in views]).mean(0) for batch in batches.epoch()])
         return evaluate_logits(logits, torch.tensor(dataset.labels), self.class_names)
@@ -323,6 +336,7 @@ class Classifier(Predictor[np.ndarray]):
         if int8 is not None:
             validation = None if int8.validation is None else self._matched(int8.validation)
             int8 = dataclasses.replace(int8, train=self._matched(int8.train), test=self._matched(int8.test), validation=validation)
+        data = without_places(self.metadata).get("data")
         facts = {key: self.metadata.get(key) for key in ("name", "test_accuracy", "test_accuracy_interval")}
         return export.export_onnx(
             host._network,
@@ -330,7 +344,7 @@ class Classifier(Predictor[np.ndarray]):
             self.class_names,
             path,
             host.predict,
-            facts={**facts, "data": (self.metadata.get("data") or {}).get("name")},
+            facts={**facts, "data": data.get("name") if isinstance(data, Mapping) else None},
             pictures=None if pictures is None else [decode_picture(picture, self.preprocessing.channels) for picture in pictures],
             int8=int8,
             accept_accuracy_loss=accept_accuracy_loss,

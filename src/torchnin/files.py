@@ -33,7 +33,8 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """`write_atomically` for a JSON document that people read."""
-    write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+    # A name that is no UTF-8 on the disk has characters that no file can hold; JSON has a way of writing them, which is the same.
+    write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -133,4 +133,4 @@ def usual_batch(pictures: Any, channels: int) -> np.ndarray | None:
 def _is_one(pictures: Any) -> bool:
     if isinstance(pictures, _ONE):
         return True
-    return getattr(pictures, "ndim", 4) <= 3 and hasattr(pictures, "shape")
+    return getattr(pictures, "ndim", 4) in (2, 3) and hasattr(pictures, "shape")

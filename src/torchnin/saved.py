@@ -93,6 +93,19 @@ def no_description(folder: Path, error: Exception) -> DataError:
     return DataError(f"{folder / 'config.json'} describes no classifier: {error}. Save the classifier again.")
 
 
+def without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A classifier's record as others may read it: without the paths of the machine that trained it, of folders the last name alone."""
+    data = metadata.get("data")
+    if not isinstance(data, Mapping):
+        return dict(metadata)
+    kept = {**data, **{key: [] for key in ("notes", "skipped") if key in data}}
+    if isinstance(name := data.get("name"), str):
+        kept["name"] = Path(name).name or name
+    if data.get("source", "arrays") != "arrays":
+        kept["source"] = "another machine"
+    return {**metadata, "data": kept}
+
+
 def no_classifier(folder: Path) -> str:
     """What to say where `place_of` finds nothing."""
     if folder.suffix == ".onnx":

@@ -249,3 +249,12 @@ def test_flipped_bytes_give_a_picture_or_the_named_error(kind: str, draw: st.Dat
         message = str(error)
         assert message.startswith("picture: expected"), message
     assert shape[0] == 3
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_words_about_the_camera_spoil_no_picture(kind: str, tmp_path: Path) -> None:
+    options: dict[str, object] = {"quality": 98} if kind == "JPEG" else {"lossless": True} if kind == "WEBP" else {}
+    file = saved(Image.fromarray(RAMP), kind, exif=b"Exif\0\0no TIFF at all", **options)
+    assert np.array_equal(decode_picture(file, 1), decode_picture(saved(Image.fromarray(RAMP), kind, **options), 1))
+    (tmp_path / "a").write_bytes(file)
+    assert measure_quietly(tmp_path / "a")[:2] == RAMP.shape

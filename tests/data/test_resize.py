@@ -7,7 +7,7 @@ from PIL import Image
 
 from torchnin.data import decode_picture, resize_pixels
 from torchnin.data.readers.idx import read_idx
-from torchnin.data.resize import resize_bytes
+from torchnin.data.resize import _is_too_much, resize_bytes
 
 
 @pytest.mark.parametrize("size", [(224, 224), (112, 112), (14, 14), (96, 50), (20, 40), (28, 31)])
@@ -33,3 +33,8 @@ def test_a_batch_of_that_size_is_untouched() -> None:
     batch = torch.arange(24 * 32).remainder(256).to(torch.uint8).view(1, 1, 24, 32)
     assert (resize_pixels(batch, 24, 32) == batch).all()
     assert (resize_bytes(batch.numpy(), 24, 32) == batch.numpy()).all()
+
+
+def test_what_a_gpu_refuses_to_shrink_is_known() -> None:
+    for size, expected in (((1080, 1920), False), ((2660, 2660), True), ((3000, 4000), True), ((4000, 28), False), ((9000, 28), True)):
+        assert _is_too_much(torch.empty(1, 1, *size, device="meta"), 28, 28) == expected, size

@@ -17,6 +17,7 @@ import torchnin
 from torchnin import Classifier
 from torchnin.commands.main import main
 from torchnin.integrations.hub import load_from_hub, model_card, push_to_hub
+from torchnin.saved import without_places
 
 constants = pytest.importorskip("huggingface_hub.constants")
 
@@ -63,6 +64,10 @@ class Answer(BaseHTTPRequestHandler):
         path, repositories = self.path.partition("?")[0], self.server.repositories
         if self.command == "POST" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             return self.reply(403, b"{}")
+        if path == "/api/models/me/limited/revision/main":
+            return self.reply(429)
+        if path == "/api/models/me/forbidden/revision/main":
+            return self.reply(403)
         if path == "/api/validate-yaml":
             return self.tell({"errors": [], "warnings": []})
         if path == "/api/repos/create":
@@ -151,7 +156,7 @@ def test_what_is_pushed_is_loaded(hub: Hub, classifier: Classifier, tmp_path: Pa
     loaded = load_from_hub("me/digits", backend="torch")
     pictures = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
     assert loaded.predict(list(pictures)) == classifier.predict(list(pictures))
-    assert (loaded.class_names, loaded.metadata) == (classifier.class_names, classifier.metadata)
+    assert (loaded.class_names, loaded.metadata) == (classifier.class_names, without_places(classifier.metadata))
     assert list((tmp_path / "cache" / "hub").iterdir())  # and nowhere else
     commit = address.rpartition("/")[2]
     assert load_from_hub("me/digits", revision=commit, backend="torch").class_names == classifier.class_names
@@ -222,9 +227,28 @@ def test_what_is_not_there_is_told(hub: Hub, classifier: Classifier) -> None:
         load_from_hub("me/other", revision="v9")
     with pytest.raises(ValueError, match="Repo id must"):
         load_from_hub("no name")
+    with pytest.raises(PermissionError, match=r"me/forbidden cannot be read with this token \(403\)"):
+        load_from_hub("me/forbidden")
     hub.repositories["me/broken"] = {"config.json": b"{}", "model.safetensors": b"?"}
     with pytest.raises(torchnin.DataError):
         load_from_hub("me/broken")
+
+
+def test_nothing_is_said_of_this_machine(hub: Hub, classifier: Classifier, tmp_path: Path) -> None:
+    data = {"name": str(tmp_path / "patients"), "source": str(tmp_path / "patients"), "notes": [f"of {tmp_path}"]}
+    data["skipped"] = [[str(tmp_path / "patients" / "one.png"), "broken"]]
+    mine = Classifier(classifier.network, classifier.preprocessing, classifier.class_names, metadata={"data": data, "test_accuracy": 0.5})
+    push_to_hub(mine, "me/mine", token=TOKEN)
+    assert not [name for name, content in hub.repositories["me/mine"].items() if str(tmp_path).encode() in content]
+    assert load_from_hub("me/mine").metadata["data"]["name"] == "patients"
+    assert b"50.00% of the test pictures of patients." in hub.repositories["me/mine"]["README.md"]
+    assert mine.metadata["data"] == data
+
+
+def test_a_repository_is_made_when_it_can_be_filled(hub: Hub, classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(torchnin.DataError):
+        push_to_hub(classifier, "me/digits", token=TOKEN, picture=tmp_path / "none.png")
+    assert not hub.repositories
 
 
 def test_without_a_right_to_write_nothing_is_written(hub: Hub, classifier: Classifier) -> None:

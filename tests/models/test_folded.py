@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 from torchnin import BlockConfig, ClassBlockConfig, NiN, NiNConfig, create_model
 from torchnin.models import FoldedNiN
@@ -135,6 +136,11 @@ def test_it_knows_when_the_network_has_other_weights(tiny: NiNConfig) -> None:
     assert changed()
     network.body[0][0].weight = nn.Parameter(torch.zeros_like(network.body[0][0].weight))
     assert changed()
+    prune.l1_unstructured(network.body[0][0], "weight", 0.5)
+    assert changed()
+    network.class_block[0] = nn.Conv2d(16, 16, 3, padding=1)
+    assert changed()
+    assert not changed()
     assert folded(torch.zeros(1, 1, 28, 28)).shape == (1, 3)
     assert not folded.is_current(NiN(tiny))
 

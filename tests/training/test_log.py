@@ -56,6 +56,17 @@ def test_a_resumed_run_goes_on_there(tiny: NiNConfig, few: DatasetSplits, tmp_pa
     assert not (out / "tensorboard").exists()
 
 
+def test_an_epoch_that_is_done_anew_is_shown_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "metrics.jsonl").write_text("")
+    board = TensorBoard()
+    board.begin(tmp_path)
+    for epoch, loss in ((1, 3.0), (2, 2.0), (3, 9.0), (2, 1.5), (3, 1.0)):  # it went back before the end of the second
+        board.end_epoch({"epoch": epoch, "train_loss": loss, "findings": []}, 3)
+    board.close()
+    assert figures(Run(tmp_path))["loss/train"] == [(1, 3.0), (2, 1.5), (3, 1.0)]
+
+
 def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'torchnin\[tensorboard\]'"):

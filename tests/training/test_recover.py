@@ -1,12 +1,15 @@
 """Recovering saves a training of the notebooks' recipe that collapses."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 import torchnin
 from torchnin.models import BlockConfig, ClassBlockConfig, NiNConfig
+from torchnin.training import loop
 
 # A NiN like the notebooks', ReLU on the class maps included, small enough for a test; with this seed its maps die.
 NETWORK = NiNConfig(
@@ -54,3 +57,22 @@ def test_a_rate_that_bursts_recovers_with_smaller_ones(tmp_path: Path) -> None:
     recipe = dataclasses.replace(torchnin.named_recipe("d2l"), image_size=None, num_epochs=1, lr=1e30)
     with pytest.raises(torchnin.CollapseError, match="gave up after 6 recoveries"):
         torchnin.train(NETWORK, "fashion-mnist-sample", recipe, out=tmp_path / "run", on_collapse="recover", quiet=True)
+
+
+def test_a_burst_between_two_looks_is_gone_back_from(
+    tiny: NiNConfig, few: torchnin.DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on a GPU, where not every step is looked at: the state of step 100 is kept before step 101 is looked at.
+    monkeypatch.setattr(loop.Training, "look_every", property(lambda _: 50, lambda _, __: None), raising=False)
+    network, seen = torchnin.NiN(tiny), []
+
+    def burst(module: torch.nn.Module, _inputs: object) -> None:
+        seen.append(1)
+        if len(seen) == 60:
+            module.body[0][0].weight.data[0] = math.nan
+
+    network.register_forward_pre_hook(burst)
+    recipe = torchnin.Recipe(num_epochs=1, batch_size=2, lr=0.001)
+    run = torchnin.train(network, few, recipe, out=tmp_path / "run", on_collapse="recover", quiet=True, device="cpu")
+    assert "recovered" in kinds(run)
+    assert run.finished

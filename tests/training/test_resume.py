@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 import torchnin
+from torchnin.training import loop
 from torchnin.training.checkpoint import Checkpoint, _sealed, read_checkpoint, write_checkpoint
 
 # Dropout, augmentation, running mean, clipping, thinning, held-out pictures: everything that draws or remembers.
@@ -23,6 +25,7 @@ OPTIONS = [
     *("--model", "nin_small", "--dropout", "0.3", "--num-epochs", "2", "--batch-size", "8", "--lr", "0.05", "--ema-decay", "0.9"),
     *("--flip", "--shift", "2", "--erase", "0.5", "--clip-norm", "1", "--thinning", "0.5", "--validation", "0.1", "--seed", "4"),
 ]
+ONE: dict[str, Any] = {"channels": 1, "height": 28, "width": 28, "mean": (0.3,), "std": (0.3,)}
 PER_EPOCH = 9  # 72 pictures by 8
 # The command in a process of its own that signals itself after a step, with a checkpoint after every so many seconds.
 STOPPED = """
@@ -280,3 +283,31 @@ def test_a_checkpoint_that_stands_elsewhere_is_told_by_name(interrupted: Path, t
     answer = nin("train", "--resume", "--out", str(out))
     assert answer.code == 1
     assert "is not of this network and recipe (it stands at step 1000 of 18, with the lines of 1 epochs)" in answer.err
+
+
+class Killed(BaseException):
+    """In place of a signal that nobody hears."""
+
+
+def test_what_is_given_on_a_resume_holds_on_the_next_one(tiny: torchnin.NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def killed(training: loop.Training) -> None:
+        seen.append(training.gradient.pieces)
+        raise Killed
+
+    def stopped(run: torchnin.Run) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    classifier = torchnin.Classifier(torchnin.NiN(tiny), torchnin.Preprocessing(**ONE), [str(label) for label in range(10)])
+    recipe, out = torchnin.Recipe(num_epochs=2, batch_size=40, initialisation="as built"), tmp_path / "run"
+    with pytest.raises(torchnin.Interrupted):
+        torchnin.train(classifier, str(few_file), recipe, out=out, quiet=True, on_epoch=stopped)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Training, "go", killed)
+        for given in (4, None):
+            with pytest.raises(Killed):
+                torchnin.resume(out, accumulate=given, quiet=True)
+    assert seen == [4, 4]
+    run = torchnin.resume(out, quiet=True)
+    assert run.classifier.metadata["begun_from"] == run.config["begun_from"]

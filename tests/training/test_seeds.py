@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,3 +46,23 @@ def test_a_seed_that_diverges_is_a_row_with_its_reason(tiny: NiNConfig, few: Dat
     assert summary["failures"] == 2
     assert summary["mean"] is None
     assert all("learning rate" in row["failure"] for row in summary["seeds"])
+
+
+def test_a_seed_that_has_collapsed_is_not_gone_on_with(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    trained: list[str] = []
+
+    def note(run: Run) -> None:
+        trained.append(run.path.name)
+
+    def study(**options: Any) -> dict[str, Any]:
+        return train_seeds(tiny, few, SHORT, seeds=2, out=tmp_path, device="cpu", quiet=True, on_epoch=note, **options)
+
+    whole = study()
+    row = {"seed": 1, "failure": "stopped at step 4, as asked"}
+    (tmp_path / "seed-1" / "result.json").unlink()
+    (tmp_path / "summary.json").write_text(json.dumps({**whole, "seeds": [whole["seeds"][0], row]}))
+    trained.clear()
+    summary = study(resume=True)
+    assert (summary["seeds"][1], summary["failures"], trained) == (row, 1, [])
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert study(resume=True, on_collapse="warn")["failures"] == 0  # something else is to be done about it

@@ -63,6 +63,7 @@ def tape(monkeypatch: pytest.MonkeyPatch) -> Tape:
 RECIPES: dict[str, dict[str, Any]] = {
     "d2l": {"recipe": "d2l"},
     "steady": {"recipe": "steady"},
+    "steady, weighed and smoothed": {"recipe": "steady", "class_weights": True, "label_smoothing": 0.05},
     "fast, erased": {"recipe": "fast", "augmentation": Augmentation(flip=True, erase=0.5)},
     "fast, a running mean": {"recipe": "fast", "ema_decay": 0.9, "augmentation": Augmentation(shift=2), "class_weights": True},
 }
@@ -94,6 +95,28 @@ def test_recorded_steps_are_those_that_are_not_recorded(
     assert tape.recordings == 1
     assert rows(recorded) == rows(plain)
     assert_same_weights(recorded, plain)
+
+
+def test_short_of_memory_the_recorded_step_is_given_up_before_a_batch_is_taken_apart(
+    tape: Tape, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(a_recipe("steady"), num_epochs=11)
+    looks: list[int] = []
+
+    def full(_module: torch.nn.Module, _inputs: Any) -> None:
+        looks.append(1)
+        if len(looks) == 100:  # the one step that is not recorded, as channels are looked at in it
+            raise torch.OutOfMemoryError("the device is full")
+
+    torch.manual_seed(0)
+    network = NiN(tiny)
+    network.register_forward_pre_hook(full)
+    run = train(network, few, recipe, out=tmp_path / "short", seed=1, device="cpu")
+    assert (tape.recordings, tape.launches, len(looks)) == (1, 96, 111)
+    monkeypatch.setattr(step, "_STEPS_BEFORE_RECORDING", 1000)
+    plain = trained(tiny, few, recipe, tmp_path / "plain")
+    assert [row["findings"] for row in run.metrics] == [row["findings"] for row in plain.metrics]  # no word of memory
+    assert rows(run) == rows(plain)
 
 
 def assert_same_weights(found: Run, expected: Run) -> None:

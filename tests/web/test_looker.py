@@ -101,3 +101,43 @@ def test_a_picture_that_is_alone_has_all_cores(trained: Run, service: Serve, mon
         torch.set_num_threads(threads)
     assert sum(count for _, count, _ in told[3:]) == 7
     assert not any(alone for *_, alone in told[3:])
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")
+def test_one_that_hangs_is_replaced(trained: Run, service: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "_MOST_DEADLINES", 1)
+    before, threads = children(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with service(trained.classifier, ServiceSettings(own_processes=True, limits=Limits(answer_seconds=2))) as client:
+            processes = children() - before
+            for number in processes:
+                os.kill(number, signal.SIGSTOP)
+            assert [ask(client, PICTURE).status_code for _ in processes] == [504, 504]
+            while children() & processes:
+                sleep(0.05)
+            while ask(client, PICTURE).status_code != 200:
+                sleep(0.05)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_where_no_process_is_left_nobody_waits(trained: Run, service: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(process: LookerProcess) -> None:
+        raise RuntimeError("no memory for another")
+
+    monkeypatch.setattr(LookerProcess, "replace", fails)
+    before, threads = children(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with service(trained.classifier, ServiceSettings(own_processes=True, limits=Limits(answer_seconds=600))) as client:
+            for number in children() - before:
+                os.kill(number, signal.SIGKILL)
+            while client.get("/healthz").status_code == 200:
+                sleep(0.01)
+            while not (answer := ask(client, PICTURE)).is_server_error:
+                sleep(0.01)
+            assert answer.status_code == 500
+            assert "could start no others" in ask(client, PICTURE).json()["error"]
+    finally:
+        torch.set_num_threads(threads)

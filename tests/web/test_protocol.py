@@ -1,5 +1,6 @@
 """A request whose body comes with its headers goes a shorter way than one that comes in pieces; nobody can tell from the answer."""
 
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -103,3 +104,21 @@ def test_a_connection_that_is_kept_counts_each_of_its_requests(client: httpx.Cli
             assert told.startswith(b"HTTP/1.1 200 ")
             assert b"connection: close" not in told
     assert counted() == before + 5
+
+
+def test_a_header_that_never_ends_is_cut_off(client: httpx.Client) -> None:
+    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent < 1 << 26:
+                connection.sendall(b"a" * 65536)
+                sent += 65536
+        assert sent < 1 << 24  # what the system's buffers take
+    assert client.get("/healthz").status_code == 200
+
+
+def test_a_header_in_many_pieces_before_a_large_body_is_not(client: httpx.Client) -> None:
+    head, _, body = request(PICTURE, X_Long="a" * 30000).partition(b"\r\n\r\n")
+    pieces = [head[start : start + 10000] for start in range(0, len(head), 10000)]
+    assert b" 200 " in answer(client, *pieces, b"\r\n\r\n" + body).partition(b"\r\n")[0]

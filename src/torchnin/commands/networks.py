@@ -98,9 +98,17 @@ def named_config(text: str, choices: NetworkChoices) -> "NiNConfig":
     Raises:
         ValueError: no network has the name, or a field or value is wrong.
     """
-    name, colon, changes = text.partition(":")
-    config = torchnin.model_entry(name).config
-    return _changed(config, {**choices.given(), **(_variant(text, changes) if colon else {})})
+    return _changed(torchnin.model_entry(text.partition(":")[0]).config, chosen_fields(text, choices))
+
+
+def chosen_fields(text: str, choices: NetworkChoices) -> dict[str, Any]:
+    """What is chosen of a network otherwise than its name says, by the variant and else by the choices.
+
+    Raises:
+        ValueError: a field of the variant is unknown or given twice, or a value is not of its kind.
+    """
+    _, colon, changes = text.partition(":")
+    return {**choices.given(), **(_variant(text, changes) if colon else {})}
 
 
 def _changed(config: "NiNConfig", fields: Mapping[str, Any]) -> "NiNConfig":

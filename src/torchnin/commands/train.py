@@ -10,7 +10,7 @@ import tyro
 
 import torchnin
 from torchnin.commands.loading import load_classifier
-from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, named_config
+from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, chosen_fields, named_config
 from torchnin.commands.output import note, result, table
 from torchnin.commands.process import keep_freed_memory
 from torchnin.commands.progress import download_bar
@@ -151,8 +151,14 @@ def train(
                 # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
                 wanted = chosen.image_size or (classifier.preprocessing.height if classifier else None)
                 size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else wanted
-                channels = classifier.config.in_channels if classifier else network_choices.in_channels
+                named = {"in_channels": config.in_channels} if classifier else chosen_fields(name, network_choices)
+                channels = named.get("in_channels")
                 splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, channels, size, processes.first)
+                if "num_classes" in named and named["num_classes"] != splits.train.num_classes:
+                    raise ValueError(
+                        f"num_classes is {named['num_classes']}; {splits.name} has {splits.train.num_classes} classes, and the network "
+                        "is built for those: leave it out"
+                    )
                 manner |= {"seed": seed or 0, "dtype": dtype, "validation": validation or 0.0}
                 if seeds is not None and out is None:
                     raise ValueError("--seeds needs --out: the folder that gets a run for each seed")

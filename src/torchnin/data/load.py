@@ -69,8 +69,8 @@ def load_dataset(
     if isinstance(data, DatasetSplits):
         return _brought_to(data, size, channels)
     if isinstance(data, tuple):
-        splits = _splits_of(_datasets_of(data), name="arrays", source="arrays", seed=seed, test_fraction=test_fraction)
-        return _brought_to(splits, size, channels)
+        datasets = _all_brought(_datasets_of(data), size, channels)
+        return _splits_of(datasets, name="arrays", source="arrays", seed=seed, test_fraction=test_fraction)
     folder = None if data_dir is None else _existing_folder(Path(data_dir))
     if isinstance(data, str) and data in CATALOG:
         return _brought_to(_load_named(CATALOG[data], folder, download=download, progress=progress), size, channels)
@@ -78,14 +78,14 @@ def load_dataset(
     if _is_folder(path):
         loose = find_loose(path)
         if loose is not None:
-            return _brought_to(_read_loose(loose, path.resolve().name), size, channels)
+            return _read_loose(loose, path.resolve().name, size, channels)
         splits = read_folder(
             path, image_size=size, channels=channels, seed=seed, skip_broken=skip_broken, test_fraction=test_fraction, progress=progress
         )
         return replace(splits, split_seed=seed)
     if path.is_file() and path.suffix.lower() == ".npz":
-        splits = _splits_of(read_npz(path), name=path.name, source=str(path), seed=seed, test_fraction=test_fraction)
-        return _brought_to(splits, size, channels)
+        datasets = _all_brought(read_npz(path), size, channels)
+        return _splits_of(datasets, name=path.name, source=str(path), seed=seed, test_fraction=test_fraction)
     if path.is_file():
         raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. Give the folder that holds it.")
     if isinstance(data, str) and os.sep not in data:
@@ -179,7 +179,7 @@ def _parse(location: Location, files: list[tuple[Path, bytes]], class_names: tup
     return ImageDataset(np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts]), class_names)
 
 
-def _read_loose(location: Location, folder_name: str) -> DatasetSplits:
+def _read_loose(location: Location, folder_name: str, size: tuple[int, int] | None, channels: int | None) -> DatasetSplits:
     """Read the files of MNIST's or CIFAR's format that someone's own folder holds: any number of pictures, any class names."""
     layout = location.layout
     contents = {}
@@ -201,6 +201,7 @@ def _read_loose(location: Location, folder_name: str) -> DatasetSplits:
         names = max(train.class_names, test.class_names, key=len)
         train, test = train.with_class_names(names), test.with_class_names(names)
     name = known.name if known else folder_name
+    train, test = (_brought(dataset, size, channels) for dataset in (train, test))
     return DatasetSplits(name=name, train=train, test=test, source=str(location.folder), notes=notes, files=files)
 
 
@@ -247,24 +248,27 @@ def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, 
 
 
 def _brought_to(splits: DatasetSplits, image_size: tuple[int, int] | None, channels: int | None) -> DatasetSplits:
-    if image_size is None and channels is None:
-        return splits
+    train, test = (_brought(dataset, image_size, channels) for dataset in (splits.train, splits.test))
+    validation = None if splits.validation is None else _brought(splits.validation, image_size, channels)
+    return replace(splits, train=train, test=test, validation=validation)
 
-    def bring(dataset: ImageDataset) -> ImageDataset:
-        shape = (channels or dataset.in_channels, *(image_size or dataset.image_size))
-        if shape == dataset.images.shape[1:]:
-            return dataset
-        convert, mapped = partial(_converted, shape=shape), as_mapped(dataset.images)
-        if mapped is None:
-            images: Pictures = convert(np.asarray(dataset.images))
-        else:
-            convert(mapped[:0])  # says what cannot be done now, not at the first batch
-            images = mapped.brought(convert, shape)
-            images = np.asarray(images) if images.nbytes <= _KEPT_BYTES else images
-        return ImageDataset(images, dataset.labels, dataset.class_names)
 
-    validation = None if splits.validation is None else bring(splits.validation)
-    return replace(splits, train=bring(splits.train), test=bring(splits.test), validation=validation)
+def _all_brought(datasets: Mapping[str, ImageDataset], image_size: tuple[int, int] | None, channels: int | None) -> dict[str, ImageDataset]:
+    return {split: _brought(dataset, image_size, channels) for split, dataset in datasets.items()}
+
+
+def _brought(dataset: ImageDataset, image_size: tuple[int, int] | None, channels: int | None) -> ImageDataset:
+    shape = (channels or dataset.in_channels, *(image_size or dataset.image_size))
+    if shape == dataset.images.shape[1:]:
+        return dataset
+    convert, mapped = partial(_converted, shape=shape), as_mapped(dataset.images)
+    if mapped is None:
+        images: Pictures = convert(np.asarray(dataset.images))
+    else:
+        convert(mapped[:0])  # says what cannot be done now, not at the first batch
+        images = mapped.brought(convert, shape)
+        images = np.asarray(images) if images.nbytes <= _KEPT_BYTES else images
+    return ImageDataset(images, dataset.labels, dataset.class_names)
 
 
 def _converted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

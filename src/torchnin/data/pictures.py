@@ -104,7 +104,7 @@ def measure_quietly(source: str | os.PathLike[str]) -> tuple[int, int, bool]:
     try:
         with _open(source) as picture:
             width, height = _stored_size(picture)
-            if picture.getexif().get(_ORIENTATION_TAG, 1) in (5, 6, 7, 8):
+            if _orientation(picture) in (5, 6, 7, 8):
                 width, height = height, width
             return height, width, _is_grey(picture)
     except DataError as error:
@@ -205,13 +205,23 @@ def _check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
         )
 
 
+def _orientation(picture: Image.Image) -> int:
+    """How the camera was held, by EXIF; as if it had said nothing where that part of the file is damaged, for the pixels are not."""
+    try:
+        return int(picture.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # Pillow's parsers raise almost anything
+        return 1
+
+
 def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
     """The upright first frame as uint8 (H, W) or (H, W, 3); a picture that is `ours` may be changed, which saves a copy."""
     _check_size(picture.size)
-    if ours:
-        ImageOps.exif_transpose(picture, in_place=True)
-    else:
-        picture = ImageOps.exif_transpose(picture)
+    picture.load()  # says what is broken of the pixels, before what follows of the camera is passed over
+    if _orientation(picture) != 1:
+        if ours:
+            ImageOps.exif_transpose(picture, in_place=True)
+        else:
+            picture = ImageOps.exif_transpose(picture)
     mode = picture.mode
     if mode.startswith("I"):
         return _from_integers(np.asarray(picture))

@@ -1,9 +1,14 @@
 """The one resize rule: stretched, bilinear, antialiased where it shrinks."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Of shared memory that a block of threads has on every NVIDIA GPU.
+_SHARED_BYTES = 48 * 1024
 
 
 def resize_pixels(batch: Tensor, height: int, width: int) -> Tensor:
@@ -15,7 +20,18 @@ def resize_pixels(batch: Tensor, height: int, width: int) -> Tensor:
     pixels = batch.to(torch.float32)
     if tuple(pixels.shape[-2:]) == (height, width):
         return pixels
+    if pixels.device.type == "cuda" and _is_too_much(pixels, height, width):
+        return resize_pixels(pixels.cpu(), height, width).to(pixels.device)
     return F.interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
+
+
+def _is_too_much(pixels: Tensor, height: int, width: int) -> bool:
+    """Whether torch's kernel for NVIDIA GPUs refuses to shrink by so much: the windows of a block's pixels fill its shared memory.
+
+    Source: pytorch, aten/src/ATen/native/cuda/UpSampleBilinear2d.cu; issue 103589.
+    """
+    reach = [2 * math.ceil(max(1.0, found / wanted)) + 1 for found, wanted in zip(pixels.shape[-2:], (height, width), strict=True)]
+    return (33 * reach[0] + 32 * reach[1]) * 4 > _SHARED_BYTES
 
 
 def resize_bytes(images: np.ndarray, height: int, width: int) -> np.ndarray:

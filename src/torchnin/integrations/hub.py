@@ -9,6 +9,7 @@ What lies there is what `Classifier.save` writes, so nothing that is loaded runs
 """
 
 import contextlib
+import copy
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from torchnin.classifier import Classifier
 from torchnin.data.locate import cache_folder
 from torchnin.data.pictures import PictureSource
 from torchnin.onnx_network import Backend
+from torchnin.saved import without_places
 from torchnin.version import __version__
 
 try:
@@ -48,6 +50,8 @@ _DATASETS = {
     "cifar-100": "uoft-cs/cifar100",
 }
 
+_GAP = "It ends in one class map per class, whose mean is that class's logit: what it saw where is exact arithmetic."
+_FC = "A fully connected layer makes the logits of its class maps."
 _CARD = """---
 {data}
 ---
@@ -58,15 +62,14 @@ A Network in Network of {parameters} parameters ([Lin, Chen, Yan 2013](https://a
 {picture}
 ## Use
 
-    pip install 'torchnin[hub]'
+    pip install 'torchnin[hub,plot]'
 
 ```python
 from torchnin.integrations.hub import load_from_hub
 
 classifier = load_from_hub("{repo_id}")
 classifier.predict("picture.png")                       # label, probability, probabilities
-classifier.explain("picture.png").save("maps.png")      # the class maps over the picture
-```
+{explain}```
 
 ## What it takes and gives
 
@@ -105,20 +108,25 @@ def push_to_hub(
     Returns:
         The commit's address.
 
+    Of where the data lie on this machine nothing is uploaded.
+
     Raises:
         ValueError: `repo_id` is no name of a repository, or the branch does not exist.
+        ModuleNotFoundError: a picture is to be drawn, and the extra `plot` is not installed.
         PermissionError: there is no token, or it may not write there.
         ConnectionError: the Hub cannot be reached.
     """
     api = HfApi(token=token, library_name="torchnin", library_version=__version__)
     with _told(repo_id, revision, "written to"), tempfile.TemporaryDirectory(prefix="torchnin-") as name:
-        folder = classifier.save(name, half=half)
-        api.create_repo(repo_id, private=private, exist_ok=True)
+        told = copy.copy(classifier)
+        told.metadata = without_places(classifier.metadata)
+        folder = told.save(name, half=half)
         if replace_card or not api.file_exists(repo_id, "README.md", revision=revision):
             if picture is not None:
                 classifier.explain(picture).save(folder / _PICTURE)
-            card = model_card(classifier, repo_id, license=license, has_picture=picture is not None)
+            card = model_card(told, repo_id, license=license, has_picture=picture is not None)
             (folder / "README.md").write_text(card, encoding="utf-8")
+        api.create_repo(repo_id, private=private, exist_ok=True)  # last, so that nothing is left empty where something goes wrong before
         message = commit_message or f"{classifier.metadata.get('name') or 'A Network in Network'}, from torchnin {__version__}"
         return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message).commit_url
 
@@ -175,15 +183,15 @@ def model_card(classifier: Classifier, repo_id: str, *, license: str | None = No
         license: of the weights.
         has_picture: whether `class-maps.png` lies beside it.
     """
-    metadata, p, names = classifier.metadata, classifier.preprocessing, classifier.class_names
+    metadata, p, names = without_places(classifier.metadata), classifier.preprocessing, classifier.class_names
+    gap = classifier.config.head == "gap"
     name, data = str(metadata.get("name") or "NiN"), str((metadata.get("data") or {}).get("name") or "")
     accuracy, dataset = metadata.get("test_accuracy"), _DATASETS.get(data)
     quality, results = "", None
     if accuracy is not None:
-        low, high = metadata["test_accuracy_interval"]
-        quality = (
-            f"## How good it is\n\n{accuracy:.2%} of the test pictures of {data or 'its data'} (95 % interval {low:.2%} to {high:.2%}).\n"
-        )
+        interval = metadata.get("test_accuracy_interval")
+        spread = f" (95 % interval {interval[0]:.2%} to {interval[1]:.2%})" if interval else ""
+        quality = f"## How good it is\n\n{accuracy:.2%} of the test pictures of {data or 'its data'}{spread}.\n"
         results = [
             EvalResult(
                 task_type="image-classification",
@@ -210,9 +218,8 @@ def model_card(classifier: Classifier, repo_id: str, *, license: str | None = No
         title=repo_id.rpartition("/")[2],
         parameters=f"{classifier.summarize().num_parameters:,}",
         trained=f", `{name}`, trained on {data}" if data else f", `{name}`",
-        kind="It ends in one class map per class, whose mean is that class's logit: what it saw where is exact arithmetic."
-        if classifier.config.head == "gap"
-        else "A fully connected layer makes the logits of its class maps.",
+        kind=_GAP if gap else _FC,
+        explain='classifier.explain("picture.png").save("maps.png")      # the class maps over the picture\n' if gap else "",
         picture=f"\n![What it sees: class maps over a picture]({_PICTURE})\n" if has_picture else "",
         repo_id=repo_id,
         channels="grey" if p.channels == 1 else f"{p.channels} channels",
@@ -238,12 +245,13 @@ def _told(repo_id: str, revision: str | None, what: str) -> Iterator[None]:
         ) from error
     except LocalTokenNotFoundError as error:
         raise PermissionError(f"{place} cannot be {what} without a token; log in: hf auth login, or give token=") from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        said = str(error).partition("\n")[0]
-        raise ConnectionError(f"{place} cannot be {what}: the Hub cannot be reached, and it was not downloaded before ({said})") from error
-    except HTTPError as error:  # HfHubHTTPError is one, and has the answer
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HTTPError) as error:
+        # What is neither there nor in the cache is one error, whose cause is what the Hub answered, if it did.
+        answer = next((each for each in (error, error.__cause__) if isinstance(each, HfHubHTTPError)), None)
+        status = None if answer is None else answer.response.status_code
         if status in (401, 403):
             raise PermissionError(f"{place} cannot be {what} with this token ({status}); log in: hf auth login, or give token=") from error
-        said = str(error).partition("\n")[0]
-        raise ConnectionError(f"{place} cannot be {what}: the Hub {'answers' if status else 'cannot be reached'}: {said}") from error
+        reached = "cannot be reached" if status is None else f"answers with {status}"
+        before = ", and it was not downloaded before" if isinstance(error, LocalEntryNotFoundError) else ""
+        said = str(answer or error).partition("\n")[0]
+        raise ConnectionError(f"{place} cannot be {what}: the Hub {reached}{before} ({said})") from error

@@ -215,9 +215,9 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
         pixels = np.empty(values.shape, np.uint8)
         for start in range(0, len(values), _AT_ONCE):
             part = values[start : start + _AT_ONCE]
-            low, high = part.min(), part.max()
+            low, high = float(part.min()), float(part.max())  # a small integer times 255 would begin anew at 0
             if not (low >= 0 and high * scale <= 255):  # nor where one is no number
-                raise ValueError(f"X has values from {low} to {high}; pictures have 0 to {255 // scale} here, as they had in fit")
+                raise ValueError(f"X has values from {low:g} to {high:g}; pictures have 0 to {255 // scale} here, as they had in fit")
             pixels[start : start + _AT_ONCE] = np.rint(part * float(scale))
         return pixels
 

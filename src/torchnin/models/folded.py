@@ -51,9 +51,11 @@ class FoldedNiN:
 
     def __init__(self, network: NiN) -> None:
         self._network = network
-        self._rooms = _rooms(network)
-        # Looked up by place, for walking through the modules takes longer than a small picture.
-        self._places = [place for module in network.modules() for place in (module._parameters, module._buffers) if place]
+        # Looked up by place, for walking through the modules takes longer than a small picture; also where there is nothing yet, for
+        # pruning puts its masks there.
+        self._rooms = [module._modules for module in network.modules()]
+        self._places = [place for module in network.modules() for place in (module._parameters, module._buffers)]
+        self._parts = self._modules()
         self._state = self._versions()
         self.steps = tuple(_steps(network))
         """Convolutions and poolings (`nn.MaxPool2d`, `nn.AvgPool2d`) in the order in which they run, up to the class maps."""
@@ -66,8 +68,12 @@ class FoldedNiN:
         self._blocks = self._onednn and network.config.pool == "max" and bool(wide)
 
     def is_current(self, network: NiN) -> bool:
-        """Whether this is that network, with the weights that it has now."""
-        return network is self._network and _rooms(network) == self._rooms and self._versions() == self._state
+        """Whether this is that network, with the modules and weights that it has now.
+
+        What is written through `.data` (`weight.data.mul_(2)`) is not seen, as torch does not count it; under `torch.no_grad()` the
+        weight itself can be written to. Pruning is seen.
+        """
+        return network is self._network and self._modules() == self._parts and self._versions() == self._state
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Logits `(n, num_classes)` of preprocessed pictures `(n, in_channels, h, w)`, computed in the network's own dtype.
@@ -110,6 +116,9 @@ class FoldedNiN:
     def _blocked(self) -> tuple[Layer, ...]:
         return tuple(_blocked(step) if isinstance(step, FoldedConvolution) else step for step in self.steps)
 
+    def _modules(self) -> list[nn.Module | None]:
+        return [part for room in self._rooms for part in room.values()]
+
     def _versions(self) -> list[tuple[int, int, int]]:
         tensors = [tensor for place in self._places for tensor in place.values() if tensor is not None]
         try:
@@ -132,11 +141,6 @@ class FoldedConvolution:
     def kernel(self) -> int:
         """Its longer side."""
         return max(self.weight.shape[2:])
-
-
-def _rooms(network: NiN) -> tuple[object, ...]:
-    """The parts that `reset_classifier` or a user replaces as a whole."""
-    return tuple(network._modules.values())  # asked for by name, each takes as long as all of them
 
 
 def _layout(like: Tensor) -> torch.memory_format:

@@ -133,7 +133,7 @@ class NiN(nn.Module):
         like = next(self.parameters())
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
         self._build_classifier()
-        self.class_block.to(like.device, like.dtype)
+        self.class_block.to(like.device, like.dtype).train(self.training)
         self.head.to(like.device, like.dtype)
 
 

@@ -63,6 +63,8 @@ class BatchGradient:
         self.network, self.recipe, self.preprocessing, self.seed, self.choice = network, recipe, preprocessing, seed, choice
         self.monitor, self.thinning, self.class_weights, self.processes = monitor, thinning, class_weights, processes
         self.pieces, self.on_out_of_memory, self.say = pieces, on_out_of_memory, say
+        self.spare: Callable[[], bool] = bool
+        """Gives up memory that can be done without; whether there was any. Asked before a batch is taken apart."""
         self.generator = torch.Generator(choice.device)
         self._recording = False
         self.dtype = next(network.parameters()).dtype
@@ -101,7 +103,8 @@ class BatchGradient:
                     raise
                 said = str(error).strip().partition("\n")[0]
             # Not in the handler, where the error's traceback still holds the activations.
-            self._halve(batch, step, said)
+            if not self.spare():
+                self._halve(batch, step, said)
 
     def draw(self, step: int) -> None:
         """Begin a step's random numbers, with seeds of its own, so that no random state is carried from one to the next."""
@@ -153,11 +156,14 @@ class BatchGradient:
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of a whole batch, as the recipe weighs it."""
-        if self.thinning is None:
-            return F.cross_entropy(logits, batch.labels, self.class_weights, label_smoothing=self.recipe.label_smoothing)
+        if self.thinning is None and self.class_weights is None:
+            return F.cross_entropy(logits, batch.labels, label_smoothing=self.recipe.label_smoothing)
+        # torch's own mean waits for the device where classes are weighed and labels smoothed.
         losses = self._cross_entropies(logits, batch.labels)
-        self.thinning.note(batch.indices, losses)
-        return (losses * self.thinning.weights(batch.indices)).sum() / self._counted(batch)
+        if self.thinning is not None:
+            self.thinning.note(batch.indices, losses)
+            losses = losses * self.thinning.weights(batch.indices)
+        return losses.sum() / self._counted(batch)
 
     def _losses(self, logits: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
         """What each of some pictures adds to the sum of losses."""

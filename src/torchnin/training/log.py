@@ -155,7 +155,7 @@ class EpochEnd(Silent):
 class TensorBoard(Silent):
     """Writes the figures of each epoch for TensorBoard, into `tensorboard` of the run folder; needs the extra `tensorboard`.
 
-    A resumed run goes on there, and what was written of an epoch that is done anew is not shown.
+    A resumed run goes on there, and what was written of an epoch that is done anew, as after recovering, is not shown.
 
     Raises:
         ModuleNotFoundError: the extra is not installed.
@@ -169,15 +169,20 @@ class TensorBoard(Silent):
             raise ModuleNotFoundError(needed, name=missing.name) from missing
         self._make = SummaryWriter
         self._writer: SummaryWriter | None = None
+        self._folder, self._done = Path(), 0
 
     def begin(self, path: Path) -> None:
         """Open the files."""
-        done = len((path / "metrics.jsonl").read_bytes().splitlines())
-        self._writer = self._make(path / "tensorboard", purge_step=done + 1)
+        self._folder, self._done = path / "tensorboard", len((path / "metrics.jsonl").read_bytes().splitlines())
+        self._writer = self._make(self._folder, purge_step=self._done + 1)
 
     def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
         """Write the epoch's figures and what the monitor found in it."""
         assert self._writer is not None, "the training has not begun"
+        if row["epoch"] <= self._done:  # it went back, to recover
+            self._writer.close()
+            self._writer = self._make(self._folder, purge_step=row["epoch"])
+        self._done = row["epoch"]
         for name, value in _figures(row):
             self._writer.add_scalar(name, value, row["epoch"])
         for finding in row["findings"]:

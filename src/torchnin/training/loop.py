@@ -136,6 +136,9 @@ class Training:
             except TrainingError as error:
                 self._leave(error)
                 raise
+            finally:
+                # What would keep all of this in a circle, and with it the device's memory until Python looks for circles.
+                self.gradient.say, self.gradient.spare = _unheard, bool
 
     def _epoch(self, stop: StopSignal) -> None:
         per_epoch = self.batches.num_batches
@@ -144,11 +147,11 @@ class Training:
         since, before, shown = time.monotonic(), self.epoch_seconds, 0.0
         if self.thinning is not None and done == 0:
             self.thinning.begin_epoch(epoch)
+            self._agree_on_easy()
         order = None if self.thinning is None else self.thinning.order(epoch)
         for batch in self.batches.epoch(epoch, start=done, order=order):
-            if self.options.on_collapse == "recover" and (self.good is None or (self.step % _GOOD_EVERY == 0 and self.monitor.healthy)):
-                self.good = self._state(copied=True)
             try:
+                self._keep_good()
                 self.advance(batch, self.step, self.lr_scale)
                 self.step += 1
                 last = done + 1 == per_epoch
@@ -173,7 +176,8 @@ class Training:
                 break
             if self.step % self.look_every == 0 or self.processes.alone:
                 self._agree(stop)
-            if self.stopping or self.collapse or time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS:
+            looked = (self.step - 1) % self.look_every == 0  # so that what is saved is known to be finite
+            if self.stopping or self.collapse or (looked and time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
                 self.save()
                 self._stop_if_asked()
         if self._report(self.monitor.after_epoch(epoch + 1, self.step, float(self.sums[1] / self.sums[2]))):
@@ -181,6 +185,20 @@ class Training:
         self._end_epoch(epoch + 1)
         self._agree(stop)
         self._stop_if_asked()
+
+    def _keep_good(self) -> None:
+        """Keep the state that recovering goes back to, where it is asked for and due.
+
+        Raises:
+            DivergenceError: on a GPU, where not every step is looked at, the state turns out not to be finite.
+        """
+        if self.options.on_collapse != "recover":
+            return
+        if self.good is None:
+            self.good = self._state(copied=True)
+        elif self.step % _GOOD_EVERY == 0 and self.monitor.healthy:
+            self._check_state()
+            self.good = self._state(copied=True)
 
     def _row(self, epoch: int, pictures: int, **measured: float) -> dict[str, Any]:
         """What `metrics.jsonl` says of an epoch, of which so many pictures were learned from."""
@@ -316,6 +334,14 @@ class Training:
         self.finite.check(self.sums[0], "loss", self.step)
         self.finite.check_weights(self.step)
 
+    def _agree_on_easy(self) -> None:
+        """The first process's easy pictures are those of all: a loss near the mean may differ in its last bit on another machine."""
+        assert self.thinning is not None
+        if not self.processes.alone:
+            easy = self.thinning.easy
+            told = self.processes.told(easy.cpu().numpy().tobytes() if self.processes.first else None)
+            easy.copy_(torch.frombuffer(bytearray(told), dtype=torch.bool))
+
     def _agree(self, stop: StopSignal) -> None:
         """Take note of a signal that came to any of the processes: all of them stop after the same step."""
         self.stopping = self.processes.highest(stop.received)
@@ -356,7 +382,7 @@ class Training:
             if step > self.num_steps or epochs != step // self.batches.num_batches:
                 raise ValueError(f"it stands at step {step} of {self.num_steps}, with the lines of {epochs} epochs")
             self._adopt(checkpoint.tensors, checkpoint.progress)
-            self.gradient.pieces = pieces or checkpoint.progress.get("pieces", 1)
+            self.gradient.pieces = pieces or max(checkpoint.progress.get("pieces", 1), self.options.accumulate or 1)
             if "good" in checkpoint.progress:
                 self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
@@ -427,6 +453,10 @@ class Training:
         self.epoch_seconds, self.total_seconds = progress["epoch_seconds"], progress["total_seconds"]
         self.findings = [Finding(**finding) for finding in progress["findings"]]
         self.lr_scale, self.recoveries = progress["lr_scale"], progress["recoveries"]
+
+
+def _unheard(_said: str) -> None:
+    return
 
 
 def _share(part: float, whole: float) -> float | None:

@@ -21,5 +21,6 @@ def named_when_short() -> Iterator[None]:
             raise
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise OutOfMemoryError(
-            f"out of memory ({said}); what was learned up to the last checkpoint is saved: go on with --resume where more memory is free"
+            f"out of memory ({said}); what was learned up to the last checkpoint, if there is one, is saved: "
+            "go on with --resume where more memory is free"
         ) from error

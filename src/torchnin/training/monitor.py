@@ -181,10 +181,10 @@ class Monitor:
                     "a lower learning rate or a longer warm-up keeps them alive",
                 )
         if (steps := int(self.recent_steps)) >= _LOSS_STEPS:
-            mean, chance = float(self.recent_loss) / steps, math.log(self.network.num_classes)
+            mean, chance = float(self.recent_loss) / steps, math.log(self.network.num_classes)  # with one class both are 0 when all is well
             self.recent_loss.zero_()
             self.recent_steps.zero_()
-            if step > self.warmup_steps + _LEARNING_STEPS and abs(mean - chance) < _STUCK:
+            if self.network.num_classes > 1 and step > self.warmup_steps + _LEARNING_STEPS and abs(mean - chance) < _STUCK:
                 say(
                     "loss stuck",
                     "loss stuck",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torchnin.data import DatasetSplits, load_dataset
-from torchnin.files import write_json
+from torchnin.files import read_json, write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.options import Options
@@ -70,6 +70,8 @@ def train_seeds(
                     raise ValueError(
                         f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out"
                     )
+        # A seed that collapse or divergence has ended is not gone on with, unless something else is to be done about it now.
+        ended = _ended(folder, processes) if resume and "on_collapse" not in given else {}
         kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], processes) if resume else {}
         rows: list[dict[str, Any]] = []
         summary: dict[str, Any] = {}
@@ -77,6 +79,8 @@ def train_seeds(
             path = folder / f"seed-{number}"
             begun = bool(processes.highest(int(processes.first and resume and (path / "config.json").is_file())))
             try:
+                if begun and number in ended:
+                    raise CollapseError(ended[number])
                 # A seed that was begun keeps its own options; those still to begin take the study's.
                 how = given if begun else {**kept, **given}
                 run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **how)
@@ -96,6 +100,16 @@ def train_seeds(
                     write_json(folder / "summary.json", summary)
         told: dict[str, Any] = json.loads(processes.told(json.dumps(summary).encode() if processes.first else None))
         return told
+
+
+def _ended(folder: Path, processes: Processes) -> dict[int, str]:
+    """Why seeds ended before their last epoch, as the study's summary has it."""
+    found: list[tuple[int, str]] = []
+    if processes.first:
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or none of ours: written anew below
+            rows = read_json(folder / "summary.json")["seeds"]
+            found = [(int(row["seed"]), str(row["failure"])) for row in rows if row["failure"] and "test_accuracy" not in row]
+    return dict(json.loads(processes.told(json.dumps(found).encode() if processes.first else None)))
 
 
 def _kept(paths: list[Path], processes: Processes) -> dict[str, Any]:

@@ -137,6 +137,8 @@ def train(
             config["options"] = options.to_dict()
             if classifier is not None:
                 config["begun_from"] = describe_beginning(classifier, splits)
+            elif "begun_from" in begun:
+                config["begun_from"] = begun["begun_from"]
         _check_alike(processes, config)
         path = new_run_folder(f"{Path(splits.name).name}-{name}") if out is None else Path(out)
         run = Run(processes.told(os.fsencode(path) if processes.first else None).decode())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torchnin.data import Batch
+from torchnin.device import release_memory
 from torchnin.models import NiN
 from torchnin.training.descent import Descent
 from torchnin.training.gradient import BatchGradient
@@ -61,6 +62,7 @@ class Step:
             self._mean_share = torch.zeros((), device=sums.device)
             for group in self._groups():
                 group["lr"] = torch.zeros((), device=sums.device)
+        gradient.spare = self._give_up_recording
         self.forget()
 
     def forget(self) -> None:
@@ -69,6 +71,17 @@ class Step:
         self._again: Callable[[], None] | None = None
         self._batch: Batch | None = None
         self._found: tuple[Tensor, Tensor | None] | None = None
+
+    def _give_up_recording(self) -> bool:
+        """Go on without a recorded step, which has memory of its own beside that of the others; whether there was one."""
+        if self._again is None:
+            return False
+        self.forget()
+        self.record = None
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        release_memory(self.sums.device)
+        return True
 
     def __call__(self, batch: Batch, step: int, lr_scale: float) -> None:
         """Do a step (from 0).
@@ -132,6 +145,7 @@ class Step:
             self._again = record(work, self.gradient.generator)
         except RuntimeError as error:  # memory for a second set of activations is short, or this GPU's libraries wait for something
             self.record = None
+            self.gradient.generator = torch.Generator(self.gradient.generator.device)  # the other one may still count as recorded
             reason = str(error).strip().partition("\n")[0]
             warnings.warn(f"steps cannot be recorded here ({reason}); they go on one by one, which takes longer", stacklevel=2)
             return False
@@ -178,9 +192,18 @@ def recorder(device: torch.device, alone: bool) -> Recorder | None:
 
 
 def _cuda_graph(work: Callable[[], None], generator: torch.Generator) -> Callable[[], None]:
+    device = generator.device
     graph = torch.cuda.CUDAGraph()
     graph.register_generator_state(generator)  # so that it can be given another seed between two launches
-    # Other threads, as the one that writes a progress bar, may go on.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        work()
+    before = torch.cuda.current_stream(device)
+    try:
+        # On this device, which need not be the current one. Other threads, as the one that writes a progress bar, may go on.
+        with torch.cuda.device(device), torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"):
+            work()
+    except RuntimeError:
+        # Where recording fails torch leaves its own stream current, and random numbers as if they were still recorded.
+        torch.cuda.set_stream(before)
+        default = torch.cuda.default_generators[before.device_index]
+        default.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+        raise
     return graph.replay

@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Receive, Scope, Send
 
 from torchnin.classifier import Classifier
+from torchnin.saved import without_places
 from torchnin.web.access import Access, Door, Gate
 from torchnin.web.answers import Outcome, encode, not_asked_so, refused, respond, send_outcome
 from torchnin.web.limits import Limits, RefusedError
@@ -150,7 +151,8 @@ class Service:
     async def samples(self, _: Request) -> Response:
         """GET /v1/samples."""
         if self._samples is None:
-            own = self.settings.access.is_local and self.settings.access.token is None
+            access = self.settings.access  # another Host or origin is that of others, as behind a proxy
+            own = access.is_local and access.token is None and not access.allow_hosts and not access.allow_origins
             self._samples = asyncio.create_task(asyncio.to_thread(lambda: encode(samples_json(self.classifier, own=own))))
         return Response(await asyncio.shield(self._samples), media_type="application/json")
 
@@ -217,10 +219,10 @@ def model_json(classifier: Classifier) -> dict[str, Any]:
 
 def _without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A classifier's record without where on this machine its data lie."""
-    data = metadata.get("data")
-    if not isinstance(data, Mapping):
-        return dict(metadata)
-    return {**metadata, "data": {key: value for key, value in data.items() if key not in ("source", "files")}}
+    told = without_places(metadata)
+    if isinstance(data := told.get("data"), Mapping):
+        told["data"] = {key: value for key, value in data.items() if key not in ("source", "files", "notes", "skipped")}
+    return told
 
 
 class _Posted:

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -145,7 +145,7 @@ class LookerProcess(asyncio.Protocol):
         self._received.clear()
         ours = await asyncio.to_thread(self._begin)
         ours.setblocking(False)
-        self._transport, _ = await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
+        await asyncio.get_running_loop().create_connection(lambda: self, sock=ours)
 
     def _begin(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -167,9 +167,26 @@ class LookerProcess(asyncio.Protocol):
         except (EOFError, ConnectionError):
             ours.close()
             raise RuntimeError(f"a process that looks at pictures ended with exit code {self._process.wait()} as it began") from None
+        except BaseException:
+            ours.close()
+            raise
         finally:
             connection.close()
         return ours
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not died since."""
+        return self._transport is not None
+
+    def kill(self) -> None:
+        """End it at once, as where it hangs."""
+        if self._process is not None:
+            self._process.kill()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
+        self._transport = cast("asyncio.Transport", transport)
 
     def send(self, tasks: Sequence[Task], *, alone: bool = False) -> None:
         """Let it look at a batch, on all its cores where nobody else looks; one batch at a time."""
@@ -188,6 +205,7 @@ class LookerProcess(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """It has died, or was told to stop."""
+        self._transport = None
         if not self._stopping:
             self._told(self, None)
 

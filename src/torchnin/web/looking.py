@@ -16,6 +16,7 @@ from torchnin.classifier import Classifier
 from torchnin.data.pictures import PictureSource
 from torchnin.explanation import BlockMaps, block_maps
 from torchnin.models import LayerRow
+from torchnin.saved import without_places
 
 _CODES = 65535
 
@@ -40,7 +41,7 @@ def network_json(classifier: Classifier) -> dict[str, Any]:
             part["layers"][-1]["with"].append(row.layer)
         else:
             part["layers"].append(_layer(row))
-    metadata = classifier.metadata
+    metadata = without_places(classifier.metadata)
     return {
         "name": metadata.get("name"),
         "data": (metadata.get("data") or {}).get("name"),

@@ -27,6 +27,7 @@ class Protocol(HttpToolsProtocol):
     """One connection to an application that `create_app` gave."""
 
     _header_bytes = 0
+    _open_bytes = 0  # that came since a request began whose headers are not complete, its first piece aside
     _early: bytearray | None = None  # the body so far of a request that may go the short way
     _begun = False  # whether a header is on its way
     _last = False  # whether the next request is the last
@@ -51,6 +52,12 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        # The parser tells of a header when it is complete, and puts together what is not, however long it grows.
+        if self._open_bytes > _MOST_HEADER_BYTES:
+            self.send_400_response("")
+            return
+        if self._begun:
+            self._open_bytes += len(data)
         super().data_received(data)
         if self._early is not None:
             self._go_the_whole_way()
@@ -58,8 +65,9 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._header_bytes = 0
+        self._header_bytes = self._open_bytes = 0
         self._begun = True
+        self._unset_keepalive_if_required()  # also where the request before it came, and was refused, in the same piece
 
     def on_url(self, url: bytes) -> None:
         """A piece of its address."""
@@ -73,7 +81,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """There are no more of them."""
-        self._begun = False
+        self._begun, self._open_bytes = False, 0
         if self._is_short():
             self._early = bytearray()
         else:

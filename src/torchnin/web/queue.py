@@ -38,6 +38,8 @@ _MUCH_WORK = 200_000_000
 _MOST_OF_MUCH_WORK = 16
 # Pixels above which pictures are decoded one at a time: one of 25 million takes half a gigabyte until it is resized.
 _HUGE = 2048 * 2048
+# A process that is at a batch for so many times as long as an answer may take hangs.
+_MOST_DEADLINES = 2
 # Seconds between looks for requests whose time is over.
 _TICK = 0.1
 
@@ -99,6 +101,7 @@ class BatchingQueue:
             self._processes = [LookerProcess(classifier, limits.max_pixels, each, self._receive) for each in most_cores]
         self._free: list[LookerProcess] = []
         self._at: dict[LookerProcess, list[_Job]] = {}
+        self._since: dict[LookerProcess, float] = {}  # from when on
         self._suspects: deque[_Job] = deque()  # what a process was at as it died
         self._lost = False  # whether one died and could not be replaced
         self._replacing: set[asyncio.Task[None]] = set()
@@ -119,12 +122,20 @@ class BatchingQueue:
     async def start(self) -> None:
         """Begin to answer; called inside the event loop that will ask."""
         self._loop = asyncio.get_running_loop()
-        await asyncio.gather(*(process.start() for process in self._processes))
-        self._free = list(self._processes)
+        await asyncio.gather(*(self._begin(process) for process in self._processes))
         self._clock = self._loop.create_task(self._give_up_late_ones())
         if self._thread is not None:
             await asyncio.to_thread(self._looker.warm_up)
             self._thread.start()
+
+    async def _begin(self, process: LookerProcess) -> None:
+        await process.start()
+        self._set_free(process)
+
+    def _set_free(self, process: LookerProcess) -> None:
+        """Let a process that was started have pictures, unless it has died meanwhile and another is being started."""
+        if process.alive:
+            self._free.append(process)
 
     async def stop(self) -> None:
         """Answer what was accepted, then end the threads and processes."""
@@ -190,7 +201,17 @@ class BatchingQueue:
         with self._change:
             self._arrived.extend(jobs)
             self._change.notify()
+        self._refuse_where_nobody_looks()
         self._send()
+
+    def _refuse_where_nobody_looks(self) -> None:
+        """Where no process is left, and none could be started, nothing waits for one."""
+        if self._thread is None and not self._processes:
+            waiting = [*self._suspects, *self._arrived]
+            self._suspects.clear()
+            self._arrived.clear()
+            gone = RefusedError(500, "the service has lost the processes that look at pictures and could start no others; its log says why")
+            self._deliver([(job, gone) for job in waiting])
 
     def _send(self) -> None:
         """Give all processes that have nothing to do a share of what waits."""
@@ -203,13 +224,16 @@ class BatchingQueue:
     def _give(self, jobs: list[_Job]) -> None:
         if jobs := [job for job in jobs if not job.done]:
             alone = len(self._open) == 1
-            process = self._free.pop(self._free.index(self._processes[0]) if alone and self._processes[0] in self._free else -1)
+            first = self._processes[0]  # the one that may use all cores
+            process = self._free.pop(self._free.index(first) if alone and first in self._free else -1)
             self._at[process] = jobs
+            self._since[process] = asyncio.get_running_loop().time()
             process.send([job.task for job in jobs], alone=alone)
 
     def _receive(self, process: LookerProcess, found: "list[Outcome | None] | None") -> None:
         """A process has answered, or died."""
         jobs = self._at.pop(process, [])
+        self._since.pop(process, None)
         if found is None:
             assert self._loop is not None
             if process in self._free:
@@ -236,9 +260,12 @@ class BatchingQueue:
         except Exception as error:
             self._lost = True
             self._deliver([(job, failure(error)) for job in jobs])
+            self._processes.remove(process)
+            await process.stop()
+            self._refuse_where_nobody_looks()
             return
         self._suspects.extend(jobs)
-        self._free.append(process)
+        self._set_free(process)
         self._send()
 
     def _told(self, jobs: list[_Job], found: "list[Outcome | None]") -> list[tuple[_Job, Outcome]]:
@@ -260,6 +287,12 @@ class BatchingQueue:
                 if end > now:
                     break  # they are in the order of arrival, and all have the same time
                 self._deliver([(job, RefusedError(504, f"no answer within {self._limits.answer_seconds:g} seconds"))])
+            with self._change:
+                while self._arrived and self._arrived[0].done:  # nobody may come to take them, and they hold their pictures
+                    self._arrived.popleft()
+            for process, since in self._since.items():
+                if now - since > _MOST_DEADLINES * self._limits.answer_seconds:  # it hangs; another takes its place
+                    process.kill()
 
     def _deliver(self, answers: list[tuple[_Job, Outcome]]) -> None:
         for job, outcome in answers:

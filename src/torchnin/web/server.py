@@ -85,10 +85,11 @@ class Server(uvicorn.Server):
             cycle = connection.cycle
             request = None if cycle is None or cycle.response_complete else cycle
             seen, begin = self._since.get(connection, (request, now))
-            if seen is not request or (request is None and connection.timeout_keep_alive_task is not None):
+            unread = connection.transport.get_write_buffer_size() > 0  # an answer that its client does not take
+            if seen is not request or (request is None and connection.timeout_keep_alive_task is not None and not unread):
                 begin = now
             since[connection] = (request, begin)
-            if now - begin > (self._limits.upload_seconds if request is None else longest):
+            if now - begin > (self._limits.upload_seconds if request is None and not unread else longest):
                 connection.transport.abort()
         self._since = since
 

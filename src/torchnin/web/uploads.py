@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from python_multipart.exceptions import FormParserError
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 _MULTIPART = "multipart/form-data"
+# Bytes of a form above which it is taken apart on a thread: what is hostile in it may take seconds.
+_LARGE_FORM = 1 << 18
 
 Upload = bytes | RefusedError
 """A picture's file, or why it is not even looked at."""
@@ -54,7 +57,10 @@ class Uploads:
         try:
             await self._read(receive, body)
             if several:
-                files = [_checked(declared, file) for declared, file in _parts(declared, bytes(body), self._limits.max_pictures)]
+                # A large form may take its time: it is taken apart by the letter, in Python.
+                parts = partial(_parts, declared, bytes(body), self._limits.max_pictures)
+                found = await asyncio.to_thread(parts) if len(body) > _LARGE_FORM else parts()
+                files = [_checked(declared, file) for declared, file in found]
                 return Taken(files, True, len(body))
             picture = bytes(body)
             require_picture(picture, kind)

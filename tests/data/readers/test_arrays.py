@@ -225,3 +225,19 @@ def test_nothing_of_a_size_that_no_array_has(tmp_path: Path) -> None:
             archive.writestr(name, b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
     with pytest.raises(DataError, match="a header that declares"):
         read_npz(tmp_path / "x.npz")
+
+
+def test_class_names_as_bytes_are_their_letters(tmp_path: Path) -> None:
+    for names in (["cat", "dog", "鸟"], np.char.encode(["cat", "dog", "鸟"], "utf-8")):
+        path = npz(tmp_path / "x.npz", x_train=IMAGES, y_train=LABELS, class_names=np.asarray(names))
+        assert read_npz(path)["train"].class_names == ("cat", "dog", "鸟")
+
+
+def test_splits_of_different_shapes_are_brought_to_one(tmp_path: Path) -> None:
+    colour = np.repeat(IMAGES.repeat(2, 1)[..., None], 3, axis=-1)
+    with pytest.raises(DataError, match="Give image_size= and channels= to bring them to one"):
+        load_dataset(((IMAGES, LABELS), (colour, LABELS)))
+    splits = load_dataset(((IMAGES, LABELS), (colour, LABELS)), image_size=8, channels=1)
+    assert splits.train.images.shape[1:] == splits.test.images.shape[1:] == (1, 8, 8)
+    path = npz(tmp_path / "x.npz", x_train=IMAGES, y_train=LABELS, x_test=colour, y_test=LABELS)
+    assert load_dataset(str(path), image_size=8, channels=3).test.images.shape[1:] == (3, 8, 8)

@@ -135,6 +135,8 @@ def _as_labels(labels: np.ndarray, where: str) -> np.ndarray:
 
 def _names_of(array: np.ndarray, path: str | os.PathLike[str]) -> tuple[str, ...]:
     try:
+        if array.dtype.kind == "S":
+            array = np.char.decode(array, "utf-8")
         return tuple(str(name) for name in array.reshape(-1))
     except (SystemError, UnicodeError) as error:  # four bytes of a text array may be no character
         next_step = "Write them with np.asarray(names, dtype=str)."

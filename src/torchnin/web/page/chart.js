@@ -8,7 +8,7 @@ const EDGE = { left: 46, right: 12, top: 10, bottom: 34 };
  * Draw into a canvas.
  *
  * `lines` are `{ colour, dots: [[epoch, value]], trace: [[epoch, value]] }`; `low` and `high` bound the values where they are
- * given; `text(value)` writes a tick, `axis` names the epochs.
+ * given; `text(value, decimals)` writes a tick, `axis` names the epochs.
  */
 export function chart(canvas, { lines, epochs, low = null, high = null, text, axis }) {
   const { clientWidth: width, clientHeight: height } = canvas;
@@ -17,6 +17,7 @@ export function chart(canvas, { lines, epochs, low = null, high = null, text, ax
   const values = lines.flatMap(({ dots, trace }) => [...dots, ...trace].map(([, value]) => value));
   const ticks = ticksOf(low ?? Math.min(0, ...values), high ?? Math.max(...values, 0.1), high !== null);
   const [bottom, top] = [ticks[0], ticks.at(-1)];
+  const decimals = Math.max(1, Math.ceil(-Math.log10(ticks[1] - ticks[0]) - 1e-9));
   const x = (epoch) => EDGE.left + (epoch / Math.max(epochs, 1)) * (width - EDGE.left - EDGE.right);
   const y = (value) => height - EDGE.bottom - ((value - bottom) / (top - bottom)) * (height - EDGE.bottom - EDGE.top);
 
@@ -28,7 +29,7 @@ export function chart(canvas, { lines, epochs, low = null, high = null, text, ax
     context.fillStyle = ink("rule");
     context.fillRect(EDGE.left, Math.round(y(tick)), width - EDGE.left - EDGE.right, 1);
     context.fillStyle = ink("quiet");
-    context.fillText(text(tick), EDGE.left - 8, y(tick));
+    context.fillText(text(tick, decimals), EDGE.left - 8, y(tick));
   }
   context.textAlign = "center";
   const step = Math.max(1, Math.ceil(epochs / Math.max(1, Math.floor((width - EDGE.left) / 42))));

@@ -16,6 +16,7 @@ let network = null;
 let blocks = null;
 let overlaid = null;
 let opened = null;
+let newest = 0; // of the pictures that were chosen, the blank canvas among them
 
 const stage = new Stage(get("stage"), { moved: look, painted });
 const answer = new Answer({ chosen: overlay });
@@ -24,7 +25,8 @@ const pixel = new Pixel({ changed: () => look(stage.pixel) });
 const layer = new Layer({ pointed: (at) => stage.point(at.x, at.y) });
 const explainer = new Explainer({ answered, failed });
 
-function answered(told, { fresh, settled }) {
+function answered(told, { fresh, settled, number }) {
+  if (fresh && number !== newest) return; // another was chosen meanwhile, and its answer follows
   trouble("");
   if (fresh) stage.load(unpacked(told.picture));
   answer.take(told, stage.pixels, settled);
@@ -58,13 +60,13 @@ function trouble(text) {
 
 /** A new picture: its file goes to the server as it is. */
 function take(file) {
-  explainer.ask(async () => file, { layers: true, about: { fresh: true, settled: true } });
+  explainer.ask(async () => file, { layers: true, about: { fresh: true, settled: true, number: ++newest } });
 }
 
 /** The picture was changed here. */
-function painted(settled) {
+function painted(settled, instead = false) {
   get("restore").disabled = !stage.changed;
-  explainer.ask(() => stage.file(), { layers: settled, about: { fresh: false, settled } });
+  explainer.ask(() => stage.file(), { layers: settled, about: { fresh: false, settled, instead } });
 }
 
 function look(at) {
@@ -81,6 +83,7 @@ function overlay(index) {
 }
 
 function open(block, index) {
+  if (!network || !blocks) return;
   opened = { block, index };
   const parts = network.parts.filter((part) => part.kind === "block");
   const last = block === parts.length - 1 && index === parts[block].layers.length - 1;
@@ -89,13 +92,15 @@ function open(block, index) {
 }
 
 function blank() {
+  if (!network) return;
+  newest += 1;
   const { height, width, mean } = network.input;
   const ground = mean.map((level) => (level < 0.5 ? 0 : 1));
   stage.clear(width, height, ground);
   stage.colour = inkOn(ground);
   get("ink").value = stage.colour;
   document.querySelector("input[name=tool][value=draw]").click();
-  painted(true);
+  painted(true, true);
 }
 
 function describe() {
@@ -225,9 +230,14 @@ async function enter() {
   }
 }
 
-// `nin serve` prints an address that ends in the token; it is taken out of sight and of the history.
+// An address may end in the token; it is taken out of sight and of the history.
 if (location.hash.startsWith("#token=")) {
-  keepToken(decodeURIComponent(location.hash.slice("#token=".length)));
+  const given = location.hash.slice("#token=".length);
+  try {
+    keepToken(decodeURIComponent(given));
+  } catch {
+    keepToken(given);
+  }
   history.replaceState(null, "", location.pathname);
 }
 onLanguage(relanguage);

@@ -6,15 +6,28 @@ export class Refused extends Error {}
 /** The server wants a token, and was given none or a wrong one. */
 export class Unknown extends Error {}
 
-let token = sessionStorage.getItem("token");
+let token = kept();
+
+function kept() {
+  try {
+    return sessionStorage.getItem("token");
+  } catch {
+    return null; // a browser that keeps nothing shows the page all the same
+  }
+}
 
 /** Send this token from now on, until the window is closed. */
 export function keepToken(given) {
   token = given;
-  sessionStorage.setItem("token", given);
+  try {
+    sessionStorage.setItem("token", given);
+  } catch {
+    // as above
+  }
 }
 
 async function answer(path, options = {}) {
+  if (token && !/^[\x21-\x7e]+$/.test(token)) throw new Unknown(); // no header can carry it
   const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response.json();
@@ -35,9 +48,9 @@ export class Explainer {
     this.next = null;
   }
 
-  /** `picture` gives the bytes when they are needed; `layers` asks for the maps of every layer; `about` comes back with the answer. */
+  /** `picture` gives the bytes when they are needed; `layers` asks for the maps of every layer; `about` comes back with the answer. `about.instead` goes before a new picture that waits. */
   ask(picture, { layers, about }) {
-    if (this.next?.about.fresh && !about.fresh) return; // a new picture is on its way; what was done to the old one is past
+    if (this.next?.about.fresh && !about.fresh && !about.instead) return; // a new picture is on its way; what was done to the old one is past
     this.next = { picture, layers, about };
     if (!this.busy) this.work();
   }

@@ -79,7 +79,7 @@ function curves() {
   const dots = (key) => rows.filter((row) => key in row).map((row) => [row.epoch, row[key]]);
   const axis = say("watch_epoch_axis");
   const lossLine = { colour: "positive", dots: dots("train_loss"), trace: trace.map(([epoch, loss]) => [epoch, loss]) };
-  chart(get("loss-chart"), { lines: [lossLine], epochs, low: 0, text: (value) => digits(value, 1), axis });
+  chart(get("loss-chart"), { lines: [lossLine], epochs, low: 0, text: digits, axis });
   const lines = [{ colour: "positive", dots: dots("train_accuracy"), trace: trace.map(([epoch, , accuracy]) => [epoch, accuracy]) }];
   if (held) lines.push({ colour: "negative", dots: dots("validation_accuracy"), trace: [] });
   chart(get("accuracy-chart"), { lines, epochs, low: 0, high: 1, text: (value) => percent(value, 0), axis });

@@ -27,7 +27,7 @@ export function keepToken(given) {
 }
 
 async function answer(path, options = {}) {
-  if (token && !/^[\x21-\x7e]+$/.test(token)) throw new Unknown(); // no header can carry it
+  if (token && !/^[\x20-\x7e]+$/.test(token)) throw new Unknown(); // no header can carry it
   const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response.json();

@@ -106,9 +106,10 @@ def test_a_connection_that_is_kept_counts_each_of_its_requests(client: httpx.Cli
     assert counted() == before + 5
 
 
-def test_a_header_that_never_ends_is_cut_off(client: httpx.Client) -> None:
+@pytest.mark.parametrize("begin", [b"GET /healthz HTTP/1.1\r\nX: ", request(b"0\r\nX: ", Content_Length=None, Transfer_Encoding="chunked")])
+def test_a_header_that_never_ends_is_cut_off(client: httpx.Client, begin: bytes) -> None:
     with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30) as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nX: ")
+        connection.sendall(begin)
         sent = 0
         with contextlib.suppress(ConnectionError):
             while sent < 1 << 26:

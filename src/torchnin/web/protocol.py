@@ -27,7 +27,7 @@ class Protocol(HttpToolsProtocol):
     """One connection to an application that `create_app` gave."""
 
     _header_bytes = 0
-    _open_bytes = 0  # that came since a request began whose headers are not complete, its first piece aside
+    _untold = 0  # bytes that came since the parser last told of something, the piece in which it did aside
     _early: bytearray | None = None  # the body so far of a request that may go the short way
     _begun = False  # whether a header is on its way
     _last = False  # whether the next request is the last
@@ -53,11 +53,10 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
         # The parser tells of a header when it is complete, and puts together what is not, however long it grows.
-        if self._open_bytes > _MOST_HEADER_BYTES:
+        if self._untold > _MOST_HEADER_BYTES:
             self.send_400_response("")
             return
-        if self._begun:
-            self._open_bytes += len(data)
+        self._untold += len(data)
         super().data_received(data)
         if self._early is not None:
             self._go_the_whole_way()
@@ -65,7 +64,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._header_bytes = self._open_bytes = 0
+        self._header_bytes = self._untold = 0
         self._begun = True
         self._unset_keepalive_if_required()  # also where the request before it came, and was refused, in the same piece
 
@@ -81,7 +80,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """There are no more of them."""
-        self._begun, self._open_bytes = False, 0
+        self._begun, self._untold = False, 0
         if self._is_short():
             self._early = bytearray()
         else:
@@ -89,6 +88,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        self._untold = 0
         if self._early is not None:
             self._early += body
         else:
@@ -96,6 +96,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is complete."""
+        self._untold = 0
         if self._early is None:
             super().on_message_complete()
             return
@@ -146,6 +147,7 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def _count(self, size: int) -> None:
+        self._untold = 0
         self._header_bytes += size
         if self._header_bytes > _MOST_HEADER_BYTES:
             raise ValueError  # the parser ends, and with it the connection

@@ -1,7 +1,10 @@
 """A stand-in for torchvision, which timm imports and of which there is no build without CUDA everywhere: names, and nothing behind them."""
 
+import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from types import ModuleType
 from typing import Any, ClassVar
@@ -25,9 +28,14 @@ class Names(ModuleType):
         return made
 
 
-def stand_in() -> None:
-    """Put the names where timm looks for torchvision, unless it is installed."""
-    if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is not None:
+@contextmanager
+def torchvision_or_its_names() -> Iterator[None]:
+    """While open, the names stand where timm looks for torchvision, unless it is installed.
+
+    Not longer: others ask whether torchvision is there, and it is not.
+    """
+    if importlib.util.find_spec("torchvision") is not None:
+        yield
         return
     modules = {"torchvision": Names("torchvision"), **{f"torchvision.{name}": Names(f"torchvision.{name}") for name in NAMES}}
     for name, module in modules.items():
@@ -35,8 +43,18 @@ def stand_in() -> None:
         if parent:
             setattr(modules[parent], own, module)
     sys.modules.update(modules)
+    try:
+        yield
+    finally:
+        for name in modules:
+            del sys.modules[name]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def torchvision_or_its_names() -> None:
-    stand_in()
+@pytest.fixture(scope="session")
+def timm() -> ModuleType:
+    """timm, with our networks in its registry."""
+    with torchvision_or_its_names():
+        found: ModuleType = pytest.importorskip("timm")
+        importlib.import_module("torchnin.integrations.timm")
+        importlib.import_module("timm.optim")
+    return found

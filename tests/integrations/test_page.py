@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -36,6 +37,5 @@ def test_scikit_learns_code_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert names["search"].best_params_["num_epochs"] in (2, 5)  # type: ignore[attr-defined]
 
 
-def test_timms_code_runs() -> None:
-    pytest.importorskip("timm")
+def test_timms_code_runs(timm: ModuleType) -> None:
     exec(blocks("integrations.md")[1], {})

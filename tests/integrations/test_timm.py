@@ -14,15 +14,6 @@ from torchnin import Classifier, ImageDataset, NiN, Preprocessing, Recipe
 from torchnin.data import DatasetSplits
 
 
-@pytest.fixture(scope="module")
-def timm(torchvision_or_its_names: None) -> ModuleType:
-    found: ModuleType = pytest.importorskip("timm")
-    import torchnin.integrations.timm
-
-    assert torchnin.integrations.timm.TimmNiN
-    return found
-
-
 def pictures(model: Any, size: int | None = None) -> torch.Tensor:
     channels, height, width = model.default_cfg["input_size"]
     return torch.randn(2, channels, size or height, size or width, generator=torch.Generator().manual_seed(0))

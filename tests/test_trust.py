@@ -243,7 +243,7 @@ def test_the_hashes_are_those_of_the_pinned_versions() -> None:
         for name, version in pinned(path).items():
             assert locked.setdefault(name, version) == version, f"{path.name}: {name}"
     assert locked == pinned(ROOT / "constraints.txt")
-    assert {path.name for path in LOCKED} == {"cpu.txt", "cuda.txt", "dev.txt", "run.txt", "torch.txt"}
+    assert {path.name for path in LOCKED} == {"cpu.txt", "timm.txt", "cuda.txt", "dev.txt", "run.txt", "torch.txt"}
 
 
 @pytest.mark.parametrize("path", LOCKED, ids=lambda path: path.name)

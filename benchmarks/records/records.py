@@ -45,8 +45,12 @@ RECORDS = {
         arguments="fashion-mnist --model nin_compact --num-epochs 24 --erase 0.25",
         num_seeds=5,
         chosen="The network's shape was tried on train pictures that were held out; 24 epochs, what one core does in two hours, and "
-        "erasing, which had helped `nin_small` on held-out pictures, were set beforehand",
-        chosen_zh="网络的形状在留出的训练图片上试过；24 轮（一个核两小时能做的）和擦除（在留出图片上对 `nin_small` 有帮助）是事先定下的",
+        "erasing, which had helped `nin_small` on held-out pictures, were set beforehand. Afterwards the same seed was trained for 60 "
+        "epochs with twice as much erasing (`--num-epochs 60 --erase 0.5`): 94.55 % of the test pictures, and these weights stayed",
+        ending=". So between these two the test pictures decided, and nothing else.",
+        ending_zh="。也就是说，只有这两者之间的取舍是由测试图片决定的。",
+        chosen_zh="网络的形状在留出的训练图片上试过；24 轮（一个核两小时能做的）和擦除（在留出图片上对 `nin_small` 有帮助）是事先定下的。"
+        "之后用同一个种子训练了 60 轮、擦除加倍（`--num-epochs 60 --erase 0.5`）：测试图片 94.55%，于是保留了这份权重",
     ),
     "fashion-mnist-small-28": Record(arguments="fashion-mnist --num-epochs 40", num_seeds=1),
     "fashion-mnist-d2l": Record(

@@ -49,7 +49,8 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",
         "ships": "`{name}`（种子 {seed}：{accuracy:.2%}）",
-        "one test": "均为原样的测试图片，没有翻转或平移；除模型卡说明的两处（`fashion-mnist-compact`、`fashion-mnist-d2l`）外，没有用它们选择任何东西。",
+        "one test": "均为原样的测试图片，没有翻转或平移；除模型卡说明的两处（`fashion-mnist-compact`、`fashion-mnist-d2l`）外，"
+        "没有用它们选择任何东西。",
         "stands in": "暂代更长的训练",
         "soonest": "85 %（笔记本的公开运行中只有 46 % 达到）从进程启动算起只要 **{seconds:.1f} 秒**：`{command}`，"
         "{n} 个种子的中位数，准确率 {low:.2%} 至 {high:.2%}。笔记本的十轮训练在同样的两个核上要 {hours:.0f} 小时，"

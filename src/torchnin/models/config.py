@@ -75,9 +75,13 @@ class NiNConfig:
     mlp_kernel_size: Literal[1, 3] = 1
     """Kernel of those convolutions; 3 asks what the 1 x 1 buys."""
     batch_norm: bool = False
-    """Normalise after every convolution but the class maps'."""
+    """Normalise after every convolution that a ReLU follows: all of them, or all but the class maps' with `class_map_relu=False`."""
     class_map_relu: bool = True
-    """ReLU on the class maps, as published. A map that it silences for every picture gets no gradient and stays dead."""
+    """ReLU on the class maps, as published.
+
+    A map that it silences for every picture gets no gradient, and lives again only where the layers below, which the other maps
+    train, change what it sees (docs/why-nin-fails.md).
+    """
     head: Literal["gap", "fc"] = "gap"
     """From class maps to logits: their means, or a fully connected layer on all their pixels (what the paper compares with)."""
     dropout: float = 0.5

@@ -30,8 +30,9 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
         "first seeds": "{n} of {planned} seeds so far",
         "ships": "`{name}` (seed {seed}: {accuracy:.2%})",
-        "one test": "All on the test pictures as they are, none mirrored or moved, and nothing chosen on them but what a model card "
-        "says (`fashion-mnist-compact`, `fashion-mnist-d2l`).",
+        "one test": "All on the test pictures as they are, none mirrored or moved. Nothing was chosen by them, with two exceptions that "
+        "the model cards tell (`fashion-mnist-compact`, `fashion-mnist-d2l`). What ships stores its convolutions in float16, so its last "
+        "digits may differ.",
         "stands in": "stands in for a longer training",
         "soonest": "85 %, which 46 % of the notebooks' public runs reach at all, takes **{seconds:.1f} s** from the start of the process: "
         "`{command}`, median of {n} seeds, accuracies of {low:.2%} to {high:.2%}. The notebooks' ten epochs take {hours:.0f} hours on the "
@@ -50,7 +51,7 @@ WORDS: dict[str, dict[str, str]] = {
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",
         "ships": "`{name}`（种子 {seed}：{accuracy:.2%}）",
         "one test": "均为原样的测试图片，没有翻转或平移；除模型卡说明的两处（`fashion-mnist-compact`、`fashion-mnist-d2l`）外，"
-        "没有用它们选择任何东西。",
+        "没有用它们选择任何东西。随包提供的权重以 float16 存储卷积，所以末位可能不同。",
         "stands in": "暂代更长的训练",
         "soonest": "85 %（笔记本的公开运行中只有 46 % 达到）从进程启动算起只要 **{seconds:.1f} 秒**：`{command}`，"
         "{n} 个种子的中位数，准确率 {low:.2%} 至 {high:.2%}。笔记本的十轮训练在同样的两个核上要 {hours:.0f} 小时，"

@@ -26,9 +26,15 @@ WORDS: dict[str, tuple[str, str]] = {
         f"processor's milliseconds, {count} at once": (f"processor's milliseconds, {count} at once", f"处理器毫秒数，每次 {count} 张")
         for count in (1, 8, 64, 256)
     },
+    "predict by torch": ("`Classifier.predict`, torch alone", "`Classifier.predict`，只用 torch"),
+    "predict by torch now": (
+        "Measured before predict took onnxruntime where it is installed; as it is now: [speed.md](speed.md).",
+        "测量时 predict 还不使用 onnxruntime；现在的速度见 [speed.zh-CN.md](speed.zh-CN.md)。",
+    ),
     "file, float32": ("file, float32", "文件，float32"),
     "file, int8": ("file, int8", "文件，int8"),
     "connections": ("connections", "连接数"),
+    "{count}, forms of {pictures}": ("{count}, forms of {pictures}", "{count}，每个表单 {pictures} 张"),
     "requests/s": ("requests/s", "请求/秒"),
     "`predict`, pictures/s": ("`predict`, pictures/s", "`predict`，张/秒"),
     "share (rounds)": ("share (rounds)", "比例（各轮）"),
@@ -104,7 +110,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "count": ("pictures", "图片数"),
     "processor": ("seconds of processor", "处理器秒数"),
     "seconds": ("seconds by the clock", "实际秒数"),
-    "load": ("processes that wanted the two cores", "争用两个核的进程数"),
+    "load": ("load average before it", "此前的平均负载"),
     "peak": ("peak memory of the process", "进程的峰值内存"),
     "start": ("start", "初始化"),
     "d2l start": ("the notebooks' (Xavier)", "笔记本的（Xavier）"),
@@ -362,7 +368,7 @@ def exported(language: str) -> str:
             f"浮点文件的差异取自 {pairs} 组尺寸与张数，1x2 到 1201x1603 像素；",
             f"权重为初始值的各个已命名网络，差异至多 {largest:.1e}。",
             f"{accuracy['date']}，{machine['processor']}，{machine['cores']} 个核，{versions}；",
-            f"当时有 {wanted} 个进程在争用这些核，所以给出处理器时间而不是钟表时间。",
+            f"此前的平均负载（load average）为 {wanted}，所以给出处理器时间而不是钟表时间。",
         )
     else:
         conditions = (
@@ -372,10 +378,10 @@ def exported(language: str) -> str:
             f"for the named networks with weights at their start it is at most {largest:.1e}.",
             f"{accuracy['date']}, {machine['processor']}, {machine['cores']} cores,",
             f"{versions};",
-            f"{wanted} processes wanted the cores, so the processor's time is given and not the clock's.",
+            f"the load average before it was {wanted}, so the processor's time is given and not the clock's.",
         )
-    heads = ("", "`Classifier.predict`", *(say(language, f"file, {kind}") for kind in ("float32", "int8")))
-    return "\n".join((table(language, heads, rows), "", *conditions))
+    heads = ("", say(language, "predict by torch"), *(say(language, f"file, {kind}") for kind in ("float32", "int8")))
+    return "\n".join((table(language, heads, rows), "", *conditions, say(language, "predict by torch now")))
 
 
 def served(language: str) -> str:
@@ -383,7 +389,7 @@ def served(language: str) -> str:
     found = recorded("serve", "results", "speed.json")
     rows = [
         (
-            connections,
+            _connections(language, connections),
             f"{median['per_second']:,.0f}",
             f"{median['predict_per_second']:,.0f}",
             f"{median['share_of_predict']:.0%} ({_range_of(rounds, 'share_of_predict', '.0%')})",
@@ -408,6 +414,12 @@ def served(language: str) -> str:
         "processor ms: service, wrk, `predict`",
     )
     return table(language, [say(language, head) for head in heads], rows)
+
+
+def _connections(language: str, recorded: str) -> str:
+    """How many connections ask, and with how many pictures a form."""
+    count, _, pictures = recorded.partition(", forms of ")
+    return say(language, "{count}, forms of {pictures}", count=count, pictures=pictures) if pictures else count
 
 
 def _range_of(rounds: Sequence[Any], key: str, form: str) -> str:

@@ -1,5 +1,6 @@
 """The tables of docs/speed.md and docs/speed.zh-CN.md, from benchmarks/speed/results."""
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,8 @@ CHINESE = {
     "torchnin, s": "torchnin，秒",
     "notebooks' way": "笔记本的做法",
     "plain PyTorch": "普通 PyTorch",
-    "times the notebooks' way": "是笔记本的几倍",
-    "share of the bound": "达到上限的",
+    "times as fast as the notebooks' way": "相对笔记本做法的加速比",
+    "share of the bound": "占上限的比例",
     "peak memory, MiB: notebooks' / plain / torchnin": "内存峰值，MiB：笔记本 / 普通 / torchnin",
     "loading and learning, {epoch_batches} batches of {batch}": "读取并学习，{epoch_batches} 批，每批 {batch} 张",
     "evaluating {evaluated} test pictures": "评估 {evaluated} 张测试图片",
@@ -62,12 +63,15 @@ CHINESE = {
     "{count:,} PNG files through `predict`: {fast:,.0f} pictures/s, {decoded:,.0f} where they are only decoded; {memory} MiB.": (
         "{count:,} 个 PNG 文件经过 `predict`：每秒 {fast:,.0f} 张，只解码则为 {decoded:,.0f} 张；{memory} MiB。"
     ),
-    "{date}, {processor}, {cores} cores, torch {torch}; when it began {load:.0f} processes wanted the cores.": (
-        "{date}，{processor}，{cores} 个核，torch {torch}；开始时有 {load:.0f} 个进程在争用这些核。"
+    "{date}, {processor}, {cores} cores, torch {torch}; load average before it {load:.0f}.": (
+        "{date}，{processor}，{cores} 个核，torch {torch}；此前的平均负载 {load:.0f}。"
     ),
-    "`{name}`: {date}; when its rows began {least:.0f} to {most:.0f} processes wanted the cores.": (
-        "`{name}`：{date}；各行开始时有 {least:.0f} 至 {most:.0f} 个进程在争用这些核。"
+    "`{name}`: {date}; load average before its rows {load:.0f}.": "`{name}`：{date}；各行之前的平均负载 {load:.0f}。",
+    "`{name}`: {date}; load averages before its rows {least:.0f} to {most:.0f}.": (
+        "`{name}`：{date}；各行之前的平均负载 {least:.0f} 至 {most:.0f}。"
     ),
+    "{count} threads": "{count} 个线程",
+    ": ": "：",
 }
 ROWS = {
     "epoch": "loading and learning, {epoch_batches} batches of {batch}",
@@ -96,9 +100,14 @@ def _table(language: str, heads: Sequence[str], rows: Sequence[Sequence[str]], l
 
 
 def _conditions(language: str, date: str, machine: dict[str, Any], load: float) -> str:
-    text = "{date}, {processor}, {cores} cores, torch {torch}; when it began {load:.0f} processes wanted the cores."
+    text = "{date}, {processor}, {cores} cores, torch {torch}; load average before it {load:.0f}."
     kept = {key: machine[key] for key in ("processor", "cores", "torch")}
     return say(language, text, date=date, load=load, **kept)
+
+
+def computes(language: str, text: str) -> str:
+    """What computed, as `cpu, float32, 2 threads`, in a language."""
+    return re.sub(r"(\d+) threads", lambda found: say(language, "{count} threads", count=found[1]), text)
 
 
 def _range(language: str, median: str, low: str, high: str) -> str:
@@ -117,9 +126,7 @@ def prediction(language: str) -> str:
         for row, ways in found["rows"].items():
             times = (_milliseconds(language, ways[way]) if way in ways else "" for way in WAYS)
             rows.append((f"`{name}`", say(language, row), *times, _two_digits(language, ways["speed beside the best rival"])))
-    conditions = "  \n".join(
-        f"`{name}`: {_conditions(language, found['date'], found['machine'], found['load_before'])}" for name, found in networks.items()
-    )
+    conditions = "  \n".join(f"`{name}`{say(language, ': ')}{_of(language, found)}" for name, found in networks.items())
     heads = ("network", "milliseconds a picture", *WAYS.values(), "speed beside the best rival")
     return f"{_table(language, heads, rows, left=2)}\n\n{conditions}"
 
@@ -183,8 +190,10 @@ def training(language: str) -> str:
                 " / ".join(f"{memory[way]['median'] / 2**20:,.0f}" for way in ("notebooks", "plain", "torchnin")),
             )
         )
-        conditions.append(f"`{name}`, {of['computes']}: {_conditions(language, of['date'], of, of['load'])}")
-    heads = ("network [batch]", "notebooks' way, s", "plain PyTorch, s", "torchnin, s", "times the notebooks' way", "share of the bound")
+        which = f"`{name}`, {computes(language, of['computes'])}{say(language, ': ')}"
+        conditions.append(which + _conditions(language, of["date"], of, of["load"]))
+    times = "times as fast as the notebooks' way"
+    heads = ("network [batch]", "notebooks' way, s", "plain PyTorch, s", "torchnin, s", times, "share of the bound")
     return _table(language, (*heads, "peak memory, MiB: notebooks' / plain / torchnin"), rows) + "\n\n" + "  \n".join(conditions)
 
 
@@ -202,10 +211,16 @@ def whole(language: str) -> str:
             cells = (_time(language, row[way]) for way in ("notebooks", "plain", "torchnin"))
             rows.append((f"`{name}`", say(language, words, **case), *cells, f"{row['notebooks']['median'] / ours:.2f}", share))
             loads.setdefault((name, of["date"]), []).append(of["load"])
-    text = "`{name}`: {date}; when its rows began {least:.0f} to {most:.0f} processes wanted the cores."
-    conditions = (say(language, text, name=name, date=date, least=min(found), most=max(found)) for (name, date), found in loads.items())
-    heads = ("network", "what", "notebooks' way", "plain PyTorch", "torchnin", "times the notebooks' way", "share of the bound")
+    conditions = (_loads(language, name, date, min(found), max(found)) for (name, date), found in loads.items())
+    heads = ("network", "what", "notebooks' way", "plain PyTorch", "torchnin", "times as fast as the notebooks' way", "share of the bound")
     return _table(language, heads, rows, left=2) + "\n\n" + "  \n".join(conditions)
+
+
+def _loads(language: str, name: str, date: str, least: float, most: float) -> str:
+    if f"{least:.0f}" == f"{most:.0f}":
+        return say(language, "`{name}`: {date}; load average before its rows {load:.0f}.", name=name, date=date, load=most)
+    text = "`{name}`: {date}; load averages before its rows {least:.0f} to {most:.0f}."
+    return say(language, text, name=name, date=date, least=least, most=most)
 
 
 def soonest(language: str) -> str:
@@ -215,7 +230,7 @@ def soonest(language: str) -> str:
         for entry in found.values():
             seconds, accuracies = ([run[key] for run in entry["runs"]] for key in ("seconds", "test_accuracy"))
             notebooks, of = entry.get("notebooks"), entry["measured"]
-            conditions.append(f"{goal} %: {_conditions(language, of['date'], of, of['load'])}")
+            conditions.append(f"{goal} %{say(language, ': ')}{_conditions(language, of['date'], of, of['load'])}")
             rows.append(
                 (
                     f"{goal} %",

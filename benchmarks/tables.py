@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torchnin
 from pages import Makers, recorded, write_or_check
+from prediction_tables import computes
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE / "records"))
@@ -86,7 +87,8 @@ def results(language: str) -> str:
             f"| {(DATA if language == 'en' else DATA_ZH)[name]} | `{command}` | `nin_small`, {runs[0]['num_parameters']:,} | "
             f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {words['at most'].format(seconds=case['max_process_seconds'])} |"
         )
-        conditions = conditions or words["conditions"].format(date=case["date"], **case["machine"])
+        machine = {**case["machine"], "computes": computes(language, case["machine"]["computes"])}
+        conditions = conditions or words["conditions"].format(date=case["date"], **machine)
     return "\n".join([*lines, "", conditions or ""])
 
 

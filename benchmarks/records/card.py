@@ -61,7 +61,7 @@ The most frequent confusions: {confusions}.
 ## 中文说明
 
 `{name}`：在 {title} 上训练的 `{network}`，{parameters} 个参数，在 {pictures} 张测试图片上的准确率为 **{accuracy}**
-（95% 区间 {low} 至 {high}），没有使用测试时增强。训练命令见上文。{seeds_zh}
+（95% 区间 {low} 至 {high}），没有使用测试时增广。训练命令见上文。{seeds_zh}
 {chosen_zh}
 
 {limits_zh}
@@ -97,7 +97,7 @@ LIMITS_ZH = {
 不属于这十个类别的东西也总会被归入其中一类。它用于学习、比较和试验。""",
 }
 STORED = {
-    "float16": "float16 (convolutions) and float32 (biases, batch normalisation); computed in float32",
+    "float16": "float16 (convolutions) and float32 (all else); computed in float32",
     "float32": "float32",
 }
 _WIDTH = 140

@@ -149,7 +149,17 @@ class Classifier(Predictor[np.ndarray]):
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits `(n, num_classes)`, float32 on the host, of pixels `(n, channels, h, w)`, 0 to 255, of any size."""
+        """What the network answers before the softmax.
+
+        Args:
+            pixels: `(n, channels, h, w)`, 0 to 255, uint8 or floating point, of any size; they are stretched to the network's.
+
+        Returns:
+            Logits `(n, num_classes)`, float32 on the host.
+
+        Raises:
+            ValueError: the pixels have another number of channels than the network.
+        """
         return within_memory(self._logits, pixels, torch.cat)
 
     def _logits(self, pixels: Tensor) -> Tensor:
@@ -214,15 +224,56 @@ class Classifier(Predictor[np.ndarray]):
         return summarize(self._network, (1, p.channels, p.height, p.width))
 
     def explain(self, picture: PictureSource, *, resize: bool = True) -> Explanation:
-        """Class maps of one picture: what the network saw where. With `resize=False` the picture goes in at its own size."""
+        """Class maps of one picture: what the network saw where.
+
+        Args:
+            picture: a path, the bytes of a file, a PIL image, or uint8 pixels, 0 to 255, `(h, w)`, `(h, w, c)` or `(c, h, w)`.
+            resize: False lets the picture in at its own size, so that a larger picture gives larger maps.
+
+        Returns:
+            The maps `(num_classes, y, x)`, logits and probabilities, float32 on the host; the picture, and where the maps' values lie
+            in it.
+
+        Raises:
+            ValueError: the network's head is fully connected, so that no map means anything; or the picture is none, or too small for
+                the layers.
+            DataError: the picture does not decode; the message names it.
+        """
         return explain(self._network, self.preprocessing, self.class_names, self.preprocessing.pixels(picture), resize=resize)
 
     def feature_maps(self, picture: PictureSource, *, resize: bool = True) -> tuple[tuple[str, Tensor], ...]:
-        """What each block makes of one picture: the block's name and its output `(channels, y, x)`; the last are the class maps."""
+        """What each block makes of one picture.
+
+        Args:
+            picture: as for `explain`.
+            resize: False lets the picture in at its own size.
+
+        Returns:
+            Of each block its name, such as `block 1`, and its output `(channels, y, x)`, float32 on the host; the last is the class maps.
+
+        Raises:
+            ValueError: the picture is none, or too small for the layers.
+            DataError: the picture does not decode; the message names it.
+        """
         return feature_maps(self._network, self.preprocessing, self.preprocessing.pixels(picture), resize=resize)
 
     def pixel_vectors(self, picture: PictureSource, x: int, y: int, *, resize: bool = True) -> tuple[PixelVectors, ...]:
-        """The per-pixel MLP at work: of each block the channels at one pixel, before and after each 1 x 1 convolution."""
+        """The per-pixel MLP at work: of each block the channels at one pixel, before and after each 1 x 1 convolution.
+
+        Args:
+            picture: as for `explain`.
+            x: the pixel's column in the picture as it was given, 0 at the left.
+            y: its row, 0 at the top.
+            resize: False lets the picture in at its own size.
+
+        Returns:
+            One entry a block: the place in its maps whose patch of pixels has its middle nearest to the pixel, and of each convolution its
+            name and the channels' values `(channels,)` there, float32 on the host.
+
+        Raises:
+            ValueError: the pixel lies outside the picture, or the picture is none, or too small for the layers.
+            DataError: the picture does not decode; the message names it.
+        """
         return pixel_vectors(self._network, self.preprocessing, self.preprocessing.pixels(picture), x, y, resize=resize)
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = False) -> Path:

@@ -50,7 +50,7 @@ class NetworkChoices:
     mlp_kernel_size: Given[Literal[1, 3]] = None
     """Kernel of those convolutions."""
     batch_norm: Given[bool] = None
-    """Batch normalisation after every convolution but the class maps'."""
+    """Batch normalisation after every convolution that a ReLU follows."""
     class_map_relu: Given[bool] = None
     """ReLU on the class maps."""
     class_hidden: Annotated[Given[str], tyro.conf.arg(metavar="WIDTHS")] = None

@@ -33,7 +33,7 @@ class RecipeChoices:
     muon_lr: Given[float] = None
     """Muon's learning rate at its highest: that of the other convolutions, where the recipe is Muon's."""
     weight_decay: Given[float] = None
-    """L2 penalty on the weights."""
+    """L2 penalty on the weights that SGD trains: where the recipe is Muon's, those of the first and last convolution."""
     label_smoothing: Given[float] = None
     """Share of the target spread evenly over all classes."""
     ema_decay: Given[float] = None
@@ -93,8 +93,8 @@ def train(
     Args:
         data: A dataset's name (see `nin datasets`) or a folder of pictures; fashion-mnist by default.
         model: A named network (see `nin models`) or a variant such as nin_small:mlp_layers=2; nin_small by default.
-        weights: Go on from trained weights and their network: a name of `nin models`, a run, a saved classifier or hf-hub:OWNER/NAME. Where
-            the classes are others, the last block begins anew.
+        weights: Go on from trained weights and their network (fine-tuning): the name of weights that ship (see `nin models`), a run, a
+            saved classifier or hf-hub:OWNER/NAME. Where the classes are others, the last block begins anew.
         recipe: fast, steady or d2l; by default the one that suits the network. d2l brings nin_d2l with it.
         recipe_choices: What to change in the recipe.
         network_choices: What to change in the network.
@@ -112,7 +112,8 @@ def train(
         deterministic: The same seed, machine and number of threads give the same bits; so by default on a CPU.
         device: auto (so by default), cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.
-        watch: Show in the browser how the training goes, on a page of this machine alone that ends with the training.
+        watch: Show in the browser how the training goes, on a page of this machine alone that ends with the training; needs the extra
+            web.
         tensorboard: Write the figures of each epoch for TensorBoard too, into the run folder; needs the extra tensorboard.
         as_json: Print one JSON document on standard output.
     """

@@ -33,7 +33,8 @@ class Recipe:
     momentum: float = 0.9
     """SGD's momentum; Nesterov's form where it is above 0."""
     weight_decay: float = 5e-4
-    """L2 penalty on convolution and linear weights; never on biases and norms."""
+    """L2 penalty on the weights that SGD trains, where the optimizer is `muon` those of the first and the last convolution and of linear
+    layers; never on biases and norms, nor on what Muon trains."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     """What the learning rate does after the warm-up: stay, or fall to zero."""
     warmup: float = 0.2
@@ -207,9 +208,9 @@ STEADY = Recipe(
 `nin train --model nin_d2l`. The class maps start alive, and Muon moves the convolutions by as much however small the gradient is that comes
 through twelve ReLUs; the first and the last convolution learn by SGD, at a rate at which class maps of many channels do not all
 fall below zero together. Judged on held-out train pictures after 211 steps of the narrow network of docs/why-nin-fails.md, 67 pixels,
-three seeds: .724 (.674 to .751); with SGD alone at .02: .332 (.203 to .543); the notebooks' recipe: .1. What each ingredient does
-stands there too (benchmarks/every_seed/cure.py). The published network, ten epochs at 112 pixels, one seed: test accuracy 92.95 %
-(benchmarks/records); at 224 pixels it has not been measured.
+three seeds: .724 (.674 to .751); with SGD alone at .02: .332 (.203 to .543); the notebooks' recipe: .135 (.100 to .194). What each
+ingredient does stands there too (benchmarks/every_seed/cure.py). The published network, ten epochs at 112 pixels, one seed: test
+accuracy 92.95 % (benchmarks/records); at 224 pixels it has not been measured.
 """
 
 FAST = Recipe(

@@ -5,12 +5,13 @@
     $CURE --out runs/cure-narrow --image-size 67 --widths 8 24 32 --num-epochs 1 --share 0.5 --seeds 3 --held-out 0.1 --least 0.4    a CPU's
     $CURE --out runs/mnist --model nin_mnist --data mnist --data-dir DIR --num-epochs 1 --seeds 20 --only steady
     $CURE --out runs/cifar --model nin_cifar10 --data cifar-10 --data-dir DIR --num-epochs 1 --seeds 20 --only steady
-    ... --share 0.1 --test-share 0.1    the last two on a CPU
+    ... --share 0.3                     the last one on a CPU
 
 Every training is a run folder below `--out`, `VARIANT/seed-N`; one that is finished is not trained again and one that was
 cut off goes on, so the command may be stopped and called again. The table goes to `--out/summary.json`. A training fails where
-its accuracy is below `--least`, or a class map is dead at the end, or it stops because numbers are not finite. With `--held-out`
-the accuracy is that of so large a share of the train pictures, which is what a choice is made by; else it is that of the test pictures.
+its accuracy is below `--least`, or a class map is dead at the end or over all test pictures, or it stops because numbers are not
+finite. With `--held-out` the accuracy is that of so large a share of the train pictures, which is what a choice is made by; else it
+is that of the test pictures.
 """
 
 import argparse
@@ -79,8 +80,22 @@ def one(variant: str, seed: int, data: torchnin.DatasetSplits, options: argparse
     except (DivergenceError, CollapseError) as error:
         return {"seed": seed, "accuracy": None, "dead_class_maps": None, "failure": str(error)}
     accuracy, dead = run.result["validation_accuracy" if options.held_out else "test_accuracy"], run.result["dead_class_maps"]
+    dead = max(dead, dead_over(run.classifier, data.test))  # the monitor needs fifty steps to call a map dead
     failure = f"{dead} class maps dead" if dead else f"accuracy {accuracy:.3f}" if accuracy < options.least else None
     return {"seed": seed, "accuracy": accuracy, "dead_class_maps": dead, "failure": failure}
+
+
+def dead_over(classifier: torchnin.Classifier, pictures: torchnin.ImageDataset) -> int:
+    """How many class maps are zero for every one of these pictures."""
+    network = classifier.network
+    if not (network.config.class_map_relu and network.config.head == "gap"):
+        return 0
+    alive = torch.zeros(network.num_classes, dtype=torch.bool)
+    with torch.inference_mode():
+        for start in range(0, len(pictures), 100):
+            pixels = torch.from_numpy(pictures.images[start : start + 100])
+            alive |= (network(classifier.preprocessing(pixels)) > 0).any(0).cpu()
+    return int((~alive).sum())
 
 
 def network_of(options: argparse.Namespace) -> NiNConfig:

@@ -109,6 +109,29 @@ def test_a_broken_one_takes_no_place_of_a_whole_one(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path)[1] == []
 
 
+def test_one_that_was_gone_back_to_leaves_that_of_its_step_whole_until_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = checkpoint(0)
+    write_checkpoint(tmp_path, first)
+    after = Checkpoint(tensors={"a": torch.ones(2)}, progress={**first.progress, "recoveries": 1})
+
+    def full(path: Path, data: bytes) -> None:
+        if path.suffix == ".json":
+            raise OSError("disk full")
+        path.write_bytes(data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("torchnin.training.checkpoint.write_atomically", full)
+        with pytest.raises(OSError, match="disk full"):
+            write_checkpoint(tmp_path, after)
+    assert read_checkpoint(tmp_path)[0].progress == first.progress
+    write_checkpoint(tmp_path, after)
+    assert read_checkpoint(tmp_path)[0].progress == after.progress
+    write_checkpoint(tmp_path, Checkpoint(tensors=after.tensors, progress={**after.progress, "step": 12}))
+    assert read_checkpoint(tmp_path)[0].progress["step"] == 12
+
+
 def test_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no whole checkpoint to resume from; train anew with --overwrite"):
         read_checkpoint(tmp_path / "missing")

@@ -50,7 +50,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         OSError: the disk is full or the folder cannot be written to; earlier checkpoints are untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"step-{checkpoint.progress['step']:09d}"
+    # One that was gone back to is another than that of the same step before it, which stays whole until this one is.
+    again = checkpoint.progress.get("recoveries", 0)
+    name = f"step-{checkpoint.progress['step']:09d}" + (f"-{again}" if again else "")
     data = _packed(checkpoint.tensors)
     document = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "progress": checkpoint.progress}).encode()
     write_atomically(folder / f"{name}.safetensors", data)
@@ -126,4 +128,4 @@ def _packed(tensors: dict[str, Tensor]) -> bytes:
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.glob("step-*.json"), reverse=True))
+    return iter(sorted(folder.glob("step-*.json"), key=lambda path: path.stem, reverse=True))

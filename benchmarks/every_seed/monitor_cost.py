@@ -3,7 +3,8 @@
     python benchmarks/every_seed/monitor_cost.py
 
 Steps are those of `nin train`, of which every second hundred goes unwatched, so that whatever else the machine does meets both.
-A hundred steps hold one look at the blocks' channels and two at the findings, as in a training. Times are the processor's, of one
+A hundred steps hold one look at the blocks' channels and two at the findings, as in a training, and a hundred at whether loss and
+weights are finite. Times are the processor's, of one
 thread, so that other work on the machine does not count; the monitor's own is taken inside its calls. Writes
 `results/monitor_cost.json`.
 """
@@ -26,7 +27,7 @@ from torchnin.data import Batches
 from torchnin.files import write_json
 from torchnin.models import NiN
 from torchnin.training.gradient import BatchGradient
-from torchnin.training.monitor import Monitor
+from torchnin.training.monitor import Finite, Monitor
 from torchnin.training.optimisation import initialise, make_optimizers
 from torchnin.training.processes import joined
 
@@ -69,10 +70,10 @@ class Clocked(Monitor):
         with self.clock():
             watch.__exit__(None, None, None)
 
-    def after_step(self, logits: Tensor, loss: Tensor, labels: Tensor) -> None:
+    def after_step(self, logits: Tensor, loss: Tensor, labels: Tensor, right: Tensor | None = None) -> None:
         if self.on:
             with self.clock():
-                super().after_step(logits, loss, labels)
+                super().after_step(logits, loss, labels, right)
 
     def findings(self, epoch: int, step: int) -> list[Any]:
         with self.clock():
@@ -96,6 +97,7 @@ def measured(name: str, blocks: int) -> dict[str, Any]:
     network = choice.place(network).train()
     optimizers = make_optimizers(network, recipe)
     monitor = Clocked(network, data.class_names, data.train.class_counts.tolist(), 0, choice.device)
+    finite = Finite(network, recipe, 10**9, Path("checkpoint"))
     preprocessing = torchnin.Preprocessing.of(data.train, image_size=size, normalise=recipe.normalise)
     batches = Batches(data.train, batch_size=batch_size, device=choice.device, seed=0)
     pictures = iter(batch for epoch in range(10**6) for batch in batches.epoch(epoch))
@@ -120,11 +122,17 @@ def measured(name: str, blocks: int) -> dict[str, Any]:
             batch = next(pictures)
             began = time.process_time()
             logits, loss = gradient(batch, max(step, 0))
+            if monitor.on:
+                with monitor.clock():
+                    finite.check(loss, "loss", step + 1)
             for optimizer in optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = 0.1 * group["peak_lr"]
                 optimizer.step()
-            monitor.after_step(logits, loss, batch.labels)
+            monitor.after_step(logits, loss, batch.labels, logits.argmax(1) == batch.labels)
+            if monitor.on:
+                with monitor.clock():
+                    finite.check_weights(step + 1)
             if monitor.on and (step + 1) % 50 == 0:
                 monitor.findings(1, step + 1)
             if step >= 0:

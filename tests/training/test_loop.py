@@ -123,9 +123,12 @@ def test_the_line_of_a_burst_gives_way_to_the_epochs_own_when_resumed(tiny: NiNC
     assert not any(row["findings"] or "unfinished" in row for row in metrics)
 
 
-@pytest.mark.parametrize("batch_size", [pytest.param(2, id="found in the last step of an epoch"), pytest.param(1, id="found in mid-epoch")])
-def test_stop_on_collapse_can_be_gone_on_with(batch_size: int, few: DatasetSplits, tiny: NiNConfig, tmp_path: Path) -> None:
-    splits = DatasetSplits(name="few", train=few.train.select(np.arange(100)), test=few.test, source="here")
+@pytest.mark.parametrize(
+    ("pictures", "batch_size"),
+    [pytest.param(100, 2, id="found in the last step of an epoch"), pytest.param(320, 4, id="found in mid-epoch")],
+)
+def test_stop_on_collapse_can_be_gone_on_with(pictures: int, batch_size: int, few: DatasetSplits, tiny: NiNConfig, tmp_path: Path) -> None:
+    splits = DatasetSplits(name="few", train=few.train.select(np.arange(pictures)), test=few.test, source="here")
     network = NiN(tiny)
     last = [layer for layer in network.class_block.modules() if isinstance(layer, nn.Conv2d)][-1]
     nn.init.constant_(last.weight, 0.0)

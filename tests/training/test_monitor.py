@@ -1,12 +1,14 @@
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from torchnin import NiN, NiNConfig, Recipe, create_model
-from torchnin.training.monitor import Finding, Monitor
-from torchnin.training.optimisation import initialise
+from torchnin.training.monitor import Finding, Finite, Monitor
+from torchnin.training.optimisation import gradient_norm, initialise
 
 COUNTS = [32] * 10
 NAMES = [f"kind {number}" for number in range(10)]
@@ -81,6 +83,20 @@ def test_a_map_that_lives_for_one_picture_is_not_dead(tiny: NiNConfig) -> None:
     assert monitor.dead_class_maps == []
 
 
+def test_a_map_is_not_dead_because_its_class_is_rare(tiny: NiNConfig) -> None:
+    # As in a network that has learned: zero for the pictures of all other classes, which are all that most batches hold.
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    labels = torch.arange(18) % 9
+    for _ in range(400):
+        monitor.after_step(nn.functional.one_hot(labels, 10).float(), torch.tensor(0.1), labels)
+    assert monitor.dead_class_maps == []
+    assert monitor.healthy
+    with_it = torch.tensor([9, 0])
+    for _ in range(50):  # dead it is where its own pictures do not wake it either
+        monitor.after_step(nn.functional.one_hot(torch.tensor([0, 0]), 10).float(), torch.tensor(0.1), with_it)
+    assert monitor.dead_class_maps == [9]
+
+
 def test_maps_without_relu_cannot_die() -> None:
     network = create_model("nin_small").eval()
     with torch.no_grad():
@@ -121,6 +137,25 @@ def test_an_accuracy_of_guessing_is_said_once(tiny: NiNConfig) -> None:
     assert monitor.after_epoch(3, 3000, 0.25) == []
 
 
+@pytest.mark.parametrize("counts", [[9900, 100], [4900, 100], [190, 10], [4, 4]])
+def test_a_perfect_accuracy_is_never_that_of_guessing(tiny: NiNConfig, counts: list[int]) -> None:
+    network = NiN(replace(tiny, num_classes=2))
+    monitor = Monitor(network, NAMES[:2], counts, 0, torch.device("cpu"))
+    assert monitor.after_epoch(1, 1000, 1.0) == []
+    (finding,) = monitor.after_epoch(2, 2000, max(counts) / sum(counts))
+    assert finding.kind == "accuracy at chance"
+
+
+def test_where_classes_are_balanced_guessing_is_told_by_their_recalls(tiny: NiNConfig) -> None:
+    network = NiN(replace(tiny, num_classes=2))
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    for answers, expected in ((torch.tensor([0] * 70 + [1] * 30), []), (torch.zeros(100, dtype=torch.int64), ["accuracy at chance"])):
+        monitor = Monitor(network, NAMES[:2], [90, 10], 0, torch.device("cpu"), balanced=True)
+        monitor.after_step(nn.functional.one_hot(answers, 2).float(), torch.tensor(0.5), labels)
+        accuracy = float((answers == labels).float().mean())  # .8 and .9: the better network has the lower one
+        assert [finding.kind for finding in monitor.after_epoch(1, 1000, accuracy)] == expected
+
+
 def test_a_class_that_is_never_right_is_said_once_though_its_map_lives(tiny: NiNConfig) -> None:
     monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
     labels = torch.arange(320) % 10
@@ -141,6 +176,31 @@ def test_a_class_that_is_never_right_is_said_once_though_its_map_lives(tiny: NiN
     assert again.after_epoch(1, 1000, 0.25) == []
     again.after_step(nn.functional.one_hot(labels, 10) + 0.5, torch.tensor(1.0), labels)
     assert again.after_epoch(2, 2000, 1.0) == []
+
+
+def test_after_going_back_a_network_has_time_to_learn_again(tiny: NiNConfig) -> None:
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    assert monitor.after_epoch(3, 1000, 0.1) != []
+    monitor.forget(900)
+    assert monitor.after_epoch(3, 1000, 0.1) == []
+    assert monitor.after_epoch(4, 1100, 0.1) != []
+
+
+def test_what_is_serious_is_said_again_where_something_is_to_be_done_about_it(tiny: NiNConfig) -> None:
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    monitor.said = {"dead class map 3", "dead class maps kind 3", "loss stuck", "accuracy at chance", "dead channels block 1"}
+    monitor.say_again()
+    assert monitor.said == {"dead channels block 1"}
+
+
+def test_norms_are_taken_on_devices_without_kernels_for_many_tensors(tiny: NiNConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on Apple's GPUs: torch refuses foreach=True there, and takes one tensor after the other where it is not asked for.
+    monkeypatch.setattr("torch.nn.utils.clip_grad._device_has_foreach_support", lambda device: False)
+    monkeypatch.setattr("torch.nn.utils.clip_grad._has_foreach_support", lambda tensors, device: False)
+    network = alive(tiny)
+    network(PICTURES).sum().backward()
+    assert gradient_norm(network.parameters()) > 0
+    Finite(network, Recipe(), 10, Path("checkpoint")).check_weights(1)
 
 
 def test_what_was_said_is_remembered_in_a_checkpoint(tiny: NiNConfig) -> None:

@@ -27,9 +27,9 @@ from torchnin.training import monitor
 
 data, out, seen, after_step = sys.argv[1], sys.argv[2], [], monitor.Monitor.after_step
 
-def noted(self, logits, loss, labels):
+def noted(self, logits, loss, *rest):
     seen.append(float(loss))
-    after_step(self, logits, loss, labels)
+    after_step(self, logits, loss, *rest)
 
 monitor.Monitor.after_step = noted
 torch.manual_seed(7)

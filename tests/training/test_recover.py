@@ -53,6 +53,15 @@ def test_stopping_at_the_first_finding_leaves_a_run_that_can_be_resumed(recipe: 
     assert not run.finished
 
 
+def test_what_a_stopped_training_has_said_is_recovered_from_when_it_goes_on(recipe: torchnin.Recipe, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(torchnin.CollapseError):
+        torchnin.train(NETWORK, "fashion-mnist-sample", recipe, seed=SEED, out=out, on_collapse="stop", quiet=True)
+    run = torchnin.resume(out, on_collapse="recover", quiet=True)
+    assert "recovered" in kinds(run)
+    assert run.result["dead_class_maps"] == 0
+
+
 def test_a_rate_that_bursts_recovers_with_smaller_ones(tmp_path: Path) -> None:
     recipe = dataclasses.replace(torchnin.named_recipe("d2l"), image_size=None, num_epochs=1, lr=1e30)
     with pytest.raises(torchnin.CollapseError, match="gave up after 6 recoveries"):

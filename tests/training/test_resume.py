@@ -106,6 +106,7 @@ def whole(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         pytest.param(2, 14, 1e9, 130, 14, id="Ctrl-C in the middle of an epoch"),
         pytest.param(15, PER_EPOCH, 1e9, 143, PER_EPOCH, id="SIGTERM in the last step of an epoch"),
+        pytest.param(15, 2 * PER_EPOCH, 1e9, 143, 2 * PER_EPOCH, id="SIGTERM in the last step of all"),
         pytest.param(9, 14, 0.0, -9, 13, id="SIGKILL with a checkpoint in the middle of an epoch"),
         pytest.param(9, 14, 1e9, -9, PER_EPOCH, id="SIGKILL with a checkpoint at the end of an epoch"),
         pytest.param(9, 2, 1e9, -9, 0, id="SIGKILL in the first epoch"),

@@ -82,7 +82,9 @@ class Training:
         weights = torch.tensor(len(learned) / (counts.clip(1) * len(counts)), dtype=torch.float32)
         warmup_steps = math.ceil(recipe.warmup * self.num_steps)
         summed = None if processes.alone else processes.summed
-        self.monitor = Monitor(network, learned.class_names, counts.tolist(), warmup_steps, choice.device, summed, recipe.remedy)
+        self.monitor = Monitor(
+            network, learned.class_names, counts.tolist(), warmup_steps, choice.device, summed, recipe.remedy, recipe.class_weights
+        )
         self.finite = Finite(network, recipe, self.num_steps, run.path / "checkpoint")
         self.gradient = BatchGradient(
             network,
@@ -319,7 +321,7 @@ class Training:
                     optimizer.state.pop(parameter, None)
             if self.mean is not None:
                 self.mean.adopt(self.network, revived)
-        self.monitor.forget()
+        self.monitor.forget(self.step)
         epoch = self.step // self.batches.num_batches + 1
         message = f"went back from step {at} to step {self.step}, with half the learning rate ({scale:g} of the recipe's){drawn}"
         finding = Finding(kind="recovered", epoch=epoch, step=at, message=message)
@@ -347,7 +349,7 @@ class Training:
         self.stopping = self.processes.highest(stop.received)
 
     def _stop_if_asked(self) -> None:
-        if self.collapse is None and not (self.stopping and self.step < self.num_steps):
+        if self.collapse is None and not self.stopping:
             return
         self.processes.wait()  # for the first one's checkpoint: as soon as one process has ended, torchrun ends all
         if self.collapse is not None:
@@ -385,6 +387,8 @@ class Training:
             self.gradient.pieces = pieces or max(checkpoint.progress.get("pieces", 1), self.options.accumulate or 1)
             if "good" in checkpoint.progress:
                 self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
+            if self.options.on_collapse != "warn":
+                self.monitor.say_again()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
             where, reason = self.run.path / "checkpoint", " ".join(str(error).split())[:300]
             raise TrainingError(f"{where} is not of this network and recipe ({reason}); train anew with --overwrite") from error

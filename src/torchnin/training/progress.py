@@ -45,6 +45,8 @@ def check_progress(progress: Any) -> None:
     for name, expected in _OPTIONAL.items():
         if name in progress:
             _check(progress[name], expected, f"progress.{name}")
+    for state in (progress, progress.get("good", progress)):
+        _check(state["monitor"].get("begun", 0), _WHOLE, "progress.monitor.begun")  # earlier versions have none
 
 
 def _check(value: Any, expected: Any, name: str) -> None:

@@ -108,6 +108,7 @@ class Step:
             self._alone += 1
 
     def _set(self, step: int, lr_scale: float) -> None:
+        self.finite.lr_scale = lr_scale
         share = lr_scale * self.recipe.lr_share(step, self.num_steps)
         for group in self._groups():
             rate = share * group["peak_lr"]
@@ -162,7 +163,7 @@ class Step:
             norm = gradient_norm(self.network.parameters())
             if look:
                 self.finite.check(norm, "gradient", step + 1)
-            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.recipe.clip_norm, norm, foreach=True)
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.recipe.clip_norm, norm)
         for optimizer in self.optimizers:
             optimizer.step()
         if look:
@@ -172,9 +173,10 @@ class Step:
         with torch.no_grad():
             # Thinned out, easy pictures count for those that were left out, so that loss and accuracy are those of all pictures.
             weights = torch.ones_like(logits[:, 0]) if self.thinning is None else self.thinning.weights(batch.indices)
-            right = (logits.argmax(1) == batch.labels) * weights
-            self.sums += torch.stack([loss * len(weights), right.sum(), weights.sum()]).to(self.sums)
-        self.monitor.after_step(logits, loss, batch.labels)
+            right = logits.argmax(1) == batch.labels
+            total, count = loss * len(weights), weights.sum()
+            self.sums += torch.stack([total, (right * weights).sum(), count]).to(self.sums)
+        self.monitor.after_step(logits, loss if self.thinning is None else total / count, batch.labels, right)
         return loss, norm
 
     def _look(self, step: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from torchnin import NiNConfig, Recipe
 from torchnin.data import DatasetSplits
 from torchnin.training import Interrupted, Run, train_seeds
+from torchnin.training.monitor import is_guessing
 
 SHORT = Recipe(num_epochs=2, batch_size=80)
 
@@ -66,3 +68,30 @@ def test_a_seed_that_has_collapsed_is_not_gone_on_with(tiny: NiNConfig, few: Dat
     assert (summary["seeds"][1], summary["failures"], trained) == (row, 1, [])
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert study(resume=True, on_collapse="warn")["failures"] == 0  # something else is to be done about it
+
+
+def test_what_was_told_of_later_seeds_is_kept_until_they_are_looked_at_again(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    def study(**options: Any) -> dict[str, Any]:
+        return train_seeds(tiny, few, SHORT, seeds=3, out=tmp_path, device="cpu", quiet=True, **options)
+
+    whole = study()
+    row = {"seed": 2, "failure": "stopped at step 4, as asked"}
+    (tmp_path / "seed-2" / "result.json").unlink()
+    shutil.rmtree(tmp_path / "seed-1")
+    (tmp_path / "summary.json").write_text(json.dumps({**whole, "seeds": [*whole["seeds"][:2], row]}))
+
+    def interrupt(_run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        study(resume=True, on_epoch=interrupt)
+    summary = study(resume=True)
+    assert summary["seeds"][2] == row
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "counts", "guessed"),
+    [(0.74, [500, 500], False), (0.5, [500, 500], True), (0.9, [900, 100], True), (0.97, [900, 100], False), (1.0, [100], False)],
+)
+def test_an_accuracy_of_guessing_is_that_of_the_commonest_class(accuracy: float, counts: list[int], guessed: bool) -> None:
+    assert is_guessing(accuracy, max(counts) / sum(counts), sum(counts)) == guessed

@@ -11,6 +11,7 @@ from torchnin.data import DatasetSplits, load_dataset
 from torchnin.files import read_json, write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
+from torchnin.training.monitor import is_guessing
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
@@ -71,7 +72,8 @@ def train_seeds(
                         f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out"
                     )
         # A seed that collapse or divergence has ended is not gone on with, unless something else is to be done about it now.
-        ended = _ended(folder, processes) if resume and "on_collapse" not in given else {}
+        before = _rows_before(folder, processes) if resume else {}
+        ended = {} if "on_collapse" in given else {number: row["failure"] for number, row in before.items() if _has_ended(row)}
         kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], processes) if resume else {}
         rows: list[dict[str, Any]] = []
         summary: dict[str, Any] = {}
@@ -84,7 +86,7 @@ def train_seeds(
                 # A seed that was begun keeps its own options; those still to begin take the study's.
                 how = given if begun else {**kept, **given}
                 run = train(network, splits, recipe, out=path, seed=number, resume=begun, overwrite=overwrite, **how)
-                row = {**run.result, "failure": _failure(run)} if processes.first else {}
+                row = {**run.result, "failure": _failure(run, splits.test.class_counts.tolist())} if processes.first else {}
             except (DivergenceError, CollapseError) as error:
                 row = {"seed": number, "failure": str(error)}
             except Interrupted as error:
@@ -94,22 +96,30 @@ def train_seeds(
                     error.signal_number,
                 ) from error
             rows.append(row)
+            before.pop(number, None)
             with processes.together():
                 if processes.first:
-                    summary = summarise(rows, seeds)
+                    # What earlier calls have told of seeds that are still to be looked at again stays told until then.
+                    summary = summarise(rows + [before[later] for later in range(number + 1, seed + seeds) if later in before], seeds)
                     write_json(folder / "summary.json", summary)
         told: dict[str, Any] = json.loads(processes.told(json.dumps(summary).encode() if processes.first else None))
         return told
 
 
-def _ended(folder: Path, processes: Processes) -> dict[int, str]:
-    """Why seeds ended before their last epoch, as the study's summary has it."""
-    found: list[tuple[int, str]] = []
+def _rows_before(folder: Path, processes: Processes) -> dict[int, dict[str, Any]]:
+    """The rows that the study's summary has so far, by seed."""
+    found: list[dict[str, Any]] = []
     if processes.first:
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or none of ours: written anew below
-            rows = read_json(folder / "summary.json")["seeds"]
-            found = [(int(row["seed"]), str(row["failure"])) for row in rows if row["failure"] and "test_accuracy" not in row]
-    return dict(json.loads(processes.told(json.dumps(found).encode() if processes.first else None)))
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or none of ours: written anew
+            rows = [dict(row) for row in read_json(folder / "summary.json")["seeds"]]
+            found = [row for row in rows if isinstance(row["seed"], int) and isinstance(row["failure"], str | None)]
+    rows = json.loads(processes.told(json.dumps(found).encode() if processes.first else None))
+    return {row["seed"]: row for row in rows}
+
+
+def _has_ended(row: dict[str, Any]) -> bool:
+    """Whether the seed ended before its last epoch."""
+    return bool(row["failure"]) and "test_accuracy" not in row
 
 
 def _kept(paths: list[Path], processes: Processes) -> dict[str, Any]:
@@ -141,11 +151,10 @@ def summarise(rows: list[dict[str, Any]], seeds: int) -> dict[str, Any]:
     }
 
 
-def _failure(run: Run) -> str | None:
-    """Why a training that came to its end failed all the same, or None."""
+def _failure(run: Run, class_counts: list[int]) -> str | None:
+    """Why a training that came to its end failed all the same, or None; `class_counts` are those of the test pictures."""
     if dead := run.result["dead_class_maps"]:
         return f"{dead} class maps were dead at the end"
-    counts = run.config["data"]["class_names"]
-    if run.result["test_accuracy"] <= 1.5 / len(counts):
-        return "the accuracy is that of guessing"
-    return None
+    count = sum(class_counts)
+    guess = 1 / len(class_counts) if run.config["recipe"].get("class_weights") else max(class_counts) / count
+    return "the accuracy is that of guessing" if is_guessing(run.result["test_accuracy"], guess, count) else None

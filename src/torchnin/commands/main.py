@@ -108,13 +108,15 @@ def _out_of_memory(error: BaseException) -> bool:
 def _explained(error: BaseException) -> tuple[str, int]:
     """The message for the user, and the exit code."""
     text = str(error) or type(error).__name__
+    if (signal := getattr(error, "signal_number", 0)) and isinstance(error, KeyboardInterrupt):  # a training, which says how it goes on
+        return text, 128 + int(signal)
     if isinstance(error, KeyboardInterrupt):
         return "stopped", _INTERRUPTED
     if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or text}", 1
     if type(error).__module__.startswith("torchnin."):
-        return text, 128 + signal if (signal := getattr(error, "signal_number", 0)) else 1
+        return text, 1
     if _out_of_memory(error):
         return "out of memory; what was saved stays as it is", 1
     if isinstance(error, ValueError | FileNotFoundError):

@@ -7,7 +7,6 @@ cross_val_score(NiNClassifier(), X, y, cv=3)
 GridSearchCV(NiNClassifier(num_epochs=3), {"network": ["nin_small", "nin_base"], "lr": [0.05, 0.15]})
 """
 
-import signal
 import tempfile
 import warnings
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset
 from torchnin.models import NiNConfig, model_entry
-from torchnin.training import Interrupted, Recipe, Run, named_recipe, recipe_for, train
+from torchnin.training import Recipe, Run, named_recipe, recipe_for, train
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -171,22 +170,17 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-        try:
-            return train(
-                self.network,
-                # A run reports on test pictures, and here are none: one stands in, and what is said of it is taken away.
-                DatasetSplits(name="arrays", train=pictures, test=pictures.select([0]), source="arrays"),
-                self._recipe(),
-                out=folder,
-                seed=int(seed),
-                device=self.device,
-                validation=self.validation_fraction,
-                quiet=not self.verbose,
-            )
-        except Interrupted as stopped:  # a search takes any other error for a failed fit, and goes on
-            if stopped.signal_number == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            raise SystemExit(128 + stopped.signal_number) from None
+        return train(
+            self.network,
+            # A run reports on test pictures, and here are none: one stands in, and what is said of it is taken away.
+            DatasetSplits(name="arrays", train=pictures, test=pictures.select([0]), source="arrays"),
+            self._recipe(),
+            out=folder,
+            seed=int(seed),
+            device=self.device,
+            validation=self.validation_fraction,
+            quiet=not self.verbose,
+        )
 
     def _recipe(self) -> Recipe:
         config = self.network

@@ -25,8 +25,11 @@ class CollapseError(TrainingError):
     everywhere = True
 
 
-class Interrupted(TrainingError):  # noqa: N818 - an interruption is asked for, not an error of the training
-    """A signal asked to stop. Everything is saved; resuming goes on from there."""
+class Interrupted(KeyboardInterrupt):
+    """A signal asked to stop. Everything is saved; resuming goes on from there.
+
+    No `Exception`, so that what goes on after any error, as a search over recipes does, does not go on after Ctrl-C.
+    """
 
     everywhere = True
 

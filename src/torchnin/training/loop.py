@@ -135,7 +135,7 @@ class Training:
             try:
                 while self.step < self.num_steps:
                     self._epoch(stop)
-            except TrainingError as error:
+            except (TrainingError, Interrupted) as error:
                 self._leave(error)
                 raise
             finally:
@@ -264,7 +264,7 @@ class Training:
         # What a run says it reached does not depend on what else is installed.
         return Classifier(self.network, self.preprocessing, class_names, metadata=facts, device=device, backend="torch")
 
-    def _leave(self, error: TrainingError) -> None:
+    def _leave(self, error: TrainingError | Interrupted) -> None:
         """Where the training stops in an epoch in which something was found, write the line of that epoch as far as it came.
 
         A training that goes on begins by writing the lines of its checkpoint alone, so this one is gone then.

@@ -35,6 +35,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "file, int8": ("file, int8", "文件，int8"),
     "connections": ("connections", "连接数"),
     "{count}, forms of {pictures}": ("{count}, forms of {pictures}", "{count}，每个表单 {pictures} 张"),
+    "millions of multiply-adds": ("millions of multiply-adds", "乘加次数（百万）"),
+    "1 connection": ("1 connection", "1 个连接"),
+    "8 connections": ("8 connections", "8 个连接"),
+    "64 connections": ("64 connections", "64 个连接"),
+    "p99 over median, 8 connections": ("p99 over median, 8 connections", "p99 与中位数之比，8 个连接"),
     "requests/s": ("requests/s", "请求/秒"),
     "`predict`, pictures/s": ("`predict`, pictures/s", "`predict`，张/秒"),
     "share (rounds)": ("share (rounds)", "比例（各轮）"),
@@ -414,6 +419,31 @@ def served(language: str) -> str:
         "processor ms: service, wrk, `predict`",
     )
     return table(language, [say(language, head) for head in heads], rows)
+
+
+def served_networks(language: str) -> str:
+    """How much of `Classifier.predict` the service gives for networks that take longer over a picture, one picture a request."""
+    found = sorted((recorded("serve", "results", path.name) for path in (HERE / "serve" / "results").glob("speed*.json")), key=_macs)
+    rows = [
+        (
+            f"`{each['network']}`, {each['image_size']}x{each['image_size']}",
+            f"{each['num_macs'] / 1e6:.1f}",
+            *(
+                f"{each['median_by_connections'][way]['share_of_predict']:.0%} "
+                f"({_range_of(each['rounds_by_connections'][way], 'share_of_predict', '.0%')})"
+                for way in ("1", "8", "64")
+            ),
+            _range_of(each["rounds_by_connections"]["8"], "p99_over_median", ".1f"),
+        )
+        for each in found
+    ]
+    heads = ("network", "millions of multiply-adds", "1 connection", "8 connections", "64 connections", "p99 over median, 8 connections")
+    return table(language, [say(language, head) for head in heads], rows)
+
+
+def _macs(found: dict[str, Any]) -> int:
+    count: int = found["num_macs"]
+    return count
 
 
 def _connections(language: str, recorded: str) -> str:
@@ -806,8 +836,8 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "why-nin-fails.zh-CN.md": ("zh", WHY),
     DOCS / "onnx.md": ("en", {"export": exported}),
     DOCS / "onnx.zh-CN.md": ("zh", {"export": exported}),
-    DOCS / "serving.md": ("en", {"serve": served}),
-    DOCS / "serving.zh-CN.md": ("zh", {"serve": served}),
+    DOCS / "serving.md": ("en", {"serve": served, "serve networks": served_networks}),
+    DOCS / "serving.zh-CN.md": ("zh", {"serve": served, "serve networks": served_networks}),
     DOCS / "speed.md": ("en", prediction_tables.MAKERS),
     DOCS / "speed.zh-CN.md": ("zh", prediction_tables.MAKERS),
     DOCS / "faults.md": ("en", {"kill": killed, "kill places": kill_places, "faults": faults}),

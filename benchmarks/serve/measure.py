@@ -15,7 +15,7 @@ CLASSIFIER may be of any network; only the pictures are Fashion-MNIST's. One tha
 `--pictures 64`.
 
 Writes `results/speed.json`, `results/answers.json` and `results/memory.json` for `nin_small`; for another network its name stands in
-the file's, as in `speed-nin_d2l.json`.
+the file's, as in `speed-nin_d2l.json`, and for pictures of another size than its own that too, as in `speed-nin_d2l-112.json`.
 """
 
 import argparse
@@ -241,16 +241,22 @@ def main() -> None:
     options = parser.parse_args()
     set_up_process()  # predict runs with the settings that nin gives the service, too
     wrk = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False).stdout.split("\n")[0].split(" [")[0]
+    classifier = torchnin.load(options.classifier)
+    network, size = classifier.metadata.get("name"), classifier.preprocessing.height
     head = {
         "command": f"python benchmarks/serve/measure.py {' '.join([options.what, 'RUN', *sys.argv[3:]])}",
-        "network": torchnin.load(options.classifier).metadata.get("name"),
+        "network": network,
+        "image_size": size,
+        "num_macs": classifier.summarize().num_macs,
         "load_tool": {"speed": wrk, "answers": "the client in running.py", "memory": None}[options.what],
         "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
     }
 
     def keep(document: dict[str, Any]) -> None:
-        record(options.what if head["network"] == "nin_small" else f"{options.what}-{head['network']}", {**head, **document})
+        own = not network or torchnin.model_entry(network).config.image_size == size
+        parts = [options.what, *([network] if network != "nin_small" or not own else []), *([] if own else [size])]
+        record("-".join(map(str, parts)), {**head, **document})
 
     if options.what == "speed":
         keep({"seconds_each": options.seconds, **speed(options.classifier, options.rounds, options.seconds, options.pictures)})

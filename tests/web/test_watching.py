@@ -80,6 +80,18 @@ def test_the_curve_within_epochs_stays_short(trained: Run) -> None:
     assert trace[-1][0] > 0.9
 
 
+def test_a_loss_that_is_no_number_is_shown_as_none(trained: Run) -> None:
+    with watched(0) as (watcher, address):
+        watcher.begin(trained.path)
+        watcher.begin_epoch(1, 2, 0, 100)
+        watcher.step(10, 2.0, 0.1, 100.0)
+        for step, loss in ((20, float("nan")), (30, float("inf"))):
+            watcher.step(step, loss, 0.1, 100.0)
+            told = ask(address).json()
+            assert (told["loss"], told["progress"]) == (None, step / 200)
+        assert told["trace"] == [[0.1, 2.0, 0.1]]
+
+
 def test_only_this_machine_by_its_own_name() -> None:
     with watched(0) as (_, address):
         assert address.startswith("http://127.0.0.1:")

@@ -7,6 +7,7 @@ The training tells a `Watcher` where it stands, as it tells the terminal; that c
 import asyncio
 import contextlib
 import dataclasses
+import math
 import socket
 import threading
 import time
@@ -71,7 +72,7 @@ class Progress:
     seconds_left: float | None = None
     """Until the last epoch is done, at the pace of this process so far; None where that is not known."""
     loss: float | None = None
-    """Mean over the epoch so far."""
+    """Mean over the epoch so far; None also where it is no number any more, which JSON has none for."""
     accuracy: float | None = None
     """On the training pictures, over the epoch so far."""
     images_per_second: float | None = None
@@ -145,8 +146,12 @@ class Watcher:
     def step(self, step: int, loss: float, accuracy: float, images_per_second: float, dead_class_maps: Sequence[str] = ()) -> None:
         """Where the epoch stands: mean loss and accuracy (a fraction of one) so far, and the classes whose maps are dead."""
         with self._change() as now:
-            now.loss, now.accuracy, now.images_per_second, now.dead = loss, accuracy, images_per_second, list(dead_class_maps)
+            finite = math.isfinite(loss)  # on a GPU the training itself looks only now and then
+            now.loss, now.accuracy, now.images_per_second = loss if finite else None, accuracy, images_per_second
+            now.dead = list(dead_class_maps)
             self._advance(step / now.num_steps)
+            if not finite:
+                return
             trace = [*now.trace, (round(now.epoch - 1 + step / now.num_steps, 4), round(loss, 5), round(accuracy, 5))]
             now.trace = trace[::2] if len(trace) > _MOST_POINTS else trace
 

@@ -454,6 +454,10 @@ def test_any_other_classifier(visit: Callable[..., Any], service: Callable[..., 
         assert page.locator(".class-row[data-class]").count() == 100
         assert "20 × 20 pixels, in colour" in shown(page, "#seen")
         assert page.locator(".vector").count() == 1  # no 1x1 convolution, no MLP
+        assert "Channel " in shown(page, ".vector .largest")  # a fully connected layer follows, so no channel is a class's
+        assert page.locator(".vector .bar-names").inner_text() == ""
+        page.locator("button.layer").last.click()
+        assert page.locator(".tile").first.inner_text() == "1"
         page.context.close()
 
 

@@ -1,5 +1,6 @@
 """The training view's state: what a training tells, as another program reads it over HTTP."""
 
+import dataclasses
 import json
 import socket
 from collections.abc import Callable
@@ -31,6 +32,14 @@ def test_a_training_from_its_beginning_to_its_end(tiny: NiNConfig, few_file: Pat
     assert (told["path"], told["name"], told["num_classes"], told["can_die"]) == (str(tmp_path / "run"), "tiny", 10, True)
     assert (told["progress"], told["epoch"], told["num_epochs"]) == (1.0, 2, 2)
     assert any("320 pictures" in note for note in told["notes"])
+
+
+def test_before_a_fully_connected_head_there_are_no_class_maps_that_could_die(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    network = dataclasses.replace(tiny, head="fc")
+    with watched(0) as (watcher, _):
+        train(network, str(few_file), dataclasses.replace(RECIPE, num_epochs=1), out=tmp_path / "run", watcher=watcher, quiet=True)
+        told = watcher.state()
+    assert (told["phase"], told["num_classes"], told["can_die"], told["dead"]) == ("done", 0, False, [])
 
 
 def test_the_stream_ends_with_the_last_word(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Progress:
     data: str = ""
     """The dataset's name."""
     num_classes: int = 0
-    """How many classes, and so class maps, there are."""
+    """How many classes, and so class maps, there are; 0 where a fully connected head makes no class maps of the last ones."""
     can_die: bool = False
     """Whether a class map can die: there is a ReLU behind it."""
     epoch: int = 0
@@ -115,14 +115,15 @@ class Watcher:
         run = Run(path)
         config, rows = run.config, run.metrics
         network = config["network"]
+        averaged = network["head"] == "gap"
         with self._change():
             self._begin = None
             self._now = Progress(
                 path=str(path),
                 name=config["name"],
                 data=config["data"]["name"],
-                num_classes=len(config["data"]["class_names"]),
-                can_die=network["class_map_relu"] and network["head"] == "gap",
+                num_classes=len(config["data"]["class_names"]) if averaged else 0,
+                can_die=network["class_map_relu"] and averaged,
                 rows=rows,
                 notes=self._now.notes,
             )

@@ -87,7 +87,7 @@ function open(block, index) {
   opened = { block, index };
   const parts = network.parts.filter((part) => part.kind === "block");
   const last = block === parts.length - 1 && index === parts[block].layers.length - 1;
-  const names = last ? network.class_names : null;
+  const names = last && network.head === "gap" ? network.class_names : null; // before a fully connected layer a channel is no class's
   layer.open(parts[block], parts[block].layers[index], blocks[block].layers[index], blocks[block].grid, names, stage.pixel);
 }
 

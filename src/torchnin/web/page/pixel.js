@@ -102,10 +102,10 @@ export class Pixel {
     this.root.replaceChildren(...items);
   }
 
-  /** The names of a layer's channels where they have any: the last ones are the class maps. */
+  /** The names of a layer's channels where they have any: the last ones are the class maps, unless a fully connected layer follows. */
   #names(index, length = this.rows.length) {
     const last = this.block === this.parts.length - 1 && index === length - 1;
-    return last ? this.network.class_names : null;
+    return last && this.network.head === "gap" ? this.network.class_names : null;
   }
 
   #name(index, channel) {

@@ -98,7 +98,7 @@ function table() {
     [say("watch_accuracy"), (row) => percent(row.train_accuracy, 2)],
     ...(held ? [[say("watch_accuracy_validation"), (row) => percent(row.validation_accuracy, 2)]] : []),
     [say("watch_rate"), (row) => count(Math.round(row.images_per_second))],
-    [say("watch_dead"), (row) => String(row.dead_class_maps)],
+    ...(state.num_classes ? [[say("watch_dead"), (row) => String(row.dead_class_maps)]] : []),
     [say("watch_time"), (row) => clock(row.seconds)],
   ];
   const cells = (tag, texts) => texts.map((text) => element(tag, "", text));

@@ -291,6 +291,15 @@ def test_wiping_by_keyboard(page: Any) -> None:
     assert wiped["logits"] != whole["logits"]
 
 
+def test_a_stroke_by_keyboard_ends_where_the_focus_goes_elsewhere(page: Any) -> None:
+    saw(page, page.get_by_role("button", name="sample: Pullover").click)
+    page.get_by_text("Erase", exact=True).click()
+    page.locator("#stage").focus()
+    saw(page, lambda: page.keyboard.down("Space"), settled=False)
+    saw(page, page.locator("#blank").focus)  # settled, though the key is still held down
+    page.keyboard.up("Space")
+
+
 def test_the_network_is_drawn_with_shapes_and_parameters(page: Any, classifier: Classifier) -> None:
     rows = summarize(classifier.network, (1, 1, 28, 28)).rows
     convolutions = [row for row in rows if row.layer.startswith("conv")]

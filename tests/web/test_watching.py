@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from torchnin import NiNConfig, Recipe, Run, resume, train
+from torchnin import NiNConfig, Recipe, Run, resume, train, train_seeds
 from torchnin.web import listen, watched
 
 RECIPE = Recipe(num_epochs=2, batch_size=32, lr=0.1)
@@ -61,6 +61,15 @@ def test_a_training_that_fails_says_why_and_the_view_ends(tmp_path: Path) -> Non
     assert (watcher.state()["phase"], watcher.state()["reason"]) == ("stopped", "out of luck")
     with pytest.raises(httpx.ConnectError):
         ask(address)
+
+
+def test_many_seeds_of_which_the_last_diverges_end_with_what_was_found(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    with watched(0) as (watcher, _):
+        summary = train_seeds(tiny, str(few_file), dataclasses.replace(RECIPE, lr=1e30, warmup=0.0), seeds=1, out=tmp_path / "study", watcher=watcher, quiet=True)
+        assert summary["failures"] == 1
+    told = watcher.state()
+    assert told["phase"] == "stopped"
+    assert "not finite" in told["reason"]
 
 
 def test_a_training_that_goes_on_shows_what_was_before(trained: Run, tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:

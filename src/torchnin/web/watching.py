@@ -48,7 +48,7 @@ class Progress:
     final: bool = False
     """Whether nothing more will come."""
     reason: str = ""
-    """Why it stopped."""
+    """Why it stopped, where that is known."""
     result: dict[str, Any] | None = None
     """What `result.json` says, once it is written."""
     path: str = ""
@@ -176,10 +176,13 @@ class Watcher:
                 now.phase, now.progress, now.seconds_left, now.result = "done", 1.0, None, result
 
     def finish(self, reason: str = "") -> None:
-        """Nothing more will come; `reason` says why where the training did not come to its end."""
+        """Nothing more will come; `reason` says why where the training did not come to its end, the last note where nothing else does.
+
+        So it is where the last of many seeds diverges or collapses, which ends that seed and not the study.
+        """
         with self._change() as now:
             if now.phase != "done":
-                now.phase, now.reason, now.seconds_left = "stopped", reason, None
+                now.phase, now.reason, now.seconds_left = "stopped", reason or "".join(now.notes[-1:]), None
             now.final = True
 
     @contextlib.contextmanager

@@ -27,6 +27,7 @@ export class Stage {
     canvas.addEventListener("keyup", (event) => {
       if (event.key === " " || event.key === "Enter") this.#up();
     });
+    canvas.addEventListener("blur", () => this.#up()); // the key may be let go elsewhere
     new ResizeObserver(() => this.draw()).observe(canvas);
   }
 
@@ -177,6 +178,7 @@ export class Stage {
   }
 
   #key(event) {
+    if (!this.original) return;
     const step = event.shiftKey ? Math.max(1, Math.round(this.pixels.width / 14)) : 1;
     const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
     if (moves[event.key]) {

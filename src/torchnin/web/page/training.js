@@ -22,7 +22,7 @@ function clock(seconds) {
 function headline() {
   const { phase, progress, epoch, num_epochs: all } = state;
   if (phase === "done") return say("watch_done", { percent: percent(state.result.test_accuracy, 2) });
-  if (phase === "stopped") return say("watch_stopped", { reason: state.reason });
+  if (phase === "stopped") return state.reason ? say("watch_stopped", { reason: state.reason }) : say("watch_ended");
   if (phase === "testing") return say("watch_testing");
   if (phase === "waiting") return say("watch_waiting");
   return `${say("watch_running", { percent: percent(progress, 0) })} · ${say("watch_epoch", { epoch, num_epochs: all })}`;

@@ -131,6 +131,7 @@ const WORDS = {
   watch_dead: ["Dead class maps", "失活的类别图"],
   watch_done: ["Done: test accuracy {percent}", "训练完成：测试准确率 {percent}"],
   watch_done_next: ["Look inside it:", "查看它的内部："],
+  watch_ended: ["The training stopped.", "训练已停止。"],
   watch_epoch: ["epoch {epoch} of {num_epochs}", "第 {epoch} 轮，共 {num_epochs} 轮"],
   watch_epoch_axis: ["epoch", "轮次"],
   watch_faint: [

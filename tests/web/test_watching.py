@@ -64,8 +64,9 @@ def test_a_training_that_fails_says_why_and_the_view_ends(tmp_path: Path) -> Non
 
 
 def test_many_seeds_of_which_the_last_diverges_end_with_what_was_found(tiny: NiNConfig, few_file: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, lr=1e30, warmup=0.0)
     with watched(0) as (watcher, _):
-        summary = train_seeds(tiny, str(few_file), dataclasses.replace(RECIPE, lr=1e30, warmup=0.0), seeds=1, out=tmp_path / "study", watcher=watcher, quiet=True)
+        summary = train_seeds(tiny, str(few_file), recipe, seeds=1, out=tmp_path / "study", watcher=watcher, quiet=True)
         assert summary["failures"] == 1
     told = watcher.state()
     assert told["phase"] == "stopped"

@@ -95,16 +95,28 @@ def visit(browser: Any, complaints: list[str]) -> Iterator[Callable[..., Any]]:
     opened = []
 
     def go(
-        address: str, *, width: int = 1280, height: int = 900, language: str = "en-US", scheme: str = "light", ready: str = "body.ready"
+        address: str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        language: str = "en-US",
+        scheme: str = "light",
+        ready: str = "body.ready",
+        touch: bool = False,
+        hold: str = "",
+        held: list[Any] | None = None,
     ) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": height}, locale=language, color_scheme=scheme)
+        """`ready` is waited for; requests to `hold` are put into `held` and wait to go on."""
+        context = browser.new_context(viewport={"width": width, "height": height}, locale=language, color_scheme=scheme, has_touch=touch)
         opened.append(context)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:")) else complaints.append(request.url))
+        if held is not None:
+            page.route(hold, lambda route: held.append(route))
         page.goto(address)
-        page.wait_for_selector(ready)
+        page.wait_for_selector(ready, state="attached")
         return page
 
     yield go
@@ -202,23 +214,30 @@ def test_a_class_map_is_laid_over_the_large_picture(page: Any) -> None:
     assert not coloured()
 
 
+CARRIED = """data => { const carried = new DataTransfer();
+    const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
+    carried.items.add(new File([bytes], "mine.png", { type: "image/png" })); return carried; }"""
+
+
+def drop(page: Any, content: bytes) -> None:
+    """Drop a file on the page."""
+    page.dispatch_event("body", "drop", {"dataTransfer": page.evaluate_handle(CARRIED, base64.b64encode(content).decode())})
+
+
 @pytest.mark.parametrize("way", ["drop", "paste", "choose"])
 def test_a_picture_of_ones_own(way: str, page: Any, classifier: Classifier, few: DatasetSplits) -> None:
     picture = np.kron(few.test.images[7, 0], np.ones((3, 3), np.uint8))
     data = base64.b64encode(png(picture)).decode()
-    carried = """data => { const carried = new DataTransfer();
-        const bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
-        carried.items.add(new File([bytes], "mine.png", { type: "image/png" })); return carried; }"""
 
     def act() -> None:
         if way == "choose":
             page.set_input_files("#file", files=[{"name": "mine.png", "mimeType": "image/png", "buffer": png(picture)}])
         elif way == "drop":
-            page.dispatch_event("#answer", "dragenter", {"dataTransfer": page.evaluate_handle(carried, data)})
+            page.dispatch_event("#answer", "dragenter", {"dataTransfer": page.evaluate_handle(CARRIED, data)})
             assert page.get_by_text("Drop the picture", exact=True).is_visible()
-            page.dispatch_event("#answer", "drop", {"dataTransfer": page.evaluate_handle(carried, data)})
+            page.dispatch_event("#answer", "drop", {"dataTransfer": page.evaluate_handle(CARRIED, data)})
         else:
-            page.evaluate(f"data => document.dispatchEvent(new ClipboardEvent('paste', {{ clipboardData: ({carried})(data) }}))", data)
+            page.evaluate(f"data => document.dispatchEvent(new ClipboardEvent('paste', {{ clipboardData: ({CARRIED})(data) }}))", data)
 
     saw(page, act)
     assert shown(page, "#verdict") == verdict(classifier, picture)
@@ -234,6 +253,37 @@ def test_what_is_no_picture_is_refused_in_words(page: Any, complaints: list[str]
     assert "could not use this picture" in shown(page, "#trouble")
     assert shown(page, "#verdict") == before
     assert "Failed to load resource" in complaints.pop()  # the browser's own word for an answer of 4xx
+
+
+def test_what_the_browser_cannot_read_is_no_fault_of_the_servers(page: Any) -> None:
+    page.evaluate("() => { Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('a folder', 'NotFoundError')); }")
+    drop(page, b"")
+    playwright.expect(page.locator("#trouble")).to_contain_text("no picture file")
+
+
+def test_a_fault_of_the_page_is_not_laid_on_the_server(page: Any, complaints: list[str]) -> None:
+    page.evaluate("() => { document.querySelector('#verdict').remove(); }")
+    with page.expect_event("pageerror"):
+        page.get_by_role("button", name="sample: Bag").click()
+    assert shown(page, "#trouble") == ""
+    complaints.clear()
+
+
+def test_a_visitor_who_is_quicker_than_the_samples_keeps_the_picture(
+    visit: Callable[..., Any], address: str, classifier: Classifier, few: DatasetSplits
+) -> None:
+    held: list[Any] = []
+    page = visit(address, ready="#stage", hold="**/v1/samples", held=held)
+    playwright.expect(page.locator("#seen")).not_to_be_empty()
+    page.locator("#stage").press("ArrowLeft")  # there is nothing to point at yet
+    picture = few.test.images[7, 0]
+    saw(page, lambda: drop(page, png(picture)))
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].continue_()
+    playwright.expect(page.locator("#samples button")).to_have_count(10)
+    page.wait_for_timeout(300)  # nothing else is asked
+    assert shown(page, "#verdict") == verdict(classifier, picture)
 
 
 def test_drawing_on_a_blank_canvas(page: Any, classifier: Classifier) -> None:
@@ -486,6 +536,21 @@ def test_a_service_that_wants_a_token(browser: Any, classifier: Classifier, serv
         assert "sesame" not in other.url
         other.context.close()
         context.close()
+
+
+def test_a_picture_that_was_brought_before_the_token_is_answered_after_it(
+    visit: Callable[..., Any], classifier: Classifier, service: Callable[..., Any], few: DatasetSplits, complaints: list[str]
+) -> None:
+    picture = few.test.images[7, 0]
+    with service(classifier, ServiceSettings(access=Access(token="open sesame"))) as client:
+        page = visit(str(client.base_url), ready="#token-part:not([hidden])")
+        with page.expect_response(lambda response: "explain" in response.url):
+            drop(page, png(picture))
+        page.get_by_label("This server wants its token").fill("open sesame")
+        saw(page, lambda: page.keyboard.press("Enter"))
+        assert shown(page, "#verdict") == verdict(classifier, picture)
+        page.context.close()
+    complaints.clear()  # the browser's own word for answers of 401
 
 
 class Held(Silent):

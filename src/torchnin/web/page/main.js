@@ -7,7 +7,7 @@ import { Layer } from "./layer.js";
 import { Grid, Maps, unpacked } from "./maps.js";
 import { Network } from "./network.js";
 import { Pixel } from "./pixel.js";
-import { Explainer, Refused, Unknown, keepToken, network as askNetwork, samples as askSamples } from "./service.js";
+import { Explainer, Refused, Silent, Unknown, Unreadable, keepToken, network as askNetwork, samples as askSamples } from "./service.js";
 import { Stage, inkOn } from "./stage.js";
 import { count, onLanguage, percent, say } from "./words.js";
 
@@ -49,9 +49,15 @@ function failed(error) {
   if (error instanceof Unknown) {
     get("token-part").hidden = false;
     get("token").focus();
-    return;
+  } else if (error instanceof Refused) {
+    trouble(say("trouble", { reason: error.message }));
+  } else if (error instanceof Unreadable) {
+    trouble(say("no_file"));
+  } else if (error instanceof Silent) {
+    trouble(say("trouble_server"));
+  } else {
+    reportError(error); // a fault of the page, not of the server
   }
-  trouble(error instanceof Refused ? say("trouble", { reason: error.message }) : say("trouble_server"));
 }
 
 function trouble(text) {
@@ -222,9 +228,10 @@ async function enter() {
     get("ink").value = stage.colour;
     const { samples } = await askSamples();
     const files = offer(samples);
-    if (files.length) take(files.at(-1));
-    else blank();
     get("token-part").hidden = true;
+    if (newest > 0) explainer.again(); // a visitor was quicker, or had a picture before the server wanted its token
+    else if (files.length) take(files.at(-1));
+    else blank();
   } catch (error) {
     failed(error);
   }

@@ -3,8 +3,19 @@
 /** What the server could not do, in its own sentence. */
 export class Refused extends Error {}
 
-/** The server wants a token, and was given none or a wrong one. */
-export class Unknown extends Error {}
+/** The server wants a token, and was given none or a wrong one: `given` says which. */
+export class Unknown extends Error {
+  constructor(given) {
+    super();
+    this.given = given;
+  }
+}
+
+/** The server said nothing, or broke off. */
+export class Silent extends Error {}
+
+/** A picture whose bytes the browser does not get, such as a folder that was dropped. */
+export class Unreadable extends Error {}
 
 let token = kept();
 
@@ -27,13 +38,17 @@ export function keepToken(given) {
 }
 
 async function answer(path, options = {}) {
-  if (token && !/^[\x20-\x7e]+$/.test(token)) throw new Unknown(); // no header can carry it
+  if (token && !/^[\x20-\x7e]+$/.test(token)) throw new Unknown(true); // no header can carry it
   const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
-  const response = await fetch(path, { ...options, headers });
-  if (response.ok) return response.json();
-  if (response.status === 401) throw new Unknown();
+  const response = await fetch(path, { ...options, headers }).catch(silent);
+  if (response.ok) return response.json().catch(silent);
+  if (response.status === 401) throw new Unknown(Boolean(token));
   const told = await response.json().catch(() => ({}));
   throw new Refused(told.error || told.detail || response.statusText);
+}
+
+function silent() {
+  throw new Silent();
 }
 
 export const network = () => answer("v1/model");
@@ -46,6 +61,12 @@ export class Explainer {
     this.failed = failed;
     this.busy = false;
     this.next = null;
+    this.unknown = null; // what was refused for want of a token
+  }
+
+  /** Ask again what was refused for want of a token. */
+  again() {
+    if (this.unknown && !this.next) this.ask(this.unknown.picture, this.unknown);
   }
 
   /** `picture` gives the bytes when they are needed; `layers` asks for the maps of every layer; `about` comes back with the answer. `about.instead` goes before a new picture that waits. */
@@ -58,18 +79,27 @@ export class Explainer {
   async work() {
     this.busy = true;
     while (this.next) {
-      const { picture, layers, about } = this.next;
-      this.next = null;
+      const asked = this.next;
+      this.next = this.unknown = null;
       try {
-        const file = await picture();
-        const headers = { "content-type": file.type || "application/octet-stream" };
-        const told = await answer(`v1/explain?layers=${layers}`, { method: "POST", body: await file.arrayBuffer(), headers });
         // Of an answer without layers the newer one is shown all the same: that is what makes wiping live.
-        this.answered(told, about);
+        this.answered(await this.#explained(asked), asked.about);
       } catch (error) {
+        if (error instanceof Unknown) this.unknown = asked;
         this.failed(error);
       }
     }
     this.busy = false;
+  }
+
+  async #explained({ picture, layers }) {
+    let body, type;
+    try {
+      const file = await picture();
+      [body, type] = [await file.arrayBuffer(), file.type || "application/octet-stream"];
+    } catch {
+      throw new Unreadable();
+    }
+    return answer(`v1/explain?layers=${layers}`, { method: "POST", body, headers: { "content-type": type } });
   }
 }

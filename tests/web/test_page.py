@@ -244,6 +244,13 @@ def test_a_picture_of_ones_own(way: str, page: Any, classifier: Classifier, few:
     assert not page.get_by_text("Drop the picture", exact=True).is_visible()
 
 
+def test_a_picture_with_another_ones_name(page: Any, classifier: Classifier, few: DatasetSplits) -> None:
+    kept = io.BytesIO()
+    Image.fromarray(few.test.images[7, 0]).save(kept, "WEBP", lossless=True)
+    saw(page, lambda: page.set_input_files("#file", files=[{"name": "mine.jpg", "mimeType": "image/jpeg", "buffer": kept.getvalue()}]))
+    assert shown(page, "#verdict") == verdict(classifier, few.test.images[7, 0])
+
+
 def test_what_is_no_picture_is_refused_in_words(page: Any, complaints: list[str]) -> None:
     before = shown(page, "#verdict")
     with page.expect_response(lambda response: "explain" in response.url) as answer:

@@ -93,13 +93,14 @@ export class Explainer {
   }
 
   async #explained({ picture, layers }) {
-    let body, type;
+    let body;
     try {
-      const file = await picture();
-      [body, type] = [await file.arrayBuffer(), file.type || "application/octet-stream"];
+      body = await (await picture()).arrayBuffer();
     } catch {
       throw new Unreadable();
     }
-    return answer(`v1/explain?layers=${layers}`, { method: "POST", body, headers: { "content-type": type } });
+    // Browsers tell the type of a file by its name, which may be wrong; the server looks into it.
+    const headers = { "content-type": "application/octet-stream" };
+    return answer(`v1/explain?layers=${layers}`, { method: "POST", body, headers });
   }
 }

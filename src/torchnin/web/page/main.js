@@ -48,6 +48,7 @@ function answered(told, { fresh, settled, number }) {
 function failed(error) {
   if (error instanceof Unknown) {
     get("token-part").hidden = false;
+    get("token-trouble").textContent = error.given ? say("token_wrong") : "";
     get("token").focus();
   } else if (error instanceof Refused) {
     trouble(say("trouble", { reason: error.message }));
@@ -218,6 +219,7 @@ function relanguage() {
 }
 
 async function enter() {
+  get("token-trouble").textContent = ""; // so that the same words again are told again
   try {
     network = await askNetwork();
     describe();

@@ -107,6 +107,7 @@ const WORDS = {
   theme_light: ["Light", "浅色"],
   token: ["This server wants its token", "此服务器需要令牌"],
   token_send: ["Enter", "进入"],
+  token_wrong: ["That is not its token; it wants the one with which `nin serve` was started.", "令牌不正确；请输入启动 `nin serve` 时设置的令牌。"],
   tool: ["What the pointer does", "指针的作用"],
   tool_draw: ["Draw", "画"],
   tool_erase: ["Erase", "擦除"],

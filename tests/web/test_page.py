@@ -439,6 +439,19 @@ def test_the_mlp_at_a_pixel(by: str, page: Any, classifier: Classifier) -> None:
     assert "Bag" in last.get_attribute("aria-valuetext")
 
 
+def test_by_finger(visit: Callable[..., Any], address: str) -> None:
+    page = visit(address, width=360, height=740, touch=True)
+    touched = "stage => getComputedStyle(stage).touchAction"
+    assert page.locator("#stage").evaluate(touched) == "pan-y"  # a swipe over the picture scrolls the page
+    page.get_by_text("Erase", exact=True).click()
+    assert page.locator("#stage").evaluate(touched) == "none"
+    page.locator(".vector canvas").last.tap(position={"x": 100, "y": 40})
+    assert re.match("[A-Z].*: ", page.locator(".vector .largest").last.inner_text())
+    page.locator("button.layer").nth(3).tap()
+    page.locator("#channel").tap(position={"x": 5, "y": 5})
+    assert "row 0, column 0:" in shown(page, "#channel-facts")
+
+
 def test_the_language_switch(page: Any, visit: Callable[..., Any], address: str) -> None:
     assert page.get_by_role("heading", name="The MLP at a pixel").is_visible()
     page.get_by_role("button", name="中文").click()

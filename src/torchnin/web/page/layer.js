@@ -21,10 +21,12 @@ export class Layer {
     });
     document.getElementById("previous").addEventListener("click", () => this.#turn(-1));
     document.getElementById("next").addEventListener("click", () => this.#turn(1));
-    this.canvas.addEventListener("pointermove", (event) => {
-      const { left, top, width, height } = this.canvas.getBoundingClientRect();
-      this.#place(((event.clientY - top) / height) * this.maps.rows, ((event.clientX - left) / width) * this.maps.columns);
-    });
+    for (const kind of ["pointerdown", "pointermove"]) {
+      this.canvas.addEventListener(kind, (event) => {
+        const { left, top, width, height } = this.canvas.getBoundingClientRect();
+        this.#place(((event.clientY - top) / height) * this.maps.rows, ((event.clientX - left) / width) * this.maps.columns);
+      });
+    }
     this.canvas.addEventListener("keydown", (event) => {
       const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
       if (!moves[event.key]) return;

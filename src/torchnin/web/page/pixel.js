@@ -79,11 +79,15 @@ export class Pixel {
       canvas.setAttribute("aria-valuemin", 1);
       canvas.setAttribute("aria-valuemax", layer.shape[0]);
       const told = element("p", "hint largest");
-      canvas.addEventListener("pointermove", (event) => {
-        const { left, width } = canvas.getBoundingClientRect();
-        this.#name(index, Math.max(0, Math.min(layer.shape[0] - 1, Math.floor(((event.clientX - left) / width) * layer.shape[0]))));
+      for (const kind of ["pointerdown", "pointermove"]) {
+        canvas.addEventListener(kind, (event) => {
+          const { left, width } = canvas.getBoundingClientRect();
+          this.#name(index, Math.max(0, Math.min(layer.shape[0] - 1, Math.floor(((event.clientX - left) / width) * layer.shape[0]))));
+        });
+      }
+      canvas.addEventListener("pointerleave", (event) => {
+        if (event.pointerType !== "touch") this.#name(index, null); // a finger leaves as it is lifted
       });
-      canvas.addEventListener("pointerleave", () => this.#name(index, null));
       canvas.addEventListener("blur", () => this.#name(index, null));
       canvas.addEventListener("keydown", (event) => {
         const [now, last] = [this.rows[index].named ?? -1, layer.shape[0] - 1];

@@ -33,3 +33,9 @@ def test_nothing_comes_from_elsewhere_and_nothing_stands_inline() -> None:
     for path in PAGE.glob("*.html"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", text), path.name
+
+
+def test_no_browser_restores_what_the_page_begins_with() -> None:
+    """Firefox keeps over a reload what was chosen, unless it is told not to, and the scripts would not know."""
+    for name in re.findall(r'<input type="(?:radio|range)"[^>]*>', (PAGE / "index.html").read_text(encoding="utf-8")):
+        assert 'autocomplete="off"' in name, name

@@ -540,6 +540,35 @@ def test_any_other_classifier(visit: Callable[..., Any], service: Callable[..., 
         page.context.close()
 
 
+def test_what_a_value_sees_is_that_of_the_whole_block_and_no_more_than_the_picture(
+    visit: Callable[..., Any], service: Callable[..., Any]
+) -> None:
+    torch.manual_seed(0)
+    blocks = (BlockConfig(channels=(4, 4), kernel_size=3, padding=1, pool=False), BlockConfig(channels=(4, 4), kernel_size=5, padding=2))
+    config = NiNConfig(
+        blocks=blocks,
+        class_block=ClassBlockConfig(hidden=(4,)),
+        in_channels=1,
+        num_classes=3,
+        mlp_layers=1,
+        mlp_kernel_size=3,
+        image_size=20,
+    )
+    preprocessing = Preprocessing(channels=1, height=9, width=14, mean=(0.5,), std=(0.25,))
+    classifier = Classifier(NiN(config), preprocessing, ["cat", "dog", "owl"], device="cpu")
+    picture = np.random.default_rng(0).integers(0, 256, (9, 14), dtype=np.uint8)
+    maps = block_maps(classifier.network, preprocessing, torch.tensor(picture)[None])
+    assert [block.grid.sees for block in maps] == [5, 11, 21]
+    with service(classifier) as client:
+        page = visit(str(client.base_url))
+        for block, said in enumerate(("5 × 5", "11 × 9", "14 × 9")):
+            page.get_by_role("button", name=f"Block {block + 1}", exact=True).click()
+            assert f"each value there sees {said} pixels" in shown(page, "#pixel-place")
+        page.locator("button.layer").last.click()
+        assert "one value sees 14 × 9 pixels" in shown(page, "#layer-facts")
+        page.context.close()
+
+
 def test_a_service_that_wants_a_token(browser: Any, classifier: Classifier, service: Callable[..., Any]) -> None:
     with service(classifier, ServiceSettings(access=Access(token="open sesame"))) as client:
         context = browser.new_context(locale="en-US")

@@ -59,7 +59,7 @@ export class Layer {
     document.getElementById("layer-facts").textContent = say("layer_facts", {
       shape: shapeText(described.shape),
       parameters: count(described.num_parameters),
-      sees: described.sees,
+      ...this.grid.seen(described.sees),
     });
     const first = this.page * A_PAGE;
     const shown = Math.min(A_PAGE, maps.channels - first);

@@ -81,6 +81,11 @@ export class Grid {
     return Math.max(0, Math.min(this.picture[axis] - 1, Math.round(this.centre + place * this.stride)));
   }
 
+  /** How many pixels across and down a value sees at most that sees `sees`: no more than there are. */
+  seen(sees) {
+    return { across: Math.min(sees, this.picture[1]), down: Math.min(sees, this.picture[0]) };
+  }
+
   /** A map at another resolution of the same picture: bilinear between the middles of what its values see. */
   upsample(values, width, height) {
     const [rows, columns] = this.size;

@@ -54,7 +54,12 @@ export class Pixel {
     this.show();
     const { grid } = this.blocks[this.block];
     const [row, column] = [grid.nearest(0, pixel.y), grid.nearest(1, pixel.x)];
-    return { x: grid.centre + column * grid.stride, y: grid.centre + row * grid.stride, side: this.parts[this.block].layers[0].sees };
+    return { x: grid.centre + column * grid.stride, y: grid.centre + row * grid.stride, side: this.#sees };
+  }
+
+  /** Side of the patch that a value of the block sees, its last layer's: the others may be 1x1 convolutions, or not. */
+  get #sees() {
+    return this.parts[this.block].layers.at(-1).sees;
   }
 
   #layers() {
@@ -128,7 +133,7 @@ export class Pixel {
       column,
       rows: grid.size[0],
       columns: grid.size[1],
-      sees: this.parts[this.block].layers[0].sees,
+      ...grid.seen(this.#sees),
     });
     this.rows.forEach(({ canvas, note, told, layer, named }, index) => {
       const values = layers[index].vector(row, column);

@@ -45,8 +45,8 @@ const WORDS = {
   language: ["Language", "语言"],
   largest: ["largest: {list}", "最大：{list}"],
   layer_facts: [
-    "{shape} (channels × rows × columns) · {parameters} parameters · one value sees {sees} × {sees} pixels",
-    "{shape}（通道 × 行 × 列）· {parameters} 个参数 · 每个值看到 {sees} × {sees} 像素",
+    "{shape} (channels × rows × columns) · {parameters} parameters · one value sees {across} × {down} pixels",
+    "{shape}（通道 × 行 × 列）· {parameters} 个参数 · 每个值看到 {across} × {down} 像素",
   ],
   layer_open: ["{layer} of {part}, {shape}: show large", "{part} 的 {layer}，{shape}：放大查看"],
   linear: ["Fully connected layer: from all values to the logits", "全连接层：由全部数值得到 logit"],
@@ -73,8 +73,8 @@ const WORDS = {
     "1×1 卷积只看一个像素：该处的各个通道是一个小型全连接网络（MLP）的输入，所有像素共用同一组权重。指向图片中的像素，或用方向键移动，观察它的通道如何逐层变换。",
   ],
   pixel_place: [
-    "Pixel ({x}, {y}) lies in row {row}, column {column} of this block's {rows} × {columns} maps; each value there sees {sees} × {sees} pixels of the picture (dashed).",
-    "像素 ({x}, {y}) 位于该块 {rows} × {columns} 特征图的第 {row} 行第 {column} 列；那里的每个值看到图片中 {sees} × {sees} 个像素（虚线框）。",
+    "Pixel ({x}, {y}) lies in row {row}, column {column} of this block's {rows} × {columns} maps; each value there sees {across} × {down} pixels of the picture (dashed).",
+    "像素 ({x}, {y}) 位于该块 {rows} × {columns} 特征图的第 {row} 行第 {column} 列；那里的每个值看到图片中 {across} × {down} 个像素（虚线框）。",
   ],
   pixel_title: ["The MLP at a pixel", "像素处的 MLP"],
   pool: ["{kind} {kernel}, step {step}: {shape}", "{kernel} {kind}，步幅 {step}：{shape}"],

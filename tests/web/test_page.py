@@ -485,6 +485,18 @@ def test_a_narrow_screen_does_not_scroll_sideways(language: str, visit: Callable
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+def test_nor_does_it_where_a_name_has_no_end(visit: Callable[..., Any], service: Callable[..., Any], few: DatasetSplits) -> None:
+    names = [f"{'n02123045_tabby_cat' * 4}_{number}" for number in range(10)]
+    classifier = Classifier(network(), Preprocessing.of(few.train), names, metadata={"name": "run" * 30}, device="cpu")
+    with service(classifier) as client:
+        page = visit(str(client.base_url), width=360, height=740)
+        assert names[0][:9] in shown(page, "#verdict") + shown(page, "#classes")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.locator("button.layer").last.click()
+        assert page.locator("#layer").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+        page.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en-US", "zh-CN"])
 def test_axe_finds_no_serious_fault(language: str, scheme: str, visit: Callable[..., Any], address: str) -> None:

@@ -61,6 +61,8 @@ def test_wrong_calls(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> N
             ((trained.path, "--port", "70000"), "--port is 70000"),
             ((trained.path, "--port", taken.getsockname()[1]), "cannot listen on 127.0.0.1 port"),
             ((trained.path, "--allow-origin", "*"), "'*' is no origin"),
+            ((trained.path, "--allow-host", "http://box.local"), "'http://box.local' names no host"),
+            ((trained.path, "--allow-host", "*.local"), "'*.local' names no host"),
         ):
             answer = nin("serve", *arguments)
             assert (answer.code, answer.out) == (2, ""), arguments

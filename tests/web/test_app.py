@@ -68,3 +68,17 @@ def test_wrong_hosts_origins_and_tokens_are_turned_away(trained: Run, service: S
             assert guarded.get(path, headers={"Authorization": "Bearer secre"}).status_code == 401
             assert guarded.get(path, headers={"Authorization": "Bearer secret"}).status_code == 200
         assert post(guarded, files[0]).json() == {"error": "this service wants its token; send it as Authorization: Bearer TOKEN"}
+
+
+def test_a_host_is_known_with_any_port_and_named_without(client: httpx.Client) -> None:
+    told = client.get("/healthz", headers={"Host": "box.local:8000"}).json()["error"]
+    assert "known as 'box.local';" in told  # what --allow-host takes
+    for given, asked in (
+        ("box.local:8000", "box.local"),
+        ("Box.local.", "box.local:80"),
+        ("[fd00::1]:8000", "[fd00::1]:9000"),
+        ("fd00::1", "[fd00::1]"),
+    ):
+        access = Access(allow_hosts=(given,))
+        assert access.knows(asked), given
+        assert not access.knows("elsewhere.local")

@@ -31,7 +31,7 @@ class Access:
     token: str | None = None
     """What requests must send as `Authorization: Bearer TOKEN`; None lets everyone ask who reaches the address."""
     allow_hosts: tuple[str, ...] = ()
-    """Names under which the service is also known, such as that of a proxy in front of it."""
+    """Names under which the service is also known, such as that of a proxy in front of it; a port with them counts for nothing."""
     allow_origins: tuple[str, ...] = ()
     """Pages elsewhere that may ask from a browser, such as `https://example.org`."""
 
@@ -41,6 +41,7 @@ class Access:
         for origin in self.allow_origins:
             if not re.fullmatch(r"https?://[^/\s*]+", origin):
                 raise ValueError(f"{origin!r} is no origin; give scheme and host as a browser sends them, such as https://example.org")
+        object.__setattr__(self, "allow_hosts", tuple(_allowed(host) for host in self.allow_hosts))
 
     @property
     def is_local(self) -> bool:
@@ -53,11 +54,10 @@ class Access:
         A page elsewhere whose name was made to point here (DNS rebinding) sends its own name, which is not known. Addresses
         cannot be made to point elsewhere, so on other than loopback addresses all of them are known.
         """
-        found = _HOST.fullmatch(host)
-        if found is None:
+        name = _name(host)
+        if name is None:
             return False
-        name = found[1].lower().strip("[]").rstrip(".")
-        if name in (self.host.lower(), *(allowed.lower() for allowed in self.allow_hosts)):
+        if name in (self.host.lower(), *self.allow_hosts):
             return True
         return is_loopback(name) or (not self.is_local and _is_address(name))
 
@@ -103,6 +103,7 @@ class Door:
             raise RefusedError(400, "the request has no Host header; name the service that is asked")
         name = host.decode("latin-1")
         if not self._access.knows(name):
+            name = _name(name) or name
             raise RefusedError(421, f"this service is not known as {name[:100]!r}; where that is its name, start it with --allow-host")
         if len(self._known) < 100:
             self._known.add(host)
@@ -141,6 +142,20 @@ class Gate:
             await send_outcome(counted, refusal)
         else:
             await self._app(scope, receive, counted)
+
+
+def _name(host: str) -> str | None:
+    """The name or address in a Host header, in lower case, without its port; None where it is no such header."""
+    found = _HOST.fullmatch(host)
+    return None if found is None else found[1].lower().strip("[]").rstrip(".")
+
+
+def _allowed(host: str) -> str:
+    """A name as `_name` gives it; one with a port, as a browser shows it, is taken without."""
+    name = host.lower() if _is_address(host) else _name(host)
+    if not name or re.search(r"[\s*]", name):
+        raise ValueError(f"{host!r} names no host; give a name or an address without anything around it, such as box.local")
+    return name
 
 
 def _check_token(given: bytes, bearer: bytes) -> None:

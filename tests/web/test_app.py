@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from torchnin import DatasetSplits, Run
-from torchnin.web import Access, ServiceSettings
+from torchnin.web import Access, Limits, ServiceSettings, app
+from torchnin.web.uploads import Uploads
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
 
@@ -82,3 +83,44 @@ def test_a_host_is_known_with_any_port_and_named_without(client: httpx.Client) -
         access = Access(allow_hosts=(given,))
         assert access.knows(asked), given
         assert not access.knows("elsewhere.local")
+
+
+def test_pages_of_allowed_origins_read_refusals_too(trained: Run, service: Serve, files: list[bytes]) -> None:
+    access, limits = Access(token="secret", allow_origins=("https://example.org",)), Limits(max_waiting=1, max_pictures=1)
+    with service(trained.classifier, ServiceSettings(access=access, limits=limits)) as client:
+        theirs = {"Origin": "https://example.org"}
+        for answer, status in (
+            (client.get("/v1/model", headers=theirs), 401),
+            (client.get("/healthz", headers={**theirs, "Host": "elsewhere.example"}), 421),
+            (client.get("/healthz", headers=theirs), 200),
+        ):
+            assert answer.status_code == status
+            assert answer.headers.get_list("access-control-allow-origin") == ["https://example.org"]
+            assert answer.headers["access-control-expose-headers"] == "Retry-After"
+            assert answer.headers["vary"] == "Origin"
+        asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        assert client.options("/v1/predict", headers={**theirs, **asked}).status_code == 200
+        other = client.get("/v1/model", headers={"Origin": "https://example.com"})
+        assert (other.status_code, "access-control-allow-origin" in other.headers) == (403, False)
+
+
+def test_what_was_not_foreseen_is_answered_and_counted_as_all_else(
+    trained: Run, service: Serve, files: list[bytes], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise LookupError("not foreseen")
+
+    monkeypatch.setattr(app, "samples_json", fails)
+    monkeypatch.setattr(Uploads, "take_whole", fails)
+    told = {"error": "the service failed (LookupError); its log says where"}
+    theirs = {"Origin": "https://example.org"}
+    with service(trained.classifier, ServiceSettings(access=Access(allow_origins=("https://example.org",)))) as client:
+        answer = client.get("/v1/samples", headers=theirs)
+        assert (answer.status_code, answer.json(), answer.headers["x-content-type-options"]) == (500, told, "nosniff")
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        assert 'nin_requests_total{path="/v1/samples",status="500"} 1.0' in client.get("/metrics").text
+        assert "not foreseen" in capfd.readouterr().err
+    with service(trained.classifier) as client:
+        answer = post(client, files[0])
+        assert (answer.status_code, answer.json(), answer.headers["x-content-type-options"]) == (500, told, "nosniff")
+        assert 'nin_requests_total{path="/v1/predict",status="500"} 1.0' in client.get("/metrics").text

@@ -10,7 +10,7 @@ from time import perf_counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from torchnin.web.answers import send_outcome
-from torchnin.web.limits import RefusedError
+from torchnin.web.limits import RefusedError, failed
 from torchnin.web.metrics import Metrics
 
 # The name or address in a Host header, without its port; IPv6 addresses stand in brackets.
@@ -20,6 +20,8 @@ SAFETY_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 """What every answer carries: a browser guesses no types, and other pages embed nothing."""
+EXPOSED = ("Retry-After",)
+"""The headers that pages elsewhere, where they may ask, may read too."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,13 @@ class Door:
         if self._bearer is not None and _is_guarded(path) and method != "OPTIONS":
             _check_token(authorization or b"", self._bearer)
 
+    def readable(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+        """What lets a page elsewhere that may ask read what is answered before the application is asked, or in its stead."""
+        origin = next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
+        if origin is None or origin not in self._access.allow_origins:
+            return {}
+        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": ", ".join(EXPOSED), "Vary": "Origin"}
+
     def _check_host(self, host: bytes | None) -> None:
         if host is None:
             raise RefusedError(400, "the request has no Host header; name the service that is asked")
@@ -116,7 +125,7 @@ class Door:
 
 
 class Gate:
-    """The outermost layer: asks at the door, and counts what was answered."""
+    """The outermost layer: asks at the door, answers where the application fails, and counts what was answered."""
 
     def __init__(self, app: ASGIApp, door: Door, metrics: Metrics) -> None:
         self._app = app
@@ -129,19 +138,31 @@ class Gate:
             await self._app(scope, receive, send)
             return
         begin = perf_counter()
+        begun = False
 
         async def counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [*message.get("headers", ()), *SAFETY_HEADERS]
                 self._metrics.answered(scope["path"], message["status"], perf_counter() - begin)
             await send(message)
 
+        async def refuse(refusal: RefusedError) -> None:
+            headers = {**refusal.headers, **self._door.readable(scope["headers"])}
+            await send_outcome(counted, RefusedError(refusal.status, refusal.reason, headers=headers))
+
         try:
             self._door.admit(scope["path"], scope["method"], scope["headers"])
         except RefusedError as refusal:
-            await send_outcome(counted, refusal)
-        else:
+            await refuse(refusal)
+            return
+        try:
             await self._app(scope, receive, counted)
+        except Exception as error:
+            if not begun:
+                await refuse(failed(error))
+            raise  # so that it is logged
 
 
 def _name(host: str) -> str | None:

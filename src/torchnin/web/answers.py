@@ -52,11 +52,11 @@ def not_asked_so(path: str, method: str) -> str:
 
 
 async def refused(request: Request, error: Exception) -> Response:
-    """What Starlette calls for a RefusedError or one of its own HTTPExceptions, and for anything unforeseen."""
-    headers: dict[str, str] = {}
+    """What Starlette calls for a RefusedError or one of its own HTTPExceptions."""
     if isinstance(error, RefusedError):
         status, reason, headers = error.status, error.reason, error.headers
-    elif isinstance(error, HTTPException):
+    else:
+        assert isinstance(error, HTTPException)
         status, headers = error.status_code, dict(error.headers or {})
         path = request.url.path[:200]
         reason = http.HTTPStatus(status).phrase.lower()
@@ -64,6 +64,4 @@ async def refused(request: Request, error: Exception) -> Response:
             reason = f"there is nothing at {path}; /openapi.json describes what there is"
         elif status == 405:
             reason = not_asked_so(path, request.method)
-    else:
-        status, reason = 500, f"the service failed ({type(error).__name__}); its log says where"
     return Response(encode({"error": reason}), status, {"Cache-Control": "no-store", **headers}, "application/json")

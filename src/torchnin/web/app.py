@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal
@@ -19,9 +20,9 @@ from starlette.types import Receive, Scope, Send
 
 from torchnin.classifier import Classifier
 from torchnin.saved import without_places
-from torchnin.web.access import Access, Door, Gate
+from torchnin.web.access import EXPOSED, Access, Door, Gate
 from torchnin.web.answers import Outcome, encode, not_asked_so, refused, respond, send_outcome
-from torchnin.web.limits import Limits, RefusedError
+from torchnin.web.limits import Limits, RefusedError, failed
 from torchnin.web.looker import Task
 from torchnin.web.looking import network_json
 from torchnin.web.metrics import CONTENT_TYPE, Metrics
@@ -107,11 +108,15 @@ class Service:
             self.metrics.answered("/v1/predict", status, perf_counter() - begin)
             answered(outcome)
 
+        def fail(error: Exception) -> RefusedError:
+            logging.getLogger("torchnin.web").error("a request could not be taken", exc_info=error)
+            return failed(error)
+
         try:
             self.door.admit("/v1/predict", "POST", headers)
             taken = self.uploads.take_whole(headers, body)
-        except RefusedError as refusal:
-            finish(refusal)
+        except Exception as error:
+            finish(error if isinstance(error, RefusedError) else fail(error))
             return True
         if taken is None:
             return False
@@ -122,8 +127,8 @@ class Service:
 
         try:
             self.queue.predict(body, finish_taken)
-        except RefusedError as refusal:
-            finish_taken(refusal)
+        except Exception as error:
+            finish_taken(error if isinstance(error, RefusedError) else fail(error))
         return True
 
     async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -198,9 +203,10 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
                 allow_origins=settings.access.allow_origins,
                 allow_methods=("GET", "POST"),
                 allow_headers=("Authorization", "Content-Type"),
+                expose_headers=EXPOSED,
             )
         )
-    handlers = {RefusedError: refused, HTTPException: refused, Exception: refused}
+    handlers = {RefusedError: refused, HTTPException: refused}
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=service.lifespan)
     app.state.service = service
     return app

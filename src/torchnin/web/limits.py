@@ -93,6 +93,11 @@ def busy(reason: str) -> RefusedError:
     return RefusedError(503, f"{reason}; try again in a second", headers={"Retry-After": "1"})
 
 
+def failed(error: Exception) -> RefusedError:
+    """500: what was not foreseen."""
+    return RefusedError(500, f"the service failed ({type(error).__name__}); its log says where")
+
+
 def require_declared(content_type: str) -> str:
     """The declared type without its parameters, in lower case; empty where none was declared.
 

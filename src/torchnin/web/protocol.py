@@ -7,7 +7,6 @@ piece, goes the whole way through the application; the answers are the same.
 
 import asyncio
 import json
-import logging
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -15,7 +14,6 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from torchnin.web.access import SAFETY_HEADERS
 from torchnin.web.answers import Outcome, compose
 from torchnin.web.app import Service
-from torchnin.web.limits import RefusedError
 
 _MOST_HEADER_BYTES = 65_536
 _PREDICT = b"/v1/predict"
@@ -101,13 +99,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         before, self.cycle = self.cycle, (cycle := _Answer(self))
-        try:
-            taken = self._service.predict_at_once(self.headers, bytes(self._early), cycle.answer)
-        except Exception as error:
-            logging.getLogger("torchnin.web").error("a request could not be taken", exc_info=error)
-            cycle.answer(RefusedError(500, f"the service failed ({type(error).__name__}); its log says where"))
-            taken = True
-        if taken:
+        if self._service.predict_at_once(self.headers, bytes(self._early), cycle.answer):
             self._early = None
         else:
             self.cycle = before

@@ -163,7 +163,8 @@ class LookerProcess(asyncio.Protocol):
             with tempfile.TemporaryDirectory(prefix="torchnin-serve-") as folder:
                 files = self._classifier.save(folder).iterdir()
                 connection.send_bytes(marshal.dumps({file.name: file.read_bytes() for file in files}))
-            assert connection.recv_bytes() == _READY
+            if connection.recv_bytes() != _READY:
+                raise RuntimeError("a process that looks at pictures said something else than that it is ready")
         except (EOFError, ConnectionError):
             ours.close()
             raise RuntimeError(f"a process that looks at pictures ended with exit code {self._process.wait()} as it began") from None

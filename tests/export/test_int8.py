@@ -6,7 +6,8 @@ import onnx
 import pytest
 
 from torchnin import DatasetSplits, ExportedClassifier, ExportError, ImageDataset, Run
-from torchnin.export.int8 import calibration_pictures
+from torchnin.export.int8 import ACCEPTED_LOSS, Int8, calibration_pictures
+from torchnin.export.write import _require_accuracy
 
 
 def test_eight_bits_beside_the_float_file(trained: Run, exported: Path, few: DatasetSplits, tmp_path: Path) -> None:
@@ -31,6 +32,27 @@ def test_eight_bits_beside_the_float_file(trained: Run, exported: Path, few: Dat
     said = str(done)
     assert "none of them a test picture" in said
     assert f"{found.accuracy:.4f}" in said
+
+
+def test_half_a_point_is_accepted_and_no_picture_more() -> None:
+    found = Int8(
+        accuracy=0.895,
+        float_accuracy=0.9,
+        agreement=0.99,
+        largest_difference=0.1,
+        test_pictures=1000,
+        calibration_pictures=512,
+        num_bytes=1,
+        float_num_bytes=4,
+        pictures_per_second=2.0,
+        float_pictures_per_second=1.0,
+        batch_size=64,
+    )
+    assert found.loss > ACCEPTED_LOSS  # in floats
+    _require_accuracy(found, accept=False)
+    for accuracy in (0.894, float("nan")):
+        with pytest.raises(ExportError, match=r"more than 0\.5 points lower"):
+            _require_accuracy(replace(found, accuracy=accuracy), accept=False)
 
 
 def test_it_is_refused_where_accuracy_falls(trained: Run, few: DatasetSplits, tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ def _writable(path: Path) -> Path:
 
 
 def _require_accuracy(found: Int8, accept: bool) -> None:
-    if not found.loss <= ACCEPTED_LOSS and not accept:
+    # A difference of two shares of the pictures: what floats add to it lies far below one picture.
+    if not round(found.loss, 9) <= ACCEPTED_LOSS and not accept:
         raise ExportError(
             f"in 8 bits the test accuracy is {found.accuracy:.4f}, in 32-bit floats {found.float_accuracy:.4f} ({found.test_pictures:,} "
             f"pictures): more than {100 * ACCEPTED_LOSS:g} points lower, so no file was written; "

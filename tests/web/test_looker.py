@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -63,6 +64,15 @@ def test_processes_answer_as_predict_does(served: tuple[httpx.Client, set[int]],
     files = [("picture", (f"{number}.png", PICTURE[: None if number % 2 else 300], "image/png")) for number in range(8)]
     rows = client.post("/v1/predict", files=files).json()
     assert [next(iter(row)) for row in rows] == ["error", "label"] * 4
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")
+def test_their_memory_is_told(served: tuple[httpx.Client, set[int]]) -> None:
+    client, processes = served
+    lines = client.get("/metrics").text.splitlines()
+    told = next(float(line.split()[1]) for line in lines if line.startswith("nin_lookers_resident_memory_bytes "))
+    held = [re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{number}/status").read_text(encoding="utf-8")) for number in processes]
+    assert told == pytest.approx(sum(1024 * int(each[1]) for each in held if each), rel=0.2)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")

@@ -56,6 +56,7 @@ class Service:
         self.uploads = Uploads(settings.limits)
         self.queue = BatchingQueue(classifier, settings.limits, self.metrics.batch, own_processes=settings.own_processes)
         self.metrics.watch_waiting(lambda: self.queue.waiting)
+        self.metrics.watch_memory(lambda: self.queue.memory)
         self._model = encode(model_json(classifier))
         self._description = encode(describe(classifier, settings.access, settings.limits))
         self._samples: asyncio.Task[bytes] | None = None

@@ -14,7 +14,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Requests by path and status, how long they took, how large the batches were, how many pictures wait."""
+    """Requests by path and status, how long they took, how large the batches were, how many pictures wait, what the processes hold."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -30,6 +30,11 @@ class Metrics:
         )
         self._batches = Histogram("nin_batch_pictures", "Pictures in a forward pass.", buckets=_SIZES, registry=registry)
         self._waiting = Gauge("nin_waiting_pictures", "Pictures that are accepted and not yet answered.", registry=registry)
+        self._memory = Gauge(
+            "nin_lookers_resident_memory_bytes",
+            "Memory of the processes that look at pictures, besides the one that speaks HTTP; what they share is counted in each.",
+            registry=registry,
+        )
         Gauge("nin_info", "Always 1; says the version.", ("version",), registry=registry).labels(__version__).set(1)
         # Looking a labelled counter up costs more than counting.
         self._known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -51,6 +56,10 @@ class Metrics:
     def watch_waiting(self, waiting: Callable[[], float]) -> None:
         """Ask this for the number of waiting pictures whenever the metrics are read."""
         self._waiting.set_function(waiting)
+
+    def watch_memory(self, memory: Callable[[], float]) -> None:
+        """Ask this for the memory of the processes that look whenever the metrics are read."""
+        self._memory.set_function(memory)
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""

@@ -115,6 +115,11 @@ class BatchingQueue:
         return len(self._open)
 
     @property
+    def memory(self) -> int:
+        """Bytes of memory that the processes that look hold; 0 where there are none."""
+        return sum(process.memory for process in self._processes)
+
+    @property
     def alive(self) -> bool:
         """Whether all that look are running."""
         return self._thread.is_alive() if self._thread is not None else not self._lost

@@ -182,7 +182,7 @@ class LookerProcess(asyncio.Protocol):
 
     @property
     def memory(self) -> int:
-        """Bytes of memory that it holds, what it shares with others among them; 0 where the system does not say, as on others than Linux."""
+        """Bytes of memory that it holds, what it shares with others among them; 0 where the system does not say, as without Linux."""
         with contextlib.suppress(OSError, IndexError, ValueError):
             if self._process is not None:
                 pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]

@@ -17,6 +17,7 @@ from torchnin.web.limits import Limits
 from torchnin.web.protocol import Protocol
 
 _TICK = 1.0  # seconds between looks for connections that have been quiet for too long
+_UNREAD_SECONDS = 5.0  # for which a client may take nothing of its answer once the service is told to stop
 
 
 class Server(uvicorn.Server):
@@ -65,7 +66,25 @@ class Server(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(
                 lambda: Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state), connection
             )
-        await super().shutdown(sockets)
+        unread = asyncio.create_task(self._leave_those_who_read_nothing())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            unread.cancel()
+
+    async def _leave_those_who_read_nothing(self) -> None:
+        """Close connections whose clients take nothing of their answers, or the end would wait for them; what is in flight has its time."""
+        left: dict[Any, tuple[int, float]] = {}  # of each connection how much is still to be sent, and since when
+        while True:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, HttpToolsProtocol)
+                size = connection.transport.get_write_buffer_size()
+                before, since = left.get(connection, (0, now))
+                left[connection] = (size, since if size == before else now)
+                if size > 0 and now - left[connection][1] > _UNREAD_SECONDS:
+                    connection.transport.abort()
+            await asyncio.sleep(_TICK)
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second."""

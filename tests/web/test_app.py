@@ -105,7 +105,7 @@ def test_pages_of_allowed_origins_read_refusals_too(trained: Run, service: Serve
 
 
 def test_what_was_not_foreseen_is_answered_and_counted_as_all_else(
-    trained: Run, service: Serve, files: list[bytes], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    trained: Run, service: Serve, files: list[bytes], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: Any, **__: Any) -> Any:
         raise LookupError("not foreseen")
@@ -119,7 +119,7 @@ def test_what_was_not_foreseen_is_answered_and_counted_as_all_else(
         assert (answer.status_code, answer.json(), answer.headers["x-content-type-options"]) == (500, told, "nosniff")
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         assert 'nin_requests_total{path="/v1/samples",status="500"} 1.0' in client.get("/metrics").text
-        assert "not foreseen" in capfd.readouterr().err
+        assert "not foreseen" in caplog.text
     with service(trained.classifier) as client:
         answer = post(client, files[0])
         assert (answer.status_code, answer.json(), answer.headers["x-content-type-options"]) == (500, told, "nosniff")

@@ -160,9 +160,9 @@ class Gate:
         try:
             await self._app(scope, receive, counted)
         except Exception as error:
-            if not begun:
-                await refuse(failed(error))
-            raise  # so that it is logged
+            if begun:
+                raise  # what was sent is no whole answer; the connection ends, and the server logs why
+            await refuse(failed(error))
 
 
 def _name(host: str) -> str | None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import dataclasses
-import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal
@@ -109,15 +108,11 @@ class Service:
             self.metrics.answered("/v1/predict", status, perf_counter() - begin)
             answered(outcome)
 
-        def fail(error: Exception) -> RefusedError:
-            logging.getLogger("torchnin.web").error("a request could not be taken", exc_info=error)
-            return failed(error)
-
         try:
             self.door.admit("/v1/predict", "POST", headers)
             taken = self.uploads.take_whole(headers, body)
         except Exception as error:
-            finish(error if isinstance(error, RefusedError) else fail(error))
+            finish(error if isinstance(error, RefusedError) else failed(error))
             return True
         if taken is None:
             return False
@@ -129,7 +124,7 @@ class Service:
         try:
             self.queue.predict(body, finish_taken)
         except Exception as error:
-            finish_taken(error if isinstance(error, RefusedError) else fail(error))
+            finish_taken(error if isinstance(error, RefusedError) else failed(error))
         return True
 
     async def explain(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,6 +1,7 @@
 """What the service takes, and how it says no: bounds, kinds of picture, refusals."""
 
 import dataclasses
+import logging
 import math
 from typing import Any
 
@@ -94,7 +95,8 @@ def busy(reason: str) -> RefusedError:
 
 
 def failed(error: Exception) -> RefusedError:
-    """500: what was not foreseen."""
+    """500: what was not foreseen; the log says more."""
+    logging.getLogger("torchnin.web").error("a request could not be answered", exc_info=error)
     return RefusedError(500, f"the service failed ({type(error).__name__}); its log says where")
 
 

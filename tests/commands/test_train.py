@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from torchnin import DatasetSplits, Run
+from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Run
 
 SHORT = ("--model", "nin_small", "--num-epochs", "1", "--batch-size", "80")
 
@@ -50,6 +50,23 @@ def test_going_on_from_trained_weights(nin: Callable[..., Any], few_file: Path, 
     after = run.classifier.network.state_dict()
     assert torch.allclose(before["body.0.0.weight"], after["body.0.0.weight"], atol=1e-6)
     assert nin("train", "--resume", "--out", tmp_path / "other").code == 0
+
+
+def test_pictures_are_read_at_the_size_that_the_weights_know(
+    nin: Callable[..., Any], few: DatasetSplits, few_file: Path, tiny: NiNConfig, tmp_path: Path
+) -> None:
+    classifier = Classifier(
+        NiN(tiny), Preprocessing(channels=1, height=20, width=26, mean=(0.3,), std=(0.3,)), [str(label) for label in range(10)]
+    )
+    classifier.save(tmp_path / "wide")
+    photos = folders(tmp_path / "photos", few, {"train": {"a": 3, "b": 3}, "test": {"a": 1, "b": 1}})
+    answer = nin("train", photos, "--weights", tmp_path / "wide", "--num-epochs", "1", "--out", tmp_path / "run")
+    assert answer.code == 0, answer.err
+    assert Run(tmp_path / "run").config["data"]["shape"] == [1, 20, 26]
+    answer = nin("train", few_file, "--image-size", "32", "--out", tmp_path / "file", *SHORT)
+    assert answer.code == 0, answer.err  # all of one size: resized as it is learned from
+    config = Run(tmp_path / "file").config
+    assert (config["data"]["shape"], config["preprocessing"]["height"]) == ([1, 28, 28], 32)
 
 
 @pytest.mark.parametrize(

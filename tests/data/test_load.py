@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from torchnin.data import CATALOG, DataError, cache_folder, find_datasets, load_dataset
 from torchnin.data import locate as locate_module
@@ -223,10 +224,37 @@ def test_sizes_and_channels_of_any_data(tmp_path: Path) -> None:
     assert again.test.image_size == (4, 6)
 
 
+def test_a_size_for_folders_leaves_files_of_one_size_as_they_are(tmp_path: Path) -> None:
+    """They would be rounded to bytes, and take the memory of all of them in that size."""
+    folder, pixels, labels = write_idx(tmp_path / "mine"), np.zeros((4, 9, 9), dtype=np.uint8), np.array([0, 1, 0, 1])
+    np.savez(tmp_path / "one.npz", x_train=pixels, y_train=labels, x_test=pixels[:2], y_test=labels[:2])
+    np.savez(tmp_path / "two.npz", x_train=pixels, y_train=labels, x_test=pixels[:2, :5], y_test=labels[:2])
+    assert load_dataset(folder, folder_size=8).train.image_size == (2, 3)
+    assert load_dataset(tmp_path / "one.npz", folder_size=8).train.image_size == (9, 9)
+    assert load_dataset(tmp_path / "one.npz", folder_size=8, image_size=7).train.image_size == (7, 7)
+    assert load_dataset(tmp_path / "two.npz", folder_size=(8, 6)).train.image_size == (8, 6)
+    with pytest.raises(DataError, match="Give image_size="):
+        load_dataset(tmp_path / "two.npz")
+    assert load_dataset("fashion-mnist-sample", folder_size=8).train.image_size == (28, 28)
+    for number, name in enumerate(("cat", "cat", "dog", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[number]).save(tmp_path / "photos" / name / f"{number}.png")
+    assert load_dataset(tmp_path / "photos", folder_size=(8, 6)).train.image_size == (8, 6)
+
+
+def test_published_files_in_a_folder_are_the_named_dataset(tmp_path: Path) -> None:
+    by_name, as_folder = load_dataset("fashion-mnist-sample"), load_dataset(locate_module.SAMPLE_FOLDER)
+    assert (as_folder.name, as_folder.mirror, as_folder.published) == (by_name.name, True, True)
+    assert (by_name.mirror, by_name.published) == (True, True)
+    own = load_dataset(write_idx(tmp_path / "mnist"))
+    assert (own.name, own.mirror, own.published) == ("mnist", False, False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"image_size": 0}, "image_size: expected pixels from 1"),
+        ({"folder_size": 9000}, "folder_size: expected pixels from 1"),
         ({"image_size": (4, 5, 6)}, "image_size"),
         ({"channels": 2}, r"channels: expected 1 .*found 2"),
         ({"test_fraction": 0.0}, "test_fraction"),

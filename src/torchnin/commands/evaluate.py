@@ -79,14 +79,14 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
             raise ValueError(f"{name} does not say what it was trained on; name a dataset or a folder of pictures")
         share, seed = float(loaded.metadata.get("validation", 0)), int(loaded.metadata.get("seed", 0))
         return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=seed)
-    # A named dataset stays as it is and is resized as the training resized; a folder needs one size for all its pictures.
+    # Data of one size stay as they are and are resized as the training resized; a folder needs one size for all its pictures.
     size = (loaded.preprocessing.height, loaded.preprocessing.width)
     with download_bar() as progress:
         return torchnin.load_dataset(
             data,
             data_dir=data_dir,
             channels=loaded.preprocessing.channels,
-            image_size=None if data in torchnin.data.CATALOG else size,
+            folder_size=size,
             seed=(trained_on or {}).get("split_seed", 0),
             progress=progress if data in torchnin.data.CATALOG else None,
         )

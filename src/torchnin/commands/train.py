@@ -150,8 +150,8 @@ def train(
                     config = classifier.config
                 chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
                 # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
-                wanted = chosen.image_size or (classifier.preprocessing.height if classifier else None)
-                size = None if (data or "fashion-mnist") in torchnin.data.CATALOG else wanted
+                own = (classifier.preprocessing.height, classifier.preprocessing.width) if classifier else None
+                size = chosen.image_size or own
                 named = {"in_channels": config.in_channels} if classifier else chosen_fields(name, network_choices)
                 channels = named.get("in_channels")
                 splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, channels, size, processes.first)
@@ -210,11 +210,11 @@ def _check_resumable(out: Path | None, given: list[str]) -> None:
 
 
 def _load(
-    data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None, size: int | None, shown: bool
+    data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None, size: int | tuple[int, int] | None, shown: bool
 ) -> "DatasetSplits":
     with download_bar() if shown else contextlib.nullcontext() as progress:
         return torchnin.load_dataset(
-            data, data_dir=data_dir, seed=seed, skip_broken=skip_broken, channels=channels, image_size=size, progress=progress
+            data, data_dir=data_dir, seed=seed, skip_broken=skip_broken, channels=channels, folder_size=size, progress=progress
         )
 
 

@@ -160,6 +160,10 @@ class DatasetSplits:
     """SHA-256 (hex, of the decompressed bytes) of each file that was read, by name; empty for folders of pictures and arrays."""
     split_seed: int = 0
     """The seed that decided which pictures were held out for testing, where the data came without a test split."""
+    test_fraction: float | None = None
+    """The share that was held out for testing; None where the data came with a split to test on."""
+    published: bool = False
+    """Whether this is the dataset known as `name`: found by that name, or by files that are its own to the bit."""
     mirror: bool = False
     """Whether a mirrored picture still belongs to its class; known of named datasets alone, so no digits or signs are flipped unasked."""
 

@@ -18,7 +18,7 @@ from torchnin.data.dataset import DatasetSplits, ImageDataset, check_label_range
 from torchnin.data.download import fetch
 from torchnin.data.errors import DataError
 from torchnin.data.integrity import read_bounded
-from torchnin.data.locate import INSIDE_PACKAGE, Location, find_loose, locate
+from torchnin.data.locate import INSIDE_PACKAGE, Location, existing_folder, find_loose, locate
 from torchnin.data.mapped import Pictures, as_mapped
 from torchnin.data.pictures import convert_channels
 from torchnin.data.readers.arrays import datasets_of_pairs, read_npz
@@ -39,6 +39,7 @@ def load_dataset(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     image_size: int | tuple[int, int] | None = None,
+    folder_size: int | tuple[int, int] | None = None,
     channels: int | None = None,
     seed: int = 0,
     skip_broken: bool = False,
@@ -53,13 +54,15 @@ def load_dataset(
     A name is looked for below `data_dir`, in the cache, in the system folder, and then downloaded unless `download` is False; where
     fashion-mnist cannot be had, the sample inside the package comes back, and `name` and `notes` say so. `image_size` (pixels: one side, or
     height and width) and `channels` (1 or 3) bring all pictures to one form; None keeps what is there, except that folders of mixed or
-    large sizes are brought to 64 x 64. Where there is no test split, a stratified share `test_fraction` is held out, fixed by `seed`.
+    large sizes are brought to 64 x 64. `folder_size` says less: it is the size at which folders of pictures are read, and to which splits
+    of different sizes are brought; all else keeps its own, to be resized later, by the batch and to fractions of a grey level.
+    Where there is no test split, a stratified share `test_fraction` is held out, fixed by `seed`.
     `skip_broken` leaves out pictures in folders that do not decode. `progress` is called with what is being done, how much of it is done,
     and the total, None where that is not known.
 
     Raises ValueError where the call is wrong, FileNotFoundError where a path is missing, DataError where data is missing or broken.
     """
-    size = _checked_size(image_size)
+    size, read_at = _checked_size("image_size", image_size), _checked_size("folder_size", folder_size)
     if channels not in (None, 1, 3):
         raise ValueError(f"channels: expected 1 (grey), 3 (colour) or None (as the pictures are), found {channels!r}.")
     if not 0 < test_fraction < 1:
@@ -69,22 +72,27 @@ def load_dataset(
     if isinstance(data, DatasetSplits):
         return _brought_to(data, size, channels)
     if isinstance(data, tuple):
-        datasets = _all_brought(_datasets_of(data), size, channels)
+        datasets = _all_brought(_datasets_of(data), size, channels, unequal=read_at)
         return _splits_of(datasets, name="arrays", source="arrays", seed=seed, test_fraction=test_fraction)
-    folder = None if data_dir is None else _existing_folder(Path(data_dir))
+    folder = None if data_dir is None else existing_folder(data_dir)
     if isinstance(data, str) and data in CATALOG:
         return _brought_to(_load_named(CATALOG[data], folder, download=download, progress=progress), size, channels)
     path = Path(data).expanduser()
     if _is_folder(path):
         loose = find_loose(path)
         if loose is not None:
-            return _read_loose(loose, path.resolve().name, size, channels)
-        splits = read_folder(
-            path, image_size=size, channels=channels, seed=seed, skip_broken=skip_broken, test_fraction=test_fraction, progress=progress
+            return _read_loose(loose, path.resolve().name, size, channels, unequal=read_at)
+        return read_folder(
+            path,
+            image_size=size or read_at,
+            channels=channels,
+            seed=seed,
+            skip_broken=skip_broken,
+            test_fraction=test_fraction,
+            progress=progress,
         )
-        return replace(splits, split_seed=seed)
     if path.is_file() and path.suffix.lower() == ".npz":
-        datasets = _all_brought(read_npz(path), size, channels)
+        datasets = _all_brought(read_npz(path), size, channels, unequal=read_at)
         return _splits_of(datasets, name=path.name, source=str(path), seed=seed, test_fraction=test_fraction)
     if path.is_file():
         raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. Give the folder that holds it.")
@@ -154,6 +162,7 @@ def _read(location: Location, notes: tuple[str, ...]) -> DatasetSplits:
         notes=notes,
         files={name: sha256 for name, (_, sha256) in contents.items()},
         mirror=dataset.mirror,
+        published=True,
     )
 
 
@@ -179,7 +188,9 @@ def _parse(location: Location, files: list[tuple[Path, bytes]], class_names: tup
     return ImageDataset(np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts]), class_names)
 
 
-def _read_loose(location: Location, folder_name: str, size: tuple[int, int] | None, channels: int | None) -> DatasetSplits:
+def _read_loose(
+    location: Location, folder_name: str, size: tuple[int, int] | None, channels: int | None, *, unequal: tuple[int, int] | None
+) -> DatasetSplits:
     """Read the files of MNIST's or CIFAR's format that someone's own folder holds: any number of pictures, any class names."""
     layout = location.layout
     contents = {}
@@ -200,9 +211,16 @@ def _read_loose(location: Location, folder_name: str, size: tuple[int, int] | No
         # Named by their numbers, and one split goes further than the other.
         names = max(train.class_names, test.class_names, key=len)
         train, test = train.with_class_names(names), test.with_class_names(names)
-    name = known.name if known else folder_name
-    train, test = (_brought(dataset, size, channels) for dataset in (train, test))
-    return DatasetSplits(name=name, train=train, test=test, source=str(location.folder), notes=notes, files=files)
+    brought = _all_brought({"train": train, "test": test}, size, channels, unequal=unequal)
+    return DatasetSplits(
+        name=known.name if known else folder_name,
+        **brought,
+        source=str(location.folder),
+        notes=notes,
+        files=files,
+        mirror=known is not None and known.mirror,
+        published=known is not None,
+    )
 
 
 def _names_beside(location: Location) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
@@ -236,15 +254,26 @@ def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, 
     """Splits of what there is: where no test pictures are given, the validation pictures serve, and else a share of train is held out."""
     train, validation, test = datasets["train"], datasets.get("validation"), datasets.get("test")
     notes: tuple[str, ...] = ()
+    held_out = None
     if test is None and validation is not None:
         test, validation = validation, None
         notes = ("There is no test split: the validation pictures serve as the test pictures.",)
     elif test is None:
         total = len(train)
         train, test = train.split(test_fraction, seed=seed)
+        held_out = test_fraction
         share = f"{len(test):,} of {total:,} pictures, {test_fraction:.0%} of each class"
         notes = (f"There is no test split: {share}, were held out for testing (seed {seed}).",)
-    return DatasetSplits(name=name, train=train, validation=validation, test=test, source=source, notes=notes, split_seed=seed)
+    return DatasetSplits(
+        name=name,
+        train=train,
+        validation=validation,
+        test=test,
+        source=source,
+        notes=notes,
+        split_seed=seed,
+        test_fraction=held_out,
+    )
 
 
 def _brought_to(splits: DatasetSplits, image_size: tuple[int, int] | None, channels: int | None) -> DatasetSplits:
@@ -253,7 +282,12 @@ def _brought_to(splits: DatasetSplits, image_size: tuple[int, int] | None, chann
     return replace(splits, train=train, test=test, validation=validation)
 
 
-def _all_brought(datasets: Mapping[str, ImageDataset], image_size: tuple[int, int] | None, channels: int | None) -> dict[str, ImageDataset]:
+def _all_brought(
+    datasets: Mapping[str, ImageDataset], image_size: tuple[int, int] | None, channels: int | None, *, unequal: tuple[int, int] | None
+) -> dict[str, ImageDataset]:
+    """All splits in one form; where no size is asked for and theirs differ, in the size `unequal`."""
+    if len({dataset.image_size for dataset in datasets.values()}) > 1:
+        image_size = image_size or unequal
     return {split: _brought(dataset, image_size, channels) for split, dataset in datasets.items()}
 
 
@@ -275,18 +309,11 @@ def _converted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return resize_bytes(convert_channels(images, shape[0]), *shape[1:])
 
 
-def _checked_size(image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def _checked_size(what: str, image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if size is not None and (len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= 8192 for side in size)):
-        raise ValueError(f"image_size: expected pixels from 1 to 8192, one number or (height, width), found {image_size!r}.")
+        raise ValueError(f"{what}: expected pixels from 1 to 8192, one number or (height, width), found {image_size!r}.")
     return size
-
-
-def _existing_folder(folder: Path) -> Path:
-    folder = folder.expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"data_dir: expected a folder, found nothing at {folder}. Create it, or leave data_dir out.")
-    return folder
 
 
 def _unknown_name(name: str) -> str:

@@ -81,11 +81,23 @@ def find_loose(folder: Path) -> Location | None:
     return None
 
 
+def existing_folder(data_dir: str | os.PathLike[str]) -> Path:
+    """A folder to look into first. Raises FileNotFoundError where there is none."""
+    folder = Path(data_dir).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data_dir: expected a folder, found nothing at {folder}. Create it, or leave data_dir out.")
+    return folder
+
+
 def find_datasets(data_dir: str | os.PathLike[str] | None = None) -> list[DatasetStatus]:
-    """Each named dataset with where it was found, judged by its files' names alone: nothing is read, checked or downloaded."""
+    """Each named dataset with where it was found, judged by its files' names alone: nothing is read, checked or downloaded.
+
+    Raises FileNotFoundError where there is no folder `data_dir`.
+    """
+    folder = None if data_dir is None else existing_folder(data_dir)
     statuses = []
     for dataset in CATALOG.values():
-        location, _ = locate(dataset, None if data_dir is None else Path(data_dir))
+        location, _ = locate(dataset, folder)
         found = None if location is None else INSIDE_PACKAGE if dataset.name == SAMPLE.name else str(location.folder)
         statuses.append(
             DatasetStatus(

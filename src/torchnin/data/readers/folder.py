@@ -64,8 +64,9 @@ def read_folder(
     notes: list[str] = []
     report = progress or (lambda stage, done, total: None)
     names, files = _find_pictures(root, notes)
-    if "test" not in files:
-        _split(names, files, seed, test_fraction, notes)
+    held_out = None if "test" in files else test_fraction
+    if held_out is not None:
+        _split(names, files, seed, held_out, notes)
     broken: dict[Path, str] = {}
     with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         if image_size is None or channels is None:
@@ -101,6 +102,8 @@ def read_folder(
         source=str(root),
         notes=tuple(notes),
         skipped=skipped,
+        split_seed=seed,
+        test_fraction=held_out,
     )
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from torch import Tensor
 
-from torchnin.data import DataError
+from torchnin.data import CATALOG, DataError
 from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
 from torchnin.models.shipped import what_ships
 
 WEIGHTS = "model.safetensors"
+ELSEWHERE = "another machine"
+"""Where data lie whose place is not told, see `without_places`."""
 _WAITING = "model.safetensors.new"  # between the moment when config.json names new weights and the one when they get their name
 
 
@@ -102,8 +104,15 @@ def without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(name := data.get("name"), str):
         kept["name"] = Path(name).name or name
     if data.get("source", "arrays") != "arrays":
-        kept["source"] = "another machine"
+        kept["source"] = ELSEWHERE
     return {**metadata, "data": kept}
+
+
+def known_as(data: Mapping[str, Any]) -> str | None:
+    """The name of the dataset that a record of data is about; None where they are called like one at most, as one's own folder `mnist`."""
+    name = data.get("name")
+    # Records of earlier versions do not say; those of folders of pictures name no files.
+    return name if name in CATALOG and data.get("published", data.get("files") != {}) else None
 
 
 def no_classifier(folder: Path) -> str:

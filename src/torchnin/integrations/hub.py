@@ -19,7 +19,7 @@ from torchnin.classifier import Classifier
 from torchnin.data.locate import cache_folder
 from torchnin.data.pictures import PictureSource
 from torchnin.onnx_network import Backend
-from torchnin.saved import without_places
+from torchnin.saved import known_as, without_places
 from torchnin.version import __version__
 
 try:
@@ -185,8 +185,9 @@ def model_card(classifier: Classifier, repo_id: str, *, license: str | None = No
     """
     metadata, p, names = without_places(classifier.metadata), classifier.preprocessing, classifier.class_names
     gap = classifier.config.head == "gap"
-    name, data = str(metadata.get("name") or "NiN"), str((metadata.get("data") or {}).get("name") or "")
-    accuracy, dataset = metadata.get("test_accuracy"), _DATASETS.get(data)
+    record = metadata.get("data") or {}
+    name, data = str(metadata.get("name") or "NiN"), str(record.get("name") or "")
+    accuracy, dataset = metadata.get("test_accuracy"), _DATASETS.get(known_as(record) or "")
     quality, results = "", None
     if accuracy is not None:
         interval = metadata.get("test_accuracy_interval")

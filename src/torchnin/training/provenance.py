@@ -5,16 +5,19 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from torchnin.data import CATALOG, DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data.load import Progress
+from torchnin.data.locate import existing_folder
 from torchnin.device import DeviceChoice
 from torchnin.models import NiN
+from torchnin.saved import ELSEWHERE, known_as
 from torchnin.training.recipe import Recipe
 from torchnin.version import __version__
 
@@ -39,6 +42,7 @@ def describe_run(
         "preprocessing": preprocessing.to_dict(),
         "data": {
             "name": splits.name,
+            "published": splits.published,
             "source": str(Path(splits.source).absolute()) if Path(splits.source).exists() else splits.source,
             "shape": list(splits.train.images.shape[1:]),
             "train_pictures": num_learned,
@@ -48,6 +52,7 @@ def describe_run(
             "checksums": {"train": splits.train.checksum, "test": splits.test.checksum},
             "files": dict(splits.files),
             "split_seed": splits.split_seed,
+            "test_fraction": splits.test_fraction,
             "notes": list(splits.notes),
             "skipped": [list(each) for each in splits.skipped],
         },
@@ -61,16 +66,23 @@ def describe_run(
 
 
 def load_recorded(
-    data: Mapping[str, Any], *, data_dir: str | os.PathLike[str] | None = None, validation: float = 0.0, seed: int = 0
+    data: Mapping[str, Any],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    validation: float = 0.0,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> DatasetSplits:
     """The data that a training used, found again from what `describe_run` recorded of them.
 
     Args:
         data: the entry `data` of a run's `config.json` or of a classifier's metadata.
-        data_dir: where to look first; None looks where they were found.
+        data_dir: where to look first: for a folder or file that has moved, there and for its name in there; None looks where they
+            were found.
         validation: the share that the training held out of the train pictures; above 0 these are the `validation` pictures then, and
             `train` those that it learned from.
         seed: the training's.
+        progress: as for `load_dataset`.
 
     Raises:
         ValueError: they were arrays, are not to be had here, or are not the same any more; otherwise as `load_dataset`.
@@ -78,32 +90,75 @@ def load_recorded(
     """
     if missing := sorted({"name", "source", "shape", "split_seed", "skipped", "checksums"} - data.keys()):
         raise DataError(f"the record of the training's data lacks {', '.join(missing)}; name the data")
-    name, source = data["name"], data["source"]
-    if source == "arrays":
+    if data["source"] == "arrays":
         raise ValueError("the training was given arrays, which are not kept; name the data")
-    known = name in CATALOG
-    if known and data_dir is None and Path(source).is_dir():
-        data_dir = source
+    folder, refused = None if data_dir is None else existing_folder(data_dir), None
+    for found, where in _places(data, folder):
+        try:
+            splits = _loaded(data, found, where, progress)
+            break
+        except (ValueError, FileNotFoundError) as error:
+            refused = refused or error  # what the likeliest place is like
+    else:
+        raise refused or ValueError(_nowhere(data, folder))
+    if not validation:
+        return splits
+    learned, held_out = hold_out(splits.train, validation, seed)
+    return dataclasses.replace(splits, train=learned, validation=held_out)
+
+
+def _places(data: Mapping[str, Any], data_dir: Path | None) -> Iterator[tuple[str | Path, Path | None]]:
+    """What of this machine may be a training's data, the likeliest first: a name with where to look for it, or a folder or file."""
+    name, source = known_as(data), Path(data["source"])
+    if name is not None:
+        yield name, data_dir or (source if source.is_dir() else None)
+        if data.get("published"):
+            return
+    own = Path(data["name"]).name
+    places = [source]
+    if data_dir is not None:
+        inside = (own,) if data["source"] == ELSEWHERE else (source.name, own)
+        itself = () if Path(own).suffix.lower() == ".npz" else (data_dir,)
+        places = [*(data_dir / each for each in inside if each), *itself, source]
+    yield from ((place, None) for place in dict.fromkeys(places) if place.exists())
+
+
+def _loaded(data: Mapping[str, Any], found: str | Path, data_dir: Path | None, progress: Progress | None) -> DatasetSplits:
+    """What lies there, read as the training read it.
+
+    Raises:
+        ValueError: it is not what the training was given; otherwise as `load_dataset`.
+    """
     channels, height, width = data["shape"]
     splits = load_dataset(
-        name if known else source,
+        found,
         data_dir=data_dir,
         image_size=(height, width),
         channels=channels,
         seed=data["split_seed"],
         skip_broken=bool(data["skipped"]),
+        test_fraction=data.get("test_fraction") or 0.2,  # as it was before it was recorded
+        progress=progress,
     )
-    if known and splits.name != name:
-        where = f"{name}, which the training used, is not to be had here; to take {splits.name} instead, name it"
+    if isinstance(found, str) and splits.name != found:
+        where = f"{found}, which the training used, is not to be had here; to take {splits.name} instead, name it"
         raise ValueError(f"{where}. {splits.notes[-1]}")
     if {"train": splits.train.checksum, "test": splits.test.checksum} != data["checksums"]:
         raise ValueError(
             f"{splits.source}: its pictures, labels or split are not those of the training any more; restore them, or name other data"
         )
-    if not validation:
-        return splits
-    learned, held_out = hold_out(splits.train, validation, seed)
-    return dataclasses.replace(splits, train=learned, validation=held_out)
+    return splits
+
+
+def _nowhere(data: Mapping[str, Any], data_dir: Path | None) -> str:
+    """What to say where there is nothing that could be a training's data."""
+    looked = "" if data_dir is None else f", and nothing of that name is in {data_dir}"
+    if data["source"] == ELSEWHERE:
+        return (
+            f"the classifier was trained on {data['name']} on another machine, whose folders it does not name{looked}; name the data, or "
+            "give the folder that holds them as --data-dir"
+        )
+    return f"{data['name']}, which the training used, is no longer at {data['source']}{looked}; give the folder that holds it as --data-dir"
 
 
 def hold_out(train: ImageDataset, share: float, seed: int) -> tuple[ImageDataset, ImageDataset]:

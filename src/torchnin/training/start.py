@@ -14,6 +14,7 @@ import torch
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data.load import Progress
 from torchnin.device import DeviceChoice, DtypeName, choose_device
 from torchnin.evaluation import Report
 from torchnin.models import NiN, NiNConfig, model_entry
@@ -253,6 +254,7 @@ def resume(
     deterministic: bool | None = None,
     quiet: bool = False,
     watcher: Display | None = None,
+    progress: Progress | None = None,
 ) -> Run:
     """Go on with a run as it was begun: network, recipe, seed, data and options are those of its `config.json`.
 
@@ -260,12 +262,13 @@ def resume(
 
     Args:
         out: the run folder.
-        data_dir: where to look for the data first; it is checked to be the same data.
+        data_dir: where to look for the data first, also for a folder or file that has moved; it is checked to be the same data.
         device: as for `train`. Bits agree with the uninterrupted run on the same device and thread count.
         on_collapse, on_out_of_memory, deterministic: as for `train`.
         accumulate: as for `train`; None goes on with the pieces that the run had come to.
         quiet: show nothing.
         watcher: as for `train`.
+        progress: told how the reading of the data goes, as for `load_dataset`.
 
     Raises:
         ValueError: the folder holds no run, or the data has changed; otherwise as `train`.
@@ -276,7 +279,7 @@ def resume(
         if processes.highest(int(processes.first and run.finished)):
             return run
         with processes.together():
-            network, recipe, splits = _as_begun(begun, run, data_dir)
+            network, recipe, splits = _as_begun(begun, run, data_dir, progress)
         return train(
             network,
             splits,
@@ -308,7 +311,9 @@ def _begun(run: Run, processes: Processes) -> dict[str, Any]:
     return begun
 
 
-def _as_begun(config: dict[str, Any], run: Run, data_dir: str | os.PathLike[str] | None) -> tuple[NiN, Recipe, DatasetSplits]:
+def _as_begun(
+    config: dict[str, Any], run: Run, data_dir: str | os.PathLike[str] | None, progress: Progress | None
+) -> tuple[NiN, Recipe, DatasetSplits]:
     """Network, recipe and data that a run's `config.json` records."""
     try:
         if config["data"]["source"] == "arrays":
@@ -317,7 +322,7 @@ def _as_begun(config: dict[str, Any], run: Run, data_dir: str | os.PathLike[str]
         _ = config["device"]["dtype"], Options.of_run(config)
         if type(config["name"]) is not str or type(config["seed"]) is not int or type(config["validation"]) not in (int, float):
             raise TypeError("name, seed or validation")
-        return network, recipe, load_recorded(config["data"], data_dir=data_dir)
+        return network, recipe, load_recorded(config["data"], data_dir=data_dir, progress=progress)
     except (KeyError, TypeError, IndexError) as error:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
 

@@ -214,7 +214,8 @@ def _read_loose(
     brought = _all_brought({"train": train, "test": test}, size, channels, unequal=unequal)
     return DatasetSplits(
         name=known.name if known else folder_name,
-        **brought,
+        train=brought["train"],
+        test=brought["test"],
         source=str(location.folder),
         notes=notes,
         files=files,

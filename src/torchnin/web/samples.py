@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 
 from torchnin.classifier import Classifier
-from torchnin.data import CATALOG, DataError, DatasetSplits, ImageDataset, load_dataset
+from torchnin.data import DataError, DatasetSplits, ImageDataset, load_dataset
 from torchnin.data.pictures import SUFFIXES, decode_picture
+from torchnin.saved import known_as
 
 MOST = 12
 _SIDE = 256  # of what is handed out, in pixels; the network looks at no more than this in any shipped configuration
@@ -32,7 +33,7 @@ def samples_json(classifier: Classifier, *, own: bool = True) -> dict[str, Any]:
     names = classifier.class_names
     wanted = [names[index] for index in np.unique(np.linspace(0, len(names) - 1, min(MOST, len(names))).round().astype(int))]
     try:
-        if record.get("name") in CATALOG:
+        if known_as(record):
             found = _of_dataset(_load(record), wanted, classifier.preprocessing.channels)
         elif own and Path(str(record.get("source"))).is_dir():
             found = _of_folder(Path(record["source"]), wanted, classifier.preprocessing.channels)

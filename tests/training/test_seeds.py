@@ -1,5 +1,6 @@
 """A study over many seeds goes on where it stopped, and a seed that fails is counted, not raised."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -40,6 +41,29 @@ def test_a_study_that_was_interrupted_goes_on_with_the_same_call_and_resume(tiny
     assert summary["mean"] == pytest.approx(sum(accuracies) / 3)
     assert (summary["minimum"], summary["maximum"]) == (min(accuracies), max(accuracies))
     assert so_far["seeds"][0] == summary["seeds"][0]
+
+
+def test_a_study_that_replaces_another_and_is_interrupted_holds_nothing_of_the_other(
+    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path
+) -> None:
+    train_seeds(tiny, few, SHORT, seeds=3, out=tmp_path, device="cpu", quiet=True)
+    mine = tmp_path / "seed-mine" / "notes.txt"
+    mine.parent.mkdir()
+    mine.write_text("dear")
+    (tmp_path / "seed-2" / "remarks.txt").write_text("dear")
+
+    def interrupt(run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    other = dataclasses.replace(SHORT, lr=0.07)
+    with pytest.raises(Interrupted):
+        train_seeds(tiny, few, other, seeds=2, out=tmp_path, device="cpu", quiet=True, overwrite=True, on_epoch=interrupt)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seed-0", "seed-2", "seed-mine"]
+    assert [path.name for path in (tmp_path / "seed-2").iterdir()] == ["remarks.txt"]
+    assert mine.read_text() == "dear"
+    summary = train_seeds(tiny, few, other, seeds=2, out=tmp_path, device="cpu", quiet=True, resume=True)
+    assert summary["num_done"] == 2
+    assert {Run(tmp_path / f"seed-{seed}").config["recipe"]["lr"] for seed in range(2)} == {0.07}
 
 
 def test_a_seed_that_diverges_is_a_row_with_its_reason(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

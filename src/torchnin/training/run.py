@@ -126,8 +126,7 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
     # What lies there is looked at under the lock: until then another process may still be writing it.
     with locked(path):
         names = {entry.name for entry in path.iterdir()}
-        # With a copy that is whole beside it, a config.json that is not is a run's all the same.
-        holds_run = "config.json" in names and (_is_config(path / "config.json") or _is_config(path / _COPY))
+        holds_run = _holds_run(path)
         if names - _BEGUN and not holds_run:
             raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
         if holds_run and not (resume or overwrite):
@@ -135,14 +134,44 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
         if resume and not holds_run:
             raise ValueError(_NO_RUN.format(path))
         if not resume:
-            for part in (path / name for name in _PARTS):
-                if part.is_dir():
-                    shutil.rmtree(part, ignore_errors=True)
-                else:
-                    part.unlink(missing_ok=True)
+            _remove_parts(path)
         for aside in path.glob(".curves.*.png"):  # of a process that was killed while it drew
             aside.unlink(missing_ok=True)
         yield run
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder holds a run, or nothing but what a training leaves that was killed before its configuration stood."""
+    if not path.is_dir():
+        return False
+    return not {entry.name for entry in path.iterdir()} - _BEGUN or _holds_run(path)
+
+
+def remove_run(path: Path) -> None:
+    """Take a run away, and its folder where nothing else is in it.
+
+    Raises:
+        ValueError: another process trains into it.
+    """
+    with locked(path):
+        _remove_parts(path)
+        for aside in (*path.glob(".curves.*.png"), path / "config.json.tmp"):  # of a process that was killed while it wrote
+            aside.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: what a training has not written stays
+        path.rmdir()
+
+
+def _holds_run(path: Path) -> bool:
+    # With a copy that is whole beside it, a config.json that is not is a run's all the same.
+    return (path / "config.json").exists() and (_is_config(path / "config.json") or _is_config(path / _COPY))
+
+
+def _remove_parts(path: Path) -> None:
+    for part in (path / name for name in _PARTS):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

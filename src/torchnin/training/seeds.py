@@ -15,7 +15,7 @@ from torchnin.training.monitor import is_guessing
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
-from torchnin.training.run import Run, locked
+from torchnin.training.run import Run, is_run_folder, locked, remove_run
 from torchnin.training.start import train
 
 
@@ -71,6 +71,8 @@ def train_seeds(
                     raise ValueError(
                         f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out"
                     )
+                if overwrite and not resume:
+                    _remove_study(folder)
         # A seed that collapse or divergence has ended is not gone on with, unless something else is to be done about it now.
         before = _rows_before(folder, processes) if resume else {}
         ended = {} if "on_collapse" in given else {number: row["failure"] for number, row in before.items() if _has_ended(row)}
@@ -104,6 +106,18 @@ def train_seeds(
                     write_json(folder / "summary.json", summary)
         told: dict[str, Any] = json.loads(processes.told(json.dumps(summary).encode() if processes.first else None))
         return told
+
+
+def _remove_study(folder: Path) -> None:
+    """Take all seeds of a study away before the first of the new one, so that what an interruption leaves is of one study.
+
+    Raises:
+        ValueError: another process trains into one of them.
+    """
+    (folder / "summary.json").unlink(missing_ok=True)
+    for path in folder.glob("seed-*"):
+        if is_run_folder(path):
+            remove_run(path)
 
 
 def _rows_before(folder: Path, processes: Processes) -> dict[int, dict[str, Any]]:

@@ -56,6 +56,24 @@ def test_lines_for_people(nin: Callable[..., Any], trained: Run, pictures: Path)
     assert answer.out == f"{pictures / '2.png'}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in best) + "\n"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_name_that_is_no_utf_8_is_printed_as_an_escape(encoding: str, trained: Run, pictures: Path) -> None:
+    odd, later = os.fsencode(pictures) + b"/caf\xe9.png", pictures / "ümlaut \N{GRINNING FACE}.png"
+    for path in (odd, os.fsencode(later)):
+        os.link(pictures / "2.png", path)
+    command = [sys.executable, "-c", "from torchnin.commands.main import main; main()", "predict", str(trained.path), odd, str(later)]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": encoding}
+    found = {}
+    for form in ("--json", "--csv", "--top=1"):
+        ran = subprocess.run([*command, form], capture_output=True, env=environment, timeout=600, check=False)
+        assert (ran.returncode, ran.stderr) == (0, b""), ran.stderr
+        found[form] = ran.stdout.decode(encoding).splitlines()
+    assert [os.fsencode(json.loads(line)["path"]) for line in found["--json"]] == [odd, os.fsencode(later)]
+    for form, lines in (("--csv", found["--csv"][1:]), ("--top=1", found["--top=1"])):
+        assert [line.startswith(str(pictures)) for line in lines] == [True, True], form
+        assert "caf\\udce9.png" in lines[0]
+
+
 def test_wrong_calls(nin: Callable[..., Any], trained: Run, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     for arguments, said in (

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torchnin
+from torchnin.commands.output import never_fail_to_print
 from torchnin.commands.process import set_up_process
 
 # A command's module is imported when it is called, so that `nin --help` answers at once.
@@ -38,6 +39,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 the work failed, 2 the call was wrong."""
+    never_fail_to_print()
     given = list(sys.argv[1:] if arguments is None else arguments)
     name = given[0] if given else "--help"
     if name in ("--help", "-h", "--version"):

@@ -1,14 +1,29 @@
 """How commands speak: results on standard output, everything else on standard error."""
 
+import io
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 
+def never_fail_to_print() -> None:
+    """What a stream's encoding lacks, such as the bytes of a file's name that are no UTF-8, is written as an escape instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def to_json(value: Any, **given: Any) -> str:
+    """JSON for standard output: with letters as they are where it takes all of them, else with JSON's own escapes."""
+    # Of what UTF-8 lacks, halves of pairs, the escape that the stream writes is JSON's too.
+    takes_all = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+    return json.dumps(value, ensure_ascii=not takes_all, **given)
+
+
 def result(document: dict[str, Any] | list[Any], text: str, as_json: bool) -> None:
     """Print a command's result: one JSON document, or the text for people."""
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) if as_json else text)
+    print(to_json(document, indent=2, allow_nan=False) if as_json else text)
 
 
 def note(text: str) -> None:

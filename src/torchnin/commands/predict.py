@@ -3,7 +3,6 @@
 import csv
 import glob
 import io
-import json
 from collections.abc import Iterable, Iterator
 from itertools import chain, tee
 from pathlib import Path
@@ -14,7 +13,7 @@ import tyro
 import torchnin
 from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Csv, Given, JsonLines
-from torchnin.commands.output import note
+from torchnin.commands.output import note, to_json
 from torchnin.commands.progress import picture_bar
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def _json_line(path: Path, found: "Prediction | str", top: int) -> str:
         document["error"] = found
     else:
         document |= {"label": found.label, "probability": found.probability, "probabilities": dict(_best(found, top))}
-    return json.dumps(document, ensure_ascii=False)
+    return to_json(document)
 
 
 def _csv_line(path: Path, found: "Prediction | str", top: int) -> str:

@@ -362,7 +362,7 @@ class Classifier(Predictor[np.ndarray]):
 
         Args:
             path: the file, ending in .onnx; its folder is made where it is missing, an exported classifier there is replaced.
-            pictures: what to compare with; None takes pictures of Fashion-MNIST.
+            pictures: what to compare with; of more than 64 so many, spread evenly. None takes pictures of Fashion-MNIST.
             int8: data to quantise with. The file computes in 8 bits then: up to 512 of the validation or train pictures decide
                 the ranges, accuracy is measured on the test pictures, size and speed beside those of the float file.
             accept_accuracy_loss: write the 8-bit file also where the accuracy is lower by more than half a point.
@@ -396,7 +396,7 @@ class Classifier(Predictor[np.ndarray]):
             path,
             host.predict,
             facts={**facts, "data": data.get("name") if isinstance(data, Mapping) else None},
-            pictures=None if pictures is None else [decode_picture(picture, self.preprocessing.channels) for picture in pictures],
+            pictures=None if pictures is None else export.Pictures(list(pictures), self.preprocessing.channels),
             int8=int8,
             accept_accuracy_loss=accept_accuracy_loss,
         )

@@ -27,6 +27,15 @@ def test_export(nin: Callable[..., Any], trained: Run, few: DatasetSplits, tmp_p
     assert ExportedClassifier(out).class_names == trained.classifier.class_names
 
 
+def test_of_many_pictures_some_are_compared(nin: Callable[..., Any], trained: Run, few: DatasetSplits, tmp_path: Path) -> None:
+    for number in range(70):
+        Image.fromarray(few.test.images[number, 0]).save(tmp_path / f"{number}.png")
+    answer = nin("export", trained.path, "--out", tmp_path / "model.onnx", "--pictures", tmp_path, "--json")
+    assert answer.code == 0, answer.err
+    assert "compared with 64 of the 70 pictures" in answer.err
+    assert json.loads(answer.out)["check"]["num_pictures"] == 64 + 35
+
+
 def test_int8_on_the_data_of_the_training(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
     out = tmp_path / "small.onnx"
     answer = nin("export", trained.path, "--out", out, "--int8", "--accept-accuracy-loss")
@@ -43,6 +52,7 @@ def test_wrong_calls(nin: Callable[..., Any], trained: Run, exported: Path, tmp_
         ((tmp_path / "missing", "--out", out), "there is no such folder"),
         ((exported, "--out", out), "is an exported file"),
         ((trained.path, "--out", tmp_path / "model.pt"), "ends in .onnx"),
+        ((tmp_path / "missing", "--out", tmp_path / "model.pt", "--int8", "--data", "mnist"), "ends in .onnx"),  # before anything is read
         ((trained.path, "--out", tmp_path), "an exported classifier's name ends in .onnx"),
         ((trained.path, "--out", out, "--accept-accuracy-loss"), "says something about --int8"),
         ((trained.path, "--out", out, "--data", "mnist"), "--data says something about --int8"),

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+import torchnin.export
 from torchnin.commands.evaluate import load_data
 from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
@@ -38,18 +39,22 @@ def export(
         accept_accuracy_loss: Write the 8-bit file also where its test accuracy is lower by more than half a point.
         data: With --int8: a dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: With --int8: where to look for the data first.
-        pictures: Files, folders or quoted patterns to compare with; by default pictures of Fashion-MNIST.
+        pictures: Files, folders or quoted patterns to compare with, of more than 64 pictures so many, spread evenly; by default pictures of
+            Fashion-MNIST.
         as_json: Print one JSON document on standard output.
     """
     idle = [flag for flag, given in (("--accept-accuracy-loss", accept_accuracy_loss), ("--data", data), ("--data-dir", data_dir)) if given]
     if idle and not int8:
         raise ValueError(f"{idle[0]} says something about --int8, which was not given; leave it out, or add --int8")
+    torchnin.export.require_writable(out)  # before anything is downloaded or read
+    torchnin.export.require_exporter()
+    compared = list(each_picture(pictures)) if pictures else None
+    if compared is not None and len(compared) > torchnin.export.MOST_PICTURES:
+        note(f"compared with {torchnin.export.MOST_PICTURES} of the {len(compared):,} pictures, spread evenly over them")
     loaded = load_classifier(classifier, device="cpu", backend="torch")
     splits = _data(loaded, classifier, data, data_dir) if int8 else None
     note("building the graph and comparing it with predict: some seconds")
-    done = loaded.export_onnx(
-        out, pictures=each_picture(pictures) if pictures else None, int8=splits, accept_accuracy_loss=accept_accuracy_loss
-    )
+    done = loaded.export_onnx(out, pictures=compared, int8=splits, accept_accuracy_loss=accept_accuracy_loss)
     if "class_maps" not in done.tensors:
         note("the network has a fully connected head, so no map's mean is a logit: the file gives probabilities and no class maps")
     result(done.to_dict(), str(done), as_json)

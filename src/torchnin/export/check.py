@@ -1,12 +1,14 @@
 """Whether an exported file answers as `predict` does: real pictures of several sizes and batch sizes, run in onnxruntime."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
-from torchnin.data import Preprocessing, load_dataset
+from torchnin.data import Preprocessing, decode_picture, load_dataset
+from torchnin.data.pictures import PictureSource
 from torchnin.data.resize import resize_bytes
 from torchnin.exported import ExportedClassifier
 from torchnin.models import NiN
@@ -14,11 +16,32 @@ from torchnin.prediction import Prediction
 
 TOLERANCE = 1e-4
 """The largest difference between a probability in the file and in `predict` with which an export is accepted."""
+MOST_PICTURES = 64
+"""Of more pictures that are given so many are compared, spread evenly over them."""
 _BATCH_SIZES = (1, 2, 5)
 _PHOTO = (401, 502)  # above the size from which `predict` shrinks a picture as soon as it is decoded
 
 Predict = Callable[[Sequence[np.ndarray]], Sequence[Prediction]]
 """What the file is compared with: from pictures (h, w, channels), uint8, to a prediction for each."""
+
+
+class Pictures(Sequence[np.ndarray]):
+    """The pictures to compare with, uint8 (channels, h, w), at most `MOST_PICTURES`; each is decoded when it is asked for, and not kept.
+
+    Args:
+        sources: any number.
+        channels: of the classifier.
+    """
+
+    def __init__(self, sources: Sequence[PictureSource], channels: int) -> None:
+        places = np.linspace(0, len(sources) - 1, min(MOST_PICTURES, len(sources))).round().astype(int)
+        self._sources, self._channels = [sources[place] for place in places], channels
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __getitem__(self, place: Any) -> Any:
+        return decode_picture(self._sources[place], self._channels)
 
 
 class ExportError(RuntimeError):
@@ -55,9 +78,10 @@ def compare(
             for each channel.
     """
     exported = ExportedClassifier(model)
-    groups = _groups(preprocessing, pictures)
     differences, map_differences = [0.0], [0.0]
-    for group in groups:
+    shapes: list[tuple[int, ...]] = []
+    for group in _groups(preprocessing, pictures):
+        shapes.append(group.shape)
         answers = predict([np.ascontiguousarray(picture.transpose(1, 2, 0)) for picture in group])
         expected = np.array([[answer.probabilities[name] for name in exported.class_names] for answer in answers])
         for size in sorted({min(size, len(group)) for size in _BATCH_SIZES}):
@@ -69,9 +93,9 @@ def compare(
     return Check(
         largest_difference=max(differences, key=_not_a_number_first),
         largest_map_difference=max(map_differences, key=_not_a_number_first) if exported.has_class_maps else None,
-        sizes=tuple(dict.fromkeys((group.shape[2], group.shape[3]) for group in groups)),
-        batch_sizes=tuple(sorted({min(size, len(group)) for size in _BATCH_SIZES for group in groups})),
-        num_pictures=sum(map(len, groups)),
+        sizes=tuple(dict.fromkeys((height, width) for _, _, height, width in shapes)),
+        batch_sizes=tuple(sorted({min(size, count) for size in _BATCH_SIZES for count, *_ in shapes})),
+        num_pictures=sum(count for count, *_ in shapes),
     )
 
 
@@ -89,8 +113,8 @@ def require_agreement(check: Check) -> None:
             )
 
 
-def _groups(p: Preprocessing, pictures: Sequence[np.ndarray] | None) -> list[np.ndarray]:
-    """Batches of pictures, each of one size."""
+def _groups(p: Preprocessing, pictures: Sequence[np.ndarray] | None) -> Iterator[np.ndarray]:
+    """Batches of pictures, each of one size; no more of those that were given at a time than one, for they may be large."""
     sizes = dict.fromkeys(
         (
             (p.height, p.width),
@@ -105,10 +129,15 @@ def _groups(p: Preprocessing, pictures: Sequence[np.ndarray] | None) -> list[np.
     count = max(_BATCH_SIZES)
     if not pictures:
         sheet = _sheet()
-        return [np.stack([_window(sheet, p.channels, number, *size) for number in range(count)]) for size in sizes]
-    first = [pictures[number % len(pictures)][None] for number in range(count)]
-    stretched = [np.concatenate([resize_bytes(picture, *size) for picture in first]) for size in sizes]
-    return [*(picture[None] for picture in pictures), *stretched]
+        yield from (np.stack([_window(sheet, p.channels, number, *size) for number in range(count)]) for size in sizes)
+        return
+    yield from (picture[None] for picture in pictures)
+    stretched: list[list[np.ndarray]] = [[] for _ in sizes]
+    for number in range(count):
+        picture = pictures[number % len(pictures)][None]
+        for group, size in zip(stretched, sizes, strict=True):
+            group.append(resize_bytes(picture, *size))
+    yield from map(np.concatenate, stretched)
 
 
 def _sheet() -> np.ndarray:

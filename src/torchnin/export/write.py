@@ -96,7 +96,7 @@ def export_onnx(
         ExportError: the graph answers otherwise than `predict`, or quantisation costs more accuracy than is accepted.
         OSError: the folder cannot be written to, or the disk is full.
     """
-    target = _writable(Path(path))
+    target = require_writable(Path(path))
     require_exporter()
     model = build(network, preprocessing, class_names, {"precision": "float32", **facts})
     plain = _bytes(model)
@@ -111,18 +111,26 @@ def export_onnx(
         _require_accuracy(quantised, accept_accuracy_loss)
         content = _described(small, quantised, int8.name)
         quantised = dataclasses.replace(quantised, num_bytes=len(content))
+    target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, content)
     return Export(path=target, num_bytes=len(content), check=check, int8=quantised, tensors=_tensors(model))
 
 
-def _writable(path: Path) -> Path:
-    """Raise now what writing would raise after the work."""
+def require_writable(path: Path) -> Path:
+    """Raise now what writing would raise after the work.
+
+    Raises:
+        ValueError: the path does not end in .onnx, or is a folder.
+        OSError: nothing can be written into its folder, or that cannot be made.
+    """
     if path.suffix.lower() != _SUFFIX:
         raise ValueError(f"the file {str(path)!r} ends in {path.suffix!r}; an exported classifier's name ends in {_SUFFIX}")
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.onnx'}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
+    there = next(parent for parent in path.absolute().parents if parent.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, and no folder to write into; choose another one", str(there))
+    if not os.access(there, os.W_OK):
         raise PermissionError(errno.EACCES, "nothing can be written into its folder; choose another one", str(path))
     return path
 

@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import torchnin
 from torchnin import Run
-from torchnin.commands.main import main
+from torchnin.commands.doctor import _version
+from torchnin.commands.main import _COMMANDS, main
 
 
 def test_no_argument_is_a_call_for_help(nin: Callable[..., Any]) -> None:
@@ -82,6 +84,9 @@ def test_datasets(nin: Callable[..., Any], tmp_path: Path) -> None:
     rows = json.loads(nin("datasets", "--json").out)
     assert {row["name"]: row["found"] for row in rows}["fashion-mnist-sample"] == "inside the package"
     assert "inside the package" in nin("datasets").out
+    answer = nin("datasets", "--data-dir", tmp_path / "nothing")
+    assert (answer.code, answer.out) == (2, "")
+    assert f"data_dir: expected a folder, found nothing at {tmp_path / 'nothing'}" in answer.err
 
 
 def test_doctor(nin: Callable[..., Any], tmp_path: Path) -> None:
@@ -90,6 +95,17 @@ def test_doctor(nin: Callable[..., Any], tmp_path: Path) -> None:
     assert document["reasons"].keys() == {"device", "dtype", "memory_format"}
     assert document["cache"] == str(tmp_path / "torchnin-home")
     assert "torch" in nin("doctor").out
+
+
+def test_doctor_knows_a_module_that_another_package_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "just_a_folder").mkdir()
+    (tmp_path / "from_nowhere.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert _version("numpy", "numpy") == np.__version__
+    assert _version("numpy-of-others", "numpy") == f"{np.__version__} (numpy)"
+    assert _version("from-nowhere", "from_nowhere") == "of unknown version"
+    assert _version("just-a-folder", "just_a_folder") is None
+    assert _version("not-here", "not_here") is None
 
 
 def test_every_command_of_the_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +117,16 @@ def test_every_command_of_the_help_is_there(capsys: pytest.CaptureFixture[str]) 
             main([name, "--help"])
         assert done.value.code == 0
         assert capsys.readouterr().out.startswith(f"usage: nin {name} ")
+
+
+def test_no_help_imports_torch() -> None:
+    code = (
+        "import contextlib, sys\n"
+        "from torchnin.commands.main import main\n"
+        "for name in sys.argv[1:]:\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main([name, '--help'])\n"
+        "    assert 'torch' not in sys.modules, name\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, *_COMMANDS], capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == 0, ran.stderr

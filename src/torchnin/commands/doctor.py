@@ -1,5 +1,6 @@
 """`nin doctor`: what this machine is, what would be used on it, and why."""
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -27,14 +28,22 @@ _EXTRAS = {
     "timm": {"timm": "timm"},
     "tensorboard": {"tensorboard": "tensorboard"},
 }
-_CORE = ("torch", "numpy", "pillow", "safetensors", "tyro", "rich", "jaxtyping")
+_CORE = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "pillow": "PIL",
+    "safetensors": "safetensors",
+    "tyro": "tyro",
+    "rich": "rich",
+    "jaxtyping": "jaxtyping",
+}
 
 
 def doctor(*, as_json: Json = False) -> None:
     """Say which device, number format and memory layout would be used, and why; versions; data; extras."""
     choice = torchnin.choose_device()
     versions = {"torchnin": torchnin.__version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _CORE}
+    versions |= {name: _version(name, module) or "missing" for name, module in _CORE.items()}
     extras = {extra: {name: _version(name, module) for name, module in modules.items()} for extra, modules in _EXTRAS.items()}
     found = {status.name: status.found for status in torchnin.find_datasets()}
     document: dict[str, Any] = {
@@ -58,8 +67,15 @@ def doctor(*, as_json: Json = False) -> None:
 
 
 def _version(name: str, module: str) -> str | None:
-    """The version of an installed package; None where it is not installed."""
-    return importlib.metadata.version(name) if importlib.util.find_spec(module) else None
+    """The version of what brings an installed module, which may be another package; None where it is not installed."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:  # a folder of that name, as there may be one where one works, is no package
+        return None
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(name)
+    # As onnxruntime-gpu brings onnxruntime, and Pillow-SIMD brings PIL.
+    others = importlib.metadata.packages_distributions().get(module, ())
+    return next((f"{importlib.metadata.version(other)} ({other})" for other in others), "of unknown version")
 
 
 def _line(extra: str, versions: dict[str, str | None]) -> str:

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 import torchnin
 from torchnin.commands.networks import Json
 from torchnin.commands.output import result, table
@@ -11,6 +9,8 @@ from torchnin.commands.output import result, table
 
 def models(*, as_json: Json = False) -> None:
     """List the named networks: parameters, multiply-adds, input, the weights that ship and their accuracy, source."""
+    import torch
+
     rows: list[dict[str, Any]] = []
     shipped = [torchnin.weights_entry(name) for name in torchnin.list_weights()]
     for name in torchnin.list_models():

@@ -183,6 +183,11 @@ def test_commands_take_what_lies_on_the_hub(hub: Hub, classifier: Classifier, tm
         assert not ended.value.code
         found = json.loads(capsys.readouterr().out)
         assert found["label"] == classifier.predict(tmp_path / "black.png").label
+    for command in (["summary"], ["compare", "--seconds", "0"]):
+        with pytest.raises(SystemExit) as ended:
+            main([command[0], "hf-hub:me/digits", *command[1:]])
+        assert not ended.value.code
+        assert "349,674" in capsys.readouterr().out
     with pytest.raises(SystemExit) as ended:
         main(["predict", "hf-hub:me/nothing", str(tmp_path / "black.png")])
     assert ended.value.code == 2
@@ -210,6 +215,10 @@ def test_the_card_says_what_is_known(classifier: Classifier) -> None:
     assert 'load_from_hub("me/digits")' in card
     assert "349,674 parameters" in card
     assert "99.65% of the test pictures of mnist (95 % interval 99.51% to 99.75%)" in card
+    metadata = classifier.metadata | {"data": classifier.metadata["data"] | {"published": False}}  # one's own pictures, called mnist
+    own = model_card(Classifier(classifier.network, classifier.preprocessing, classifier.class_names, metadata=metadata), "me/own")
+    assert "ylecun/mnist" not in own
+    assert "trained on mnist" in own
     bare = Classifier(classifier.network, classifier.preprocessing, classifier.class_names)
     said = model_card(bare, "me/bare")
     assert "model-index" not in said

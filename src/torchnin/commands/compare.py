@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 import torchnin
+from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, NetworkChoices, is_trained, named_config, picture_shape
 from torchnin.commands.output import note, result, table
 
@@ -48,7 +49,8 @@ def compare(
     nin compare nin_d2l nin_d2l:mlp_kernel_size=3 nin_d2l:head=fc
 
     Args:
-        networks: Named networks (see `nin models`), their variants, run folders, saved classifiers, or weights that ship.
+        networks: Named networks (see `nin models`), their variants, run folders, saved classifiers, weights that ship,
+            or hf-hub:OWNER/NAME.
         shape: Shape of one picture for all of them; without it each has its own.
         batch_size: Pictures in a batch; without it memory is counted for 1 and speed measured with 32.
         seconds: Time for measuring speed, of all networks together; 0 leaves it out.
@@ -163,7 +165,7 @@ def _entrant(text: str, choices: NetworkChoices, shape: tuple[int, int, int] | N
 
 
 def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
-    classifier = torchnin.load(text, device="cpu", backend="torch")
+    classifier = load_classifier(text, device="cpu", backend="torch")
     p = classifier.preprocessing
     if shape and shape[0] != p.channels:
         raise ValueError(f"--input {_said(shape)} has {shape[0]} channels; {text} takes {p.channels}")

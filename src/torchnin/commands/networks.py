@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 import tyro
 
 import torchnin
+from torchnin.commands.loading import load_classifier, on_the_hub
 
 if TYPE_CHECKING:
     from torchnin import NiN, NiNConfig
@@ -80,7 +81,7 @@ def make_network(name: str, choices: NetworkChoices) -> tuple["NiN", tuple[int, 
     if is_trained(name):
         if choices.given():
             raise ValueError(f"{name} is a trained network; leave out {', '.join('--' + key.replace('_', '-') for key in choices.given())}")
-        classifier = torchnin.load(name, device="cpu")
+        classifier = load_classifier(name, device="cpu", backend="torch")
         p = classifier.preprocessing
         return classifier.network, (p.channels, p.height, p.width)
     config = named_config(name, choices)
@@ -88,8 +89,8 @@ def make_network(name: str, choices: NetworkChoices) -> tuple["NiN", tuple[int, 
 
 
 def is_trained(name: str) -> bool:
-    """Whether this is a path to a run or saved classifier, or the name of weights that ship, and no network's name."""
-    return name not in torchnin.list_models() and (name in torchnin.list_weights() or Path(name).exists())
+    """Whether this is a path to a run or saved classifier, the name of weights that ship, or a place on the Hub, and no network's name."""
+    return name not in torchnin.list_models() and (on_the_hub(name) or name in torchnin.list_weights() or Path(name).exists())
 
 
 def named_config(text: str, choices: NetworkChoices) -> "NiNConfig":

@@ -22,8 +22,8 @@ def summary(
     """Show a network layer by layer: shapes, parameters, multiply-adds, receptive field, memory.
 
     Args:
-        network: A named network or weights that ship (see `nin models`), a variant such as nin_d2l:head=fc, a run folder or a saved
-            classifier.
+        network: A named network or weights that ship (see `nin models`), a variant such as nin_d2l:head=fc, a run folder, a saved
+            classifier, or hf-hub:OWNER/NAME.
         shape: Shape of one picture; without it the shape the network was made for, or trained on.
         batch_size: Pictures in the batch that is counted.
         choices: What to change in the network.

@@ -90,6 +90,9 @@ def test_pictures_are_read_at_the_size_that_the_weights_know(
         (("--resume",), "--resume needs --out"),
         (("--resume", "--out", "/no/such/run"), "holds no run to resume"),
         (("--resume", "--out", "x", "--lr", "1"), "leave out --lr"),
+        (("--resume", "--out", "x", "--skip-broken"), "leave out --skip-broken"),
+        (("--resume", "--out", "x", "--overwrite"), "--overwrite replaces it; leave out one of them"),
+        (("--resume", "--out", "x", "--overwrite", "--seeds", "2"), "--overwrite replaces it; leave out one of them"),
         (("--lrr", "1"), "--lr"),
         (("--weights", "fashion-mnist-smal"), "did you mean fashion-mnist-small"),
         (("--weights", "mnist", "--model", "nin_mnist"), "--weights mnist brings its own network; leave out --model"),
@@ -109,6 +112,25 @@ def test_a_wrong_call(
     assert said in " ".join(answer.err.replace("│", " ").split())
     assert answer.out == ""
     assert list(tmp_path.iterdir()) == []  # nothing was begun
+
+
+def test_what_is_missing_is_said_before_data_are_read(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "import torchnin\n"
+        "from torchnin.commands.main import main\n"
+        "sys.modules |= {'torch.utils.tensorboard': None, 'prometheus_client': None}\n"
+        "torchnin.load_dataset = None\n"
+        "for arguments in (['--seeds', '2'], ['--tensorboard'], ['--watch']):\n"
+        "    try:\n"
+        "        main(['train', 'fashion-mnist-sample', *arguments])\n"
+        "    except SystemExit as ended:\n"
+        "        print(ended.code)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False, cwd=tmp_path)
+    assert ran.stdout.split() == ["2", "1", "1"], ran.stderr
+    for said in ("--seeds needs --out", "pip install 'torchnin[tensorboard]'", "pip install 'torchnin[web]'"):
+        assert said in ran.stderr
 
 
 def folders(root: Path, few: DatasetSplits, splits: dict[str, dict[str, int]]) -> Path:

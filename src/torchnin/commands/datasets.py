@@ -5,7 +5,7 @@ from pathlib import Path
 import torchnin
 from torchnin.commands.networks import Json
 from torchnin.commands.output import note, result, table
-from torchnin.commands.progress import download_bar
+from torchnin.commands.progress import data_bar
 
 
 def datasets(*, data_dir: Path | None = None, download: str | None = None, as_json: Json = False) -> int:
@@ -17,7 +17,7 @@ def datasets(*, data_dir: Path | None = None, download: str | None = None, as_js
         as_json: Print one JSON document on standard output.
     """
     if download is not None:
-        with download_bar() as progress:
+        with data_bar() as progress:
             splits = torchnin.load_dataset(download, data_dir=data_dir, progress=progress)
         for sentence in splits.notes:
             note(sentence)

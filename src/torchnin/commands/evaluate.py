@@ -9,7 +9,7 @@ import torchnin
 from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Csv, Given, Json
 from torchnin.commands.output import note, result
-from torchnin.commands.progress import download_bar
+from torchnin.commands.progress import data_bar
 
 if TYPE_CHECKING:
     from torchnin import Classifier, DatasetSplits, ImageDataset, Report
@@ -81,7 +81,7 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
         return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=seed)
     # Data of one size stay as they are and are resized as the training resized; a folder needs one size for all its pictures.
     size = (loaded.preprocessing.height, loaded.preprocessing.width)
-    with download_bar() as progress:
+    with data_bar() as progress:
         return torchnin.load_dataset(
             data,
             data_dir=data_dir,

@@ -9,32 +9,36 @@ _SHOW_SECONDS = 0.1
 
 
 @contextlib.contextmanager
-def download_bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    """A callback `(what, bytes done, bytes in all or None)`; it draws bars where standard error is a terminal, else one line per file."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+def data_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """What `load_dataset` tells its progress; it draws bars where standard error is a terminal, else a line when something begins."""
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
     console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    name = TextColumn("{task.description}", markup=False)
+    in_bytes = Progress(name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console)
+    in_pictures = Progress(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
     tasks: dict[str, TaskID] = {}
 
     def report(what: str, done: int, total: int | None) -> None:
+        bar = in_pictures if what.endswith(" pictures") else in_bytes
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=total)
             if not console.is_terminal:
-                console.print(f"downloading {what}", highlight=False, markup=False)
+                console.print(what, highlight=False, markup=False)
         bar.update(tasks[what], completed=done, total=total)
 
-    with bar:
+    with Live(Group(in_bytes, in_pictures), console=console, transient=True) if console.is_terminal else contextlib.nullcontext():
         yield report
 
 

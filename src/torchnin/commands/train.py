@@ -13,7 +13,7 @@ from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, chosen_fields, named_config
 from torchnin.commands.output import note, result, table
 from torchnin.commands.process import keep_freed_memory
-from torchnin.commands.progress import download_bar
+from torchnin.commands.progress import data_bar
 
 if TYPE_CHECKING:
     from torchnin import Classifier, DatasetSplits, Run
@@ -138,9 +138,15 @@ def train(
             }
             changes = {**recipe_choices.given(), **network_choices.given()}
             given = [name for name, value in {**asked, **changes}.items() if value is not None]
+            given += ["skip_broken"] * skip_broken
+            if resume and overwrite:
+                raise ValueError("--resume goes on with what is in --out and --overwrite replaces it; leave out one of them")
             if seeds is None and resume:
                 _check_resumable(out, given)
-            else:
+            if seeds is not None and out is None:
+                raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
+            _check_extras(watch and processes.first, tensorboard and processes.first)
+            if seeds is not None or not resume:
                 if weights is None:
                     name = model or ("nin_d2l" if recipe == "d2l" else "nin_small")
                     classifier, config = None, named_config(name, network_choices)
@@ -161,14 +167,12 @@ def train(
                         "is built for those: leave it out"
                     )
                 manner |= {"seed": seed or 0, "dtype": dtype, "validation": validation or 0.0}
-                if seeds is not None and out is None:
-                    raise ValueError("--seeds needs --out: the folder that gets a run for each seed")
         keep_freed_memory()
         with _watched(watch and processes.first, tensorboard and processes.first) as manner["watcher"]:
             if seeds is not None and out is not None:
                 summary = torchnin.train_seeds(config, splits, chosen, seeds=seeds, out=out, resume=resume, overwrite=overwrite, **manner)
             elif resume and out is not None:
-                run = torchnin.resume(out, data_dir=data_dir, **manner)
+                run = torchnin.resume(out, data_dir=data_dir, progress=data_bar() if processes.first else None, **manner)
             else:
                 run = torchnin.train(classifier or config, splits, chosen, out=out, overwrite=overwrite, **manner)
         if not processes.first:
@@ -177,6 +181,18 @@ def train(
             _show_seeds(summary, out, as_json)
         else:
             _show(run, as_json)
+
+
+def _check_extras(watch: bool, tensorboard: bool) -> None:
+    """Before anything is downloaded or read.
+
+    Raises:
+        ModuleNotFoundError: an extra that is asked for is not installed.
+    """
+    if tensorboard:
+        torchnin.training.TensorBoard()
+    if watch:
+        _ = torchnin.web
 
 
 @contextlib.contextmanager
@@ -212,7 +228,7 @@ def _check_resumable(out: Path | None, given: list[str]) -> None:
 def _load(
     data: str, data_dir: Path | None, seed: int, skip_broken: bool, channels: int | None, size: int | tuple[int, int] | None, shown: bool
 ) -> "DatasetSplits":
-    with download_bar() if shown else contextlib.nullcontext() as progress:
+    with data_bar() if shown else contextlib.nullcontext() as progress:
         return torchnin.load_dataset(
             data, data_dir=data_dir, seed=seed, skip_broken=skip_broken, channels=channels, folder_size=size, progress=progress
         )

@@ -254,7 +254,7 @@ def resume(
     deterministic: bool | None = None,
     quiet: bool = False,
     watcher: Display | None = None,
-    progress: Progress | None = None,
+    progress: contextlib.AbstractContextManager[Progress | None] | None = None,
 ) -> Run:
     """Go on with a run as it was begun: network, recipe, seed, data and options are those of its `config.json`.
 
@@ -268,7 +268,7 @@ def resume(
         accumulate: as for `train`; None goes on with the pieces that the run had come to.
         quiet: show nothing.
         watcher: as for `train`.
-        progress: told how the reading of the data goes, as for `load_dataset`.
+        progress: entered while the data is read, gives what is told how that goes, as for `load_dataset`.
 
     Raises:
         ValueError: the folder holds no run, or the data has changed; otherwise as `train`.
@@ -278,8 +278,8 @@ def resume(
         begun = _begun(run, processes)
         if processes.highest(int(processes.first and run.finished)):
             return run
-        with processes.together():
-            network, recipe, splits = _as_begun(begun, run, data_dir, progress)
+        with processes.together(), progress or contextlib.nullcontext() as told:
+            network, recipe, splits = _as_begun(begun, run, data_dir, told)
         return train(
             network,
             splits,

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from torchnin import DatasetSplits, Run
+from torchnin import Classifier, DatasetSplits, Run
 
 KEYS = {"accuracy", "accuracy_interval", "loss", "num_pictures", "per_class", "confusion", "calibration_error"}
 
@@ -36,6 +37,35 @@ def test_other_data_and_other_splits(nin: Callable[..., Any], trained: Run, few_
     assert text.code == 0
     assert f"confusion matrix: {tmp_path / 'confusion.png'}" in text.err
     assert "1,000" in text.out
+
+
+def test_of_a_folder_without_splits_all_are_judged_unless_the_training_had_them(
+    nin: Callable[..., Any], trained: Run, few: DatasetSplits, tmp_path: Path
+) -> None:
+    for number in range(100):
+        folder = tmp_path / "test" / few.class_names[few.test.labels[number]].replace("/", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(few.test.images[number, 0]).save(folder / f"{number}.png")
+    own, plain = trained.classifier, [name.replace("/", "-") for name in few.class_names]  # a folder's name has no slash
+    named = Classifier(own.network, own.preprocessing, plain, metadata=own.metadata).save(tmp_path / "named")
+    answer = nin("evaluate", named, tmp_path / "test", "--json")
+    assert answer.code == 0, answer.err
+    document = json.loads(answer.out)
+    assert (document["num_pictures"], document["accuracy"]) == (100, pytest.approx(trained.result["test_accuracy"]))
+    assert "all 100 pictures are judged (--split test: the held-out ones alone)" in answer.err
+    assert "downloading" not in answer.err
+    assert "\nreading pictures\n" in f"\n{answer.err}"
+    held_out = json.loads(nin("evaluate", named, tmp_path / "test", "--split", "test", "--json").out)
+    assert held_out["num_pictures"] < 30
+
+    out = tmp_path / "run"
+    assert nin("train", tmp_path / "test", "--num-epochs", "1", "--batch-size", "64", "--out", out).code == 0
+    before = json.loads(nin("evaluate", out, "--json").out)
+    (tmp_path / "test").rename(tmp_path / "moved")
+    for given in ((tmp_path / "moved",), ("--data-dir", tmp_path / "moved")):
+        answer = nin("evaluate", out, *given, "--json")
+        assert answer.code == 0, answer.err
+        assert json.loads(answer.out) == before
 
 
 def test_the_pictures_that_a_training_held_out(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:

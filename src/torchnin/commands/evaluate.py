@@ -22,7 +22,7 @@ def evaluate(
     data: Annotated[Given[str], tyro.conf.Positional] = None,
     *,
     data_dir: Given[Path] = None,
-    split: str = "test",
+    split: Given[str] = None,
     plot: Given[Path] = None,
     reliability: Given[Path] = None,
     mistakes: Given[Path] = None,
@@ -38,7 +38,8 @@ def evaluate(
         classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or hf-hub:OWNER/NAME.
         data: A dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: Where to look for the data first.
-        split: Which pictures: test, train, validation, or all of them.
+        split: Which pictures: test, train, validation, or all. By default test; all of DATA that has no test pictures of its own and is not
+            what the classifier was trained on.
         plot: Draw the confusion matrix into this file: .png, .pdf or .svg.
         reliability: Draw into this file how often the answers of each confidence are right.
         mistakes: Draw the most confident mistakes into this file.
@@ -56,7 +57,7 @@ def evaluate(
     splits = load_data(loaded, classifier, data, data_dir)
     for sentence in splits.notes:
         note(sentence)
-    chosen = pictures_of(splits, split)
+    chosen = pictures_of(splits, split or _usual_split(splits, loaded, data))
     report = loaded.evaluate(chosen)
     _draw(report, chosen, plot, reliability, mistakes, language)
     if as_csv:
@@ -78,7 +79,8 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
         if trained_on is None:
             raise ValueError(f"{name} does not say what it was trained on; name a dataset or a folder of pictures")
         share, seed = float(loaded.metadata.get("validation", 0)), int(loaded.metadata.get("seed", 0))
-        return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=seed)
+        with data_bar() as progress:
+            return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=seed, progress=progress)
     # Data of one size stay as they are and are resized as the training resized; a folder needs one size for all its pictures.
     size = (loaded.preprocessing.height, loaded.preprocessing.width)
     with data_bar() as progress:
@@ -88,8 +90,22 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
             channels=loaded.preprocessing.channels,
             folder_size=size,
             seed=(trained_on or {}).get("split_seed", 0),
-            progress=progress if data in torchnin.data.CATALOG else None,
+            test_fraction=(trained_on or {}).get("test_fraction") or 0.2,
+            progress=progress,
         )
+
+
+def _usual_split(splits: "DatasetSplits", loaded: "Classifier", data: str | None) -> str:
+    """The test pictures; of data that have none of their own and are no data of the training, all."""
+    trained_on = loaded.metadata.get("data") or {}
+    learned = trained_on.get("train_pictures", 0) + trained_on.get("validation_pictures", 0)
+    # What the training saw may have moved since, or be read in another size here.
+    alike = (len(splits.train), len(splits.test)) == (learned, trained_on.get("test_pictures"))
+    if data is None or splits.test_fraction is None or alike or str(Path(splits.source).absolute()) == trained_on.get("source"):
+        return "test"
+    count = len(splits.train) + len(splits.test)
+    note(f"The training is not known to have had {splits.name}: all {count:,} pictures are judged (--split test: the held-out ones alone).")
+    return "all"
 
 
 def pictures_of(splits: "DatasetSplits", split: str) -> "ImageDataset":

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load, onnx_network
 from torchnin.models import FoldedNiN
@@ -170,6 +171,20 @@ def test_predict_evaluate_and_explain_are_one_network(tiny: NiNConfig, few: Data
         explained = dict(zip(few.class_names, one.explain(picture).probabilities.tolist(), strict=True))
         assert one.predict(picture).probabilities == pytest.approx(explained, abs=1e-6)
         assert one.evaluate(few.test).predictions.tolist() == plain.argmax(1).tolist()
+
+
+@pytest.mark.parametrize("activation", [nn.LeakyReLU, nn.SiLU])
+def test_so_they_are_with_another_activation(tiny: NiNConfig, few: DatasetSplits, activation: type[nn.Module]) -> None:
+    network = NiN(tiny)
+    network.body[0][-1] = activation()
+    p = Preprocessing(channels=1, height=28, width=28, mean=(0.3,), std=(0.2,))
+    one = Classifier(network, p, few.class_names, device="cpu", backend="torch")
+    explained = one.explain(few.test.images[7])
+    with torch.no_grad():
+        plain = network(p(torch.from_numpy(few.test.images[7:8])))[0]
+    assert torch.equal(explained.logits, plain)
+    found = one.predict(few.test.images[7]).probabilities
+    assert [found[name] for name in few.class_names] == pytest.approx(explained.probabilities.tolist(), abs=1e-6)
 
 
 def test_classes_are_matched_by_name(classifier: Classifier, few: DatasetSplits) -> None:

@@ -239,6 +239,30 @@ def test_an_onnxruntime_that_answers_otherwise_is_left_alone(monkeypatch: pytest
     assert found == a_classifier("torch").predict(pictures())
 
 
+@pytest.mark.parametrize("exchange", ["activation", "pooling", "head"])
+def test_layers_that_a_nin_is_not_built_of_are_torch_s(exchange: str) -> None:
+    classifier = a_classifier()
+    network = classifier.network
+    if exchange == "activation":
+        network.body[0][-1] = nn.LeakyReLU(0.3)
+    elif exchange == "pooling":
+        network.body[1] = nn.MaxPool2d(3, 2, padding=1)
+    else:
+        network.head[0] = nn.AdaptiveMaxPool2d(1)
+    with pytest.warns(UserWarning, match="torch predicts, for onnxruntime does not: .* a NiN is"):
+        found = classifier.predict(pictures(1)[0])
+    explained = classifier.explain(pictures(1)[0])
+    assert [found.probabilities[name] for name in classifier.class_names] == pytest.approx(explained.probabilities.tolist(), abs=1e-6)
+
+
+def test_another_window_of_the_pooling_is_onnxruntime_s_too() -> None:
+    classifier = a_classifier()
+    classifier.network.body[1] = nn.AvgPool2d(2)
+    found, explained = classifier.predict(pictures(1)[0]), classifier.explain(pictures(1)[0])
+    assert classifier.backend == "onnxruntime"
+    assert [found.probabilities[name] for name in classifier.class_names] == pytest.approx(explained.probabilities.tolist(), abs=1e-5)
+
+
 def test_where_its_memory_is_short_fewer_pictures_go_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     class Short:
         def __init__(self, session: Any) -> None:

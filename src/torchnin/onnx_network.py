@@ -12,6 +12,7 @@ from torchnin.data import DataError, Preprocessing
 from torchnin.device import DeviceChoice
 from torchnin.exported import open_session
 from torchnin.models import FoldedConvolution, FoldedNiN
+from torchnin.models.folded import pooling
 
 Backend = Literal["auto", "torch", "onnxruntime"]
 """What computes predictions; `auto` is onnxruntime on a processor where the extra `onnx` is installed, else torch."""
@@ -39,7 +40,8 @@ class OnnxNetwork:
 
     Raises:
         ImportError: onnx or onnxruntime is not installed, or broken.
-        RuntimeError: onnxruntime does not run it, or answers otherwise than the folded network, as an old version may.
+        RuntimeError: there is a layer that a NiN is not built of, onnxruntime does not run the network, or it answers otherwise than the
+            folded network, as an old version may.
     """
 
     def __init__(self, folded: FoldedNiN, preprocessing: Preprocessing) -> None:
@@ -137,9 +139,11 @@ def _model(folded: FoldedNiN, p: Preprocessing) -> bytes:
             values = node("Conv", values, constant(step.weight), constant(step.bias), strides=step.stride, pads=step.padding * 2)
             values = node("Relu", values) if step.relu else values
         else:
+            kernel, stride, up = pooling(step)
             kind = "MaxPool" if isinstance(step, nn.MaxPool2d) else "AveragePool"
-            # As nin.py has it.
-            values = node(kind, values, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=int(bool(step.ceil_mode)))
+            values = node(kind, values, kernel_shape=[kernel] * 2, strides=[stride] * 2, ceil_mode=int(up))
+    if folded.other_head is not None:
+        raise RuntimeError(f"{' '.join(str(folded.other_head).split())} is no head that a NiN is built with")
     if folded.linear:
         weight, bias = folded.linear
         values = node("Gemm", node("Flatten", values), constant(weight), constant(bias), transB=1)

@@ -1,6 +1,7 @@
 """The folded network is the network: random normalisation, every kind of head and pooling, any picture size, any number of pictures."""
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -25,6 +26,12 @@ VARIANTS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Rounding depends on the weights, which else were others every time."""
+    torch.manual_seed(0)
+
+
 def lived(network: NiN, seed: int = 0) -> NiN:
     """The network as if it had been trained: every statistic and weight of its normalisation is something of its own."""
     generator = torch.Generator().manual_seed(seed)
@@ -39,8 +46,9 @@ def lived(network: NiN, seed: int = 0) -> NiN:
                 assert module.running_var is not None
                 module.running_mean.copy_(draw(module.running_mean, -1, 1))
                 module.running_var.copy_(draw(module.running_var, 0.01, 4))
-                module.weight.copy_(draw(module.weight, -0.5, 2))
-                module.bias.copy_(draw(module.bias, -1, 1))
+                if module.affine:
+                    module.weight.copy_(draw(module.weight, -0.5, 2))
+                    module.bias.copy_(draw(module.bias, -1, 1))
     return network.eval()
 
 
@@ -153,3 +161,51 @@ def test_weights_laid_out_for_one_size_serve_no_other(count: int) -> None:
         for size in ((28, 28), (32, 32), (28, 28), (40, 28), (56, 56), (64, 64), (28, 28)):
             pictures = torch.randn(count, 1, *size)
             assert (folded(pictures) - network(pictures)).abs().max() <= TOLERANCE * network(pictures).abs().max()
+
+
+EXCHANGED: dict[str, Callable[[NiN], None]] = {
+    "LeakyReLU": lambda network: network.body[0].__setitem__(2, nn.LeakyReLU(0.2)),
+    "SiLU": lambda network: network.body[2].__setitem__(-1, nn.SiLU()),
+    "SiLU on the class maps": lambda network: network.class_block.__setitem__(-1, nn.SiLU(inplace=True)),
+    "ReLU behind another layer": lambda network: network.body[0].__setitem__(1, nn.GroupNorm(2, 8)),
+    "normalisation behind ReLU": lambda network: network.body[0].append(nn.BatchNorm2d(8)),
+    "normalisation without weights": lambda network: network.body[0].__setitem__(1, nn.BatchNorm2d(8, affine=False)),
+    "a convolution in groups": lambda network: network.body[0].__setitem__(3, nn.Conv2d(8, 8, 1, groups=4)),
+    "another pooling": lambda network: network.body.__setitem__(1, nn.AvgPool2d(2)),
+    "pooling by a convolution": lambda network: network.body.__setitem__(1, nn.Conv2d(8, 8, 3, stride=2, padding=1)),
+    "a block that is no block": lambda network: network.body.__setitem__(2, nn.Sequential(nn.Conv2d(8, 16, 3), nn.Tanh())),
+    "the largest value as logit": lambda network: network.head.__setitem__(0, nn.AdaptiveMaxPool2d(1)),
+    "nothing": lambda network: network.body[0].__setitem__(1, nn.Identity()),
+}
+
+
+@pytest.mark.parametrize("exchange", EXCHANGED.values(), ids=EXCHANGED)
+@pytest.mark.parametrize("count", [1, 6])
+def test_layers_that_were_exchanged_are_computed_too(tiny: NiNConfig, exchange: Callable[[NiN], None], count: int) -> None:
+    network = NiN(tiny)
+    exchange(network)
+    assert_same(lived(network), torch.randn(count, 1, 28, 28))
+
+
+@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("activation", [nn.LeakyReLU, nn.SiLU])
+def test_also_in_networks_that_have_ways_of_their_own(activation: type[nn.Module], count: int) -> None:
+    network = create_model("nin_cifar10")
+    network.body[0][-1] = activation()
+    assert_same(network.eval(), torch.randn(count, 3, 32, 32))
+    network = create_model("nin_cifar10")
+    network.body[1] = nn.AvgPool2d(3, 2, ceil_mode=True)
+    assert_same(network.eval(), torch.randn(count, 3, 32, 32))
+
+
+def test_a_pruned_head_keeps_weight_and_bias_apart(tiny: NiNConfig) -> None:
+    network = lived(NiN(dataclasses.replace(tiny, head="fc")))
+    prune.l1_unstructured(network.head[1], "weight", 0.5)
+    assert_same(network, torch.randn(2, 1, 28, 28))
+
+
+def test_multiply_adds_of_layers_of_other_kinds_are_not_known(tiny: NiNConfig) -> None:
+    network = lived(NiN(tiny))
+    network.body[0][2] = nn.SiLU()
+    with pytest.raises(RuntimeError, match="SiLU.. is no layer that a NiN is built of"):
+        FoldedNiN(network).macs(28, 28)

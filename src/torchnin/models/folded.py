@@ -1,21 +1,24 @@
 """A trained NiN as prediction computes it: normalisation inside the convolutions' weights, and the layouts that the processor likes."""
 
+import copy
 import dataclasses
 import math
 import platform
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from .block import NiNBlock
 from .nin import NiN
 from .winograd import Prepared
 
 Layer = Callable[[Tensor], Tensor]
+_Module = TypeVar("_Module", bound=nn.Module)
 
 # Multiply-adds up to which a convolution, of kernels up to 3, is computed as a plain matrix product: oneDNN takes longer to begin.
 _LITTLE_WORK = 16_000_000
@@ -41,7 +44,8 @@ class FoldedNiN:
 
     Batch normalisation at rest is a multiplication and an addition per channel, and both become part of the convolution before it
     (computed in float64, rounded once): the logits differ from the network's own by rounding. Dropout is nothing at rest. On x86
-    processors the convolutions are oneDNN's, their weights laid out in advance and ReLU inside them.
+    processors the convolutions are oneDNN's, their weights laid out in advance and ReLU inside them. A layer that a NiN is not built
+    of, as another activation that was put in the place of ReLU, is computed as it is, by its copy.
 
     The weights are copies; `is_current` says whether the network has others by now.
 
@@ -58,14 +62,19 @@ class FoldedNiN:
         self._parts = self._modules()
         self._state = self._versions()
         self.steps = tuple(_steps(network))
-        """Convolutions and poolings (`nn.MaxPool2d`, `nn.AvgPool2d`) in the order in which they run, up to the class maps."""
-        self.linear = tuple(tensor.detach().clone() for tensor in network.head.parameters())
-        """Weight and bias of a fully connected head; empty where the means of the class maps are the logits."""
+        """Convolutions, poolings and layers of other kinds in the order in which they run, up to the class maps."""
+        self.linear = _linear(network.head)
+        """Weight and bias of a fully connected head; empty where the head is another one."""
+        self.other_head = None if self.linear or _is_mean(network.head) else _copied(network.head)
+        """A head that is neither fully connected nor the means of the class maps; None where it is one of these."""
+        self._dtype = next(network.parameters()).dtype
         convolutions = [step for step in self.steps if isinstance(step, FoldedConvolution)]
-        self._dtype = convolutions[0].weight.dtype
-        self._onednn = all(map(_has_onednn, convolutions))
+        others = [step for step in self.steps if not (isinstance(step, FoldedConvolution) or _is_pool(step))]
+        # Between layers of other kinds values may lie otherwise than the ways below were measured with.
+        self._onednn = all(map(_has_onednn, convolutions)) and not others
         wide = [step for step in convolutions[1:] if step.kernel >= _WIDE_KERNEL and _winograd_from(step) is None]
-        self._blocks = self._onednn and network.config.pool == "max" and bool(wide)
+        # oneDNN's own keeping has no mean pooling.
+        self._blocks = self._onednn and not any(isinstance(step, nn.AvgPool2d) for step in self.steps) and bool(wide)
 
     def is_current(self, network: NiN) -> bool:
         """Whether this is that network, with the modules and weights that it has now.
@@ -82,6 +91,8 @@ class FoldedNiN:
             ValueError: the pictures have another number of channels than the network, or are too small for its layers.
         """
         maps = self.class_maps(pictures)
+        if self.other_head is not None:
+            return self.other_head(maps)
         return F.linear(maps.flatten(1), *self.linear) if self.linear else maps.mean((2, 3))
 
     def class_maps(self, pictures: Tensor) -> Tensor:
@@ -93,7 +104,11 @@ class FoldedNiN:
         return _through(self._layers, pictures.contiguous(memory_format=_layout(pictures)))
 
     def macs(self, height: int, width: int) -> tuple[int, int]:
-        """Multiply-adds of one picture of that size: of all convolutions, and of those with Winograd's way, counted as plain ones."""
+        """Multiply-adds of one picture of that size: of all convolutions, and of those with Winograd's way, counted as plain ones.
+
+        Raises:
+            RuntimeError: there is a layer of another kind, whose work is not known.
+        """
         total = by_winograd = 0
         for step in self.steps:
             if isinstance(step, FoldedConvolution):
@@ -103,8 +118,8 @@ class FoldedNiN:
                 total += here
                 by_winograd += here if _winograd_from(step) is not None else 0
             else:
-                # Pooling of a NiN is 3 x 3 with stride 2 (nin.py).
-                height, width = ((side - 3 + bool(step.ceil_mode)) // 2 + 1 for side in (height, width))
+                kernel, stride, up = pooling(step)
+                height, width = (-(-(side - kernel) // stride) + 1 if up else (side - kernel) // stride + 1 for side in (height, width))
         return total, by_winograd
 
     @cached_property
@@ -155,17 +170,86 @@ def _through(layers: tuple[Layer, ...], values: Tensor) -> Tensor:
 
 
 def _steps(network: NiN) -> Iterator[FoldedConvolution | nn.Module]:
-    """Folded convolutions and poolings, in the order in which they run; dropout is nothing at rest."""
+    """What is computed, in the order in which it runs; dropout is nothing at rest."""
     for part in (*network.body, network.class_block):
-        if isinstance(part, nn.MaxPool2d | nn.AvgPool2d):
-            yield part
-        elif isinstance(part, NiNBlock):
-            modules = list(part)
-            for place, module in enumerate(modules):
-                if isinstance(module, nn.Conv2d):
-                    behind = modules[place + 1 : place + 3]
-                    norm = behind[0] if behind and isinstance(behind[0], nn.BatchNorm2d) else None
-                    yield _folded(module, norm, relu=any(isinstance(each, nn.ReLU) for each in behind[: 1 if norm is None else 2]))
+        modules = list(part) if _computes_as(part, NiNBlock) else [part]
+        while modules:
+            module = modules.pop(0)
+            if _is_plain_convolution(module):
+                norm = modules[0] if modules and _is_at_rest(modules[0]) else None
+                del modules[: 0 if norm is None else 1]
+                relu = bool(modules) and _computes_as(modules[0], nn.ReLU)
+                del modules[: int(relu)]
+                yield _folded(module, norm, relu=relu)
+            elif _is_pool(module):
+                yield module
+            elif not isinstance(module, _DropoutNd | nn.Identity):
+                yield _copied(module)
+
+
+def _computes_as(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
+    """Whether a module is of a kind, and no other forward pass was written for it."""
+    return isinstance(module, kind) and type(module).forward is kind.forward
+
+
+def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    return (
+        _computes_as(module, nn.Conv2d)
+        and module.groups == 1
+        and module.dilation == (1, 1)
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
+
+
+def _is_pool(module: nn.Module) -> TypeGuard[nn.MaxPool2d | nn.AvgPool2d]:
+    return _computes_as(module, nn.MaxPool2d) or _computes_as(module, nn.AvgPool2d)
+
+
+def _is_at_rest(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether a module is batch normalisation that at rest multiplies and adds what does not depend on the pictures."""
+    return _computes_as(module, nn.BatchNorm2d) and module.affine and module.running_mean is not None and module.running_var is not None
+
+
+def _linear(head: nn.Module) -> tuple[Tensor, ...]:
+    """Weight and bias of a head that is one fully connected layer on all pixels; empty for every other."""
+    layers = list(head.children()) if _computes_as(head, nn.Sequential) else []
+    if len(layers) == 2 and _computes_as(layers[0], nn.Flatten) and _computes_as(layers[1], nn.Linear) and layers[1].bias is not None:
+        return _detached(layers[1].weight), _detached(layers[1].bias)
+    return ()
+
+
+def _is_mean(head: nn.Module) -> bool:
+    """Whether a head's logits are the means of the class maps."""
+    layers = list(head.children()) if _computes_as(head, nn.Sequential) else []
+    if len(layers) == 2 and _computes_as(layers[0], nn.AdaptiveAvgPool2d) and _computes_as(layers[1], nn.Flatten):
+        return layers[0].output_size in (1, (1, 1))
+    return False
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A module of its own, at rest."""
+    # Pruning leaves tensors that were computed, which are not copied along.
+    computed = {id(value): _detached(value) for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)}
+    return copy.deepcopy(module, computed).eval()
+
+
+def _detached(tensor: Tensor) -> Tensor:
+    return tensor.detach().clone()
+
+
+def pooling(step: nn.Module) -> tuple[int, int, bool]:
+    """Side and step of a pooling's window, and whether a window that overhangs counts.
+
+    Raises:
+        RuntimeError: it is no pooling, or one that a NiN is not built with.
+    """
+    if _is_pool(step):
+        kernel, stride, padding = step.kernel_size, step.stride, step.padding
+        usual = step.dilation == 1 if isinstance(step, nn.MaxPool2d) else step.divisor_override is None
+        if isinstance(kernel, int) and isinstance(stride, int) and padding == 0 and usual:
+            return kernel, stride, bool(step.ceil_mode)
+    raise RuntimeError(f"{' '.join(str(step).split())} is no layer that a NiN is built of")
 
 
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> FoldedConvolution:

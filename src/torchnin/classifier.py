@@ -335,7 +335,6 @@ class Classifier(Predictor[np.ndarray]):
                 raise RuntimeError(f"they are {needed:,} numbers, the file has {len(weights):,} bytes")
             found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in load_weights(weights).items()}
             network.load_state_dict(found, assign=True)
-            network.pretrained = True
         except (SafetensorError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:300]
             raise DataError(f"{path / WEIGHTS} does not hold the weights of config.json's network: {reason}") from error

@@ -1,4 +1,6 @@
+import pickle
 import shutil
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,6 +66,53 @@ def test_trained_weights_are_gone_on_from_by_default_and_never_drawn_anew_in_sil
     run = train(trained, few_of(few), still, out=tmp_path / "anew")
     assert "the weights that were trained are drawn anew (initialisation 'he'); 'as built' goes on from them" in capsys.readouterr().err
     assert not torch.allclose(run.classifier.network.body.state_dict()["0.0.weight"], body["0.0.weight"], atol=1e-2)
+
+
+def test_weights_that_were_read_in_or_trained_are_gone_on_from(
+    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    still = replace(ONCE, lr=1e-12, muon_lr=1e-12, optimizer="sgd", initialisation="he")
+    monkeypatch.setattr(start, "recipe_for", lambda config: still)
+    network = NiN(tiny)
+    assert not network.pretrained
+    drawn = train(network, few_of(few), out=tmp_path / "drawn", quiet=True)
+    assert drawn.config["recipe"]["initialisation"] == "he"
+    assert network.pretrained
+    read = NiN(tiny)
+    read.load_state_dict(network.state_dict())
+    for number, trained in enumerate((network, read, deepcopy(read), pickle.loads(pickle.dumps(read)))):
+        weight = trained.body[0][0].weight.detach().clone()
+        run = train(trained, few_of(few), out=tmp_path / str(number))
+        assert "drawn anew" not in capsys.readouterr().err
+        assert run.config["recipe"]["initialisation"] == "as built"
+        assert torch.allclose(trained.body[0][0].weight, weight, atol=1e-6)
+
+
+def test_a_network_into_which_nothing_was_read_is_not_trained(tiny: NiNConfig) -> None:
+    network = NiN(tiny)
+    network.load_state_dict({}, strict=False)
+    assert not network.pretrained
+    network.load_state_dict(network.body.state_dict(prefix="body."), strict=False)
+    assert network.pretrained
+
+
+def test_a_training_that_breaks_off_leaves_the_network_untrained_and_goes_on_with_its_recipe(
+    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken_off(run: Run) -> None:
+        raise KeyboardInterrupt
+
+    recipe = replace(ONCE, num_epochs=2, ema_decay=0.5, initialisation="he")  # the running mean is read in for the held-out pictures
+    network = NiN(tiny)
+    with pytest.raises(KeyboardInterrupt):
+        train(network, few, recipe, out=tmp_path / "run", validation=0.1, quiet=True, on_epoch=broken_off)
+    assert not network.pretrained
+    network.load_state_dict(network.state_dict())
+    capsys.readouterr()
+    run = train(network, few, out=tmp_path / "run", validation=0.1, resume=True)
+    assert "drawn anew" not in capsys.readouterr().err
+    assert len(run.metrics) == 2
+    assert run.config["recipe"]["initialisation"] == "he"
 
 
 def test_a_network_that_does_not_fit_the_data_is_refused(few: DatasetSplits, tmp_path: Path) -> None:

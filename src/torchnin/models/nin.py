@@ -1,6 +1,7 @@
 """Network in Network: NiN blocks, pooling between them, one class map per class, and their means as logits."""
 
 import dataclasses
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,7 +25,10 @@ class NiN(nn.Module):
     """
 
     pretrained = False
-    """Whether its weights were trained and read in: those that ship, or a classifier's. A training goes on from such weights by default."""
+    """Whether its weights are not the drawn ones any more: they were read in (`load_state_dict`), or a training has ended with them.
+
+    A training goes on from such weights by default.
+    """
 
     def __init__(self, config: NiNConfig) -> None:
         super().__init__()
@@ -53,6 +57,7 @@ class NiN(nn.Module):
         self.body = nn.Sequential(*layers)
         self.num_features = channels
         self._build_classifier()
+        self.register_load_state_dict_post_hook(_note_read)
 
     def _build_classifier(self) -> None:
         config, last = self.config, self.config.class_block
@@ -135,6 +140,13 @@ class NiN(nn.Module):
         self._build_classifier()
         self.class_block.to(like.device, like.dtype).train(self.training)
         self.head.to(like.device, like.dtype)
+
+
+def _note_read(network: nn.Module, keys: Any) -> None:
+    """After `load_state_dict`; where no name fitted nothing was read."""
+    assert isinstance(network, NiN)
+    if not {name for name, _ in network.named_parameters()} <= set(keys.missing_keys):
+        network.pretrained = True
 
 
 def _too_small(height: int, width: int, least: int) -> str:

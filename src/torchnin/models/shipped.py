@@ -114,7 +114,6 @@ def fill(network: NiN, name: str, which: str | None) -> WeightsEntry:
     trained.load_state_dict(_read(fitting[0].folder))
     # By order and not by name: layers without weights, such as dropout, count in the names.
     network.load_state_dict(dict(zip(network.state_dict(), trained.state_dict().values(), strict=True)))
-    network.pretrained = True
     return fitting[0]
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,8 @@ def train(
             its network goes on from, where the classes are others with a new last block; or a NiN, trained in place: its own weights are
             where the training begins if the recipe's `initialisation` is `as built`, otherwise they are drawn anew.
         data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
-        recipe: how to train; None takes the network's own (`recipe_for`), and of a NiN whose weights are trained already, as with
-            `create_model(..., pretrained=True)`, goes on from these.
+        recipe: how to train; None takes the network's own (`recipe_for`), and of a NiN whose weights were read in or trained already
+            (`network.pretrained`) goes on from these; with `resume` it takes the run's.
         out: the run folder; None makes a new one under `runs/`.
         name: what the records call the network; None takes its own name where it has one.
         seed: decides the order of pictures, augmentation, dropout, held-out pictures and the weights that are drawn.
@@ -126,7 +126,7 @@ def train(
                 torch.manual_seed(derived_seed(seed, "weights"))
                 network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
             name = name or type(network).__name__
-            asked = recipe or _own_recipe(network)
+            asked = recipe or (Recipe.from_dict(begun["recipe"]) if "recipe" in begun else _own_recipe(network))
             asked = asked if classifier is None else going_on(asked, classifier)
             _check_fit(network, splits.train)
             learned, held_out = _held_out(splits, validation, seed)
@@ -152,6 +152,8 @@ def train(
                     _check_same(begun, config)
         if processes.highest(int(processes.first and run.finished)):
             return run
+        drawn_anew = network.pretrained and recipe.initialisation != "as built" and not resume
+        stack.enter_context(_trained_when_done(network))
         display = make_display(quiet, watcher) if processes.first else Silent()
         if on_epoch is not None and processes.first:
             display = Both(display, EpochEnd(partial(on_epoch, run)))
@@ -165,7 +167,7 @@ def train(
             )
         if classifier is not None:
             display.note(beginning(config["begun_from"]))
-        if network.pretrained and recipe.initialisation != "as built":
+        if drawn_anew:
             display.note(
                 f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
             )
@@ -204,6 +206,18 @@ def train(
             if processes.first:
                 _finish(training, made, splits, display)
         return run
+
+
+@contextlib.contextmanager
+def _trained_when_done(network: NiN) -> Iterator[None]:
+    """Notes that the network's weights are trained; of a training that breaks off, which may have read states of its own, it notes nothing."""
+    before = network.pretrained
+    try:
+        yield
+    except BaseException:
+        network.pretrained = before
+        raise
+    network.pretrained = True
 
 
 def _own_recipe(network: NiN) -> Recipe:

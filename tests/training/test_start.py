@@ -115,6 +115,28 @@ def test_a_training_that_breaks_off_leaves_the_network_untrained_and_goes_on_wit
     assert run.config["recipe"]["initialisation"] == "he"
 
 
+def test_torchs_random_numbers_go_on_as_if_nothing_was_trained(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    run = train(tiny, few_of(few), ONCE, out=tmp_path / "run", quiet=True)
+    assert torch.equal(torch.get_rng_state(), before)
+    with pytest.raises(ValueError, match="validation is 2"):
+        train(tiny, few, ONCE, out=tmp_path / "none", validation=2, quiet=True)
+    (run.path / "result.json").unlink()
+    train(NiN(tiny), few_of(few), out=run.path, resume=True, quiet=True)
+    train(run.classifier, few_of(few), ONCE, out=tmp_path / "on", quiet=True)
+    torch.manual_seed(7)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_resuming_draws_nothing_of_torchs_random_numbers(trained: Run, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained.path, tmp_path / "run"))
+    (out / "result.json").unlink()
+    before = torch.get_rng_state()
+    resume(out, quiet=True)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_network_that_does_not_fit_the_data_is_refused(few: DatasetSplits, tmp_path: Path) -> None:
     for changes, said in (({"in_channels": 3}, "in_channels=3, the data 1"), ({"num_classes": 7}, "num_classes=7, the data 10")):
         with pytest.raises(ValueError, match=said):

@@ -115,6 +115,9 @@ def train(
                 accumulate=accumulate,
                 deterministic=deterministic,
             )
+            choice = choose_device(processes.device_name(options.device), dtype or (begun["device"]["dtype"] if begun else "auto"))
+            # Weights, dropout and what else torch draws is seeded here; the caller's random numbers go on as if it had not been.
+            stack.enter_context(torch.random.fork_rng([choice.device] if choice.device.type == "cuda" else []))
             classifier = network if isinstance(network, Classifier) else None
             channels = None if classifier is None else classifier.config.in_channels
             splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed, channels=channels)
@@ -131,7 +134,6 @@ def train(
             _check_fit(network, splits.train)
             learned, held_out = _held_out(splits, validation, seed)
             recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
-            choice = choose_device(processes.device_name(options.device), dtype or (begun["device"]["dtype"] if begun else "auto"))
             repeats = stack.enter_context(repeatable(options.deterministic, choice.device))
             preprocessing = Preprocessing.of(learned, image_size=_image_size(recipe, network, learned), normalise=recipe.normalise)
             config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
@@ -292,7 +294,8 @@ def resume(
         begun = _begun(run, processes)
         if processes.highest(int(processes.first and run.finished)):
             return run
-        with processes.together(), progress or contextlib.nullcontext() as told:
+        # The weights that a network is built with are drawn, and then read in.
+        with processes.together(), torch.random.fork_rng([]), progress or contextlib.nullcontext() as told:
             network, recipe, splits = _as_begun(begun, run, data_dir, told)
         return train(
             network,

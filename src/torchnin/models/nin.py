@@ -107,11 +107,19 @@ class NiN(nn.Module):
             raise ValueError(_too_small(height, width, self.min_image_size))
 
     def _trained_body(self, features: Tensor) -> Tensor:
-        """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept."""
+        """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept.
+
+        Where somebody listens to what goes in or comes out there, and where the block ends otherwise, the layers run as they stand.
+        """
+        if _is_heard(self.body):
+            heard: Tensor = self.body(features)
+            return heard
         waiting: NiNBlock | None = None
         for layer in self.body:
             if isinstance(layer, nn.MaxPool2d) and waiting is not None:
-                features, waiting = waiting(features, pool=layer), None
+                commute = type(waiting[-1]) is nn.ReLU and not any(map(_is_heard, (waiting, waiting[-1], layer)))
+                features = waiting(features, pool=layer) if commute else layer(waiting(features))
+                waiting = None
                 continue
             if waiting is not None:
                 features, waiting = waiting(features), None
@@ -140,6 +148,13 @@ class NiN(nn.Module):
         self._build_classifier()
         self.class_block.to(like.device, like.dtype).train(self.training)
         self.head.to(like.device, like.dtype)
+
+
+def _is_heard(module: nn.Module) -> bool:
+    """Whether hooks are told of a module's values; one with a true `takes_pooled` does not mind pooling before ReLU."""
+    if module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        return True
+    return any(not getattr(hook, "takes_pooled", False) for hook in module._forward_hooks.values())
 
 
 def _note_read(network: nn.Module, keys: Any) -> None:

@@ -334,4 +334,5 @@ def _look(alive: dict[str, Tensor], name: str) -> Any:
         now = values.amax((0, 2, 3)) > 0 if values.numel() else values.new_zeros(values.shape[1], dtype=torch.bool)
         alive[name] = now | alive[name] if name in alive else now
 
+    hook.takes_pooled = True  # type: ignore[attr-defined]  # so that the step stays as fast, and watched channels are those that go on
     return hook

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 import os
@@ -185,6 +186,16 @@ def test_so_they_are_with_another_activation(tiny: NiNConfig, few: DatasetSplits
     assert torch.equal(explained.logits, plain)
     found = one.predict(few.test.images[7]).probabilities
     assert [found[name] for name in few.class_names] == pytest.approx(explained.probabilities.tolist(), abs=1e-6)
+
+
+def test_pictures_that_the_network_cannot_take_are_told_at_once(tiny: NiNConfig, few: DatasetSplits) -> None:
+    for config, side, said in (
+        (dataclasses.replace(tiny, head="fc"), 56, "fully connected head takes class maps of 2x2"),
+        (tiny, 4, "too small for this network"),
+    ):
+        p = Preprocessing(channels=1, height=side, width=side, mean=(0.3,), std=(0.2,))
+        with pytest.raises(ValueError, match=said):
+            Classifier(NiN(config), p, few.class_names)
 
 
 def test_classes_are_matched_by_name(classifier: Classifier, few: DatasetSplits) -> None:

@@ -76,6 +76,7 @@ class Classifier(Predictor[np.ndarray]):
             raise ValueError(f"the class name {twice!r} is given twice; answers are by name, so each class needs its own")
         if preprocessing.channels != network.config.in_channels:
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
+        network.check_size(preprocessing.height, preprocessing.width)
         survive_forks()
         self.choice: DeviceChoice = choose_device(device, "float32")
         self._network = self.choice.place(network).eval()

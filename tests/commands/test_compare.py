@@ -110,8 +110,11 @@ def test_a_table_for_people(nin: Callable[..., Any], trained: Run) -> None:
         (("nin_d2l:class_hidden=384x192",), "class_hidden is '384x192'; give widths with a dash between them, such as 384-192"),
         (("nin_d2l:mlp_layers=1,class_hidden=384-192",), "class_hidden 384-192 has 2 widths; with mlp_layers 1 the last block has 1"),
         (("nin_d2l", "--input", "3x64x64"), "nin_d2l takes 1 (write nin_d2l:in_channels=3)"),
-        (("nin_d2l", "--input", "1x28x28"), "nin_d2l takes pictures of at least"),
-        (("nin_d2l:head=fc", "--input", "1x224x240"), "it cannot take 1x224x240"),
+        (("nin_d2l", "--input", "1x28x28"), "nin_d2l with pictures of 1x28x28: a picture of 28x28 pixels is too small for this network"),
+        (
+            ("nin_d2l:head=fc", "--input", "1x224x240"),
+            "nin_d2l:head=fc with pictures of 1x224x240: this network's fully connected head takes class maps of",
+        ),
         (("nin_d2l", "--seconds", "-1"), "--seconds is -1"),
         (("nin_d2l", "--seconds", "nan"), "--seconds is nan"),
         (("nin_d2l", "--batch-size", "1"), "at least 2 to measure speed"),

@@ -207,5 +207,5 @@ def test_a_pruned_head_keeps_weight_and_bias_apart(tiny: NiNConfig) -> None:
 def test_multiply_adds_of_layers_of_other_kinds_are_not_known(tiny: NiNConfig) -> None:
     network = lived(NiN(tiny))
     network.body[0][2] = nn.SiLU()
-    with pytest.raises(RuntimeError, match="SiLU.. is no layer that a NiN is built of"):
+    with pytest.raises(RuntimeError, match=r"SiLU\(\) is no layer that a NiN is built of"):
         FoldedNiN(network).macs(28, 28)

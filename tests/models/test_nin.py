@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnin import NiN, NiNConfig
-from torchnin.models import NiNBlock
+from torchnin.models import FoldedNiN, NiNBlock
 
 
 @pytest.fixture
@@ -69,3 +69,24 @@ def test_hooks_that_do_not_mind_leave_pooling_before_relu(network: NiN) -> None:
     network.body[0].register_forward_hook(note)
     network(torch.randn(4, 1, 28, 28))
     assert shapes == [(8, 6, 6)]
+
+
+@pytest.mark.parametrize("size", [(28, 40), (56, 56), (14, 14)])
+def test_a_fully_connected_head_says_what_it_takes(tiny: NiNConfig, size: tuple[int, int]) -> None:
+    network = NiN(dataclasses.replace(tiny, head="fc")).eval()
+    pictures, said = torch.zeros(1, 1, *size), r"fully connected head takes class maps of 2x2, which pictures of 28x28 pixels give, and not"
+    for call in (network, FoldedNiN(network), lambda of: network.forward_head(network.forward_features(of))):
+        with pytest.raises(ValueError, match=said):
+            call(pictures)
+    with pytest.raises(ValueError, match=said):
+        network.check_size(*size)
+    assert network.forward_features(pictures).shape[:2] == (1, 16)
+    assert network.class_maps(pictures).shape[:2] == (1, 10)
+    assert network(torch.zeros(1, 1, 27, 28)).shape == (1, 10)  # whose maps are of the same size
+
+
+def test_sizes_that_the_layers_do_not_admit(tiny: NiNConfig) -> None:
+    network = NiN(tiny)
+    network.check_size(network.min_image_size, 500)
+    with pytest.raises(ValueError, match="too small for this network"):
+        network.check_size(network.min_image_size - 1, 500)

@@ -182,11 +182,10 @@ def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
 
 
 def _check_size(text: str, network: "NiN", shape: tuple[int, int, int]) -> None:
-    size = network.config.image_size
-    if network.config.head == "fc" and shape[1:] != (size, size):
-        raise ValueError(f"{text} has a fully connected head, made for pictures of {size}x{size} pixels; it cannot take {_said(shape)}")
-    if min(shape[1:]) < network.min_image_size:
-        raise ValueError(f"{text} takes pictures of at least {network.min_image_size}x{network.min_image_size} pixels, not {_said(shape)}")
+    try:
+        network.check_size(*shape[1:])
+    except ValueError as error:
+        raise ValueError(f"{text} with pictures of {_said(shape)}: {error}") from error
 
 
 def _said(shape: tuple[int, int, int]) -> str:

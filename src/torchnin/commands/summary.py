@@ -33,5 +33,10 @@ def summary(
     picture = picture_shape(shape) if shape else own
     if picture[0] != own[0]:
         raise ValueError(f"--input {shape} has {picture[0]} channels; {network} takes {own[0]} (change it with --in-channels)")
+    if shape:
+        try:
+            built.check_size(*picture[1:])
+        except ValueError as error:
+            raise ValueError(f"--input {shape}: {error}") from error
     made = torchnin.summarize(built, (batch_size, *picture))
     result(made.to_dict(), str(made), as_json)

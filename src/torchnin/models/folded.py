@@ -88,8 +88,11 @@ class FoldedNiN:
         """Logits `(n, num_classes)` of preprocessed pictures `(n, in_channels, h, w)`, computed in the network's own dtype.
 
         Raises:
-            ValueError: the pictures have another number of channels than the network, or are too small for its layers.
+            ValueError: the pictures have another number of channels than the network, are too small for its layers, or of another size
+                than its fully connected head is for.
         """
+        if self.linear:
+            self._network.check_size(*pictures.shape[2:])
         maps = self.class_maps(pictures)
         if self.other_head is not None:
             return self.other_head(maps)

@@ -14,7 +14,8 @@ from .dropout import Dropout
 class NiN(nn.Module):
     """A Network in Network of the given configuration.
 
-    Input: pictures `(n, in_channels, h, w)`, float, preprocessed; any `h` and `w` of at least `config.min_image_size`.
+    Input: pictures `(n, in_channels, h, w)`, float, preprocessed; any `h` and `w` of at least `config.min_image_size`, but with a fully
+    connected head that of `config.image_size`.
     Output: logits `(n, num_classes)`.
 
     The three parts are `body` (blocks, pooling, dropout), `class_block` (the last block, ending in one class map per class)
@@ -82,7 +83,12 @@ class NiN(nn.Module):
             self.head = nn.Sequential(nn.Flatten(), nn.Linear(config.num_classes * side * side, config.num_classes))
 
     def forward(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
-        """Logits of a batch of preprocessed pictures."""
+        """Logits of a batch of preprocessed pictures.
+
+        Raises:
+            ValueError: the pictures have another number of channels than the network, are too small for its layers, or of another size
+                than its fully connected head is for.
+        """
         return self.forward_head(self.forward_features(pictures))
 
     def forward_features(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n f y x"]:
@@ -105,6 +111,28 @@ class NiN(nn.Module):
             raise ValueError(f"the pictures have {channels} channels; this network takes {self.config.in_channels}")
         if min(height, width) < self.min_image_size:
             raise ValueError(_too_small(height, width, self.min_image_size))
+
+    def check_size(self, height: int, width: int) -> None:
+        """Whether the network makes logits of pictures of that size, in pixels.
+
+        Raises:
+            ValueError: they are too small for its layers, or its fully connected head is for class maps of another size.
+        """
+        if min(height, width) < self.min_image_size:
+            raise ValueError(_too_small(height, width, self.min_image_size))
+        rows, columns = self.config.map_size(height), self.config.map_size(width)
+        assert rows is not None
+        assert columns is not None
+        self._check_maps(rows, columns)
+
+    def _check_maps(self, rows: int, columns: int) -> None:
+        config = self.config
+        if config.head == "fc" and (rows, columns) != ((side := config.map_size(config.image_size)), side):
+            raise ValueError(
+                f"this network's fully connected head takes class maps of {side}x{side}, which pictures of {config.image_size}x"
+                f"{config.image_size} pixels give, and not {rows}x{columns}: resize the pictures to that size, or build the network with "
+                "head='gap', which takes any, or with their image_size"
+            )
 
     def _trained_body(self, features: Tensor) -> Tensor:
         """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept.
@@ -134,8 +162,17 @@ class NiN(nn.Module):
         return self.class_block(self.forward_features(pictures))
 
     def forward_head(self, features: Float[Tensor, "n f y x"], pre_logits: bool = False) -> Float[Tensor, "n k"] | Float[Tensor, "n f"]:
-        """From the body's features to logits; with `pre_logits`, the features' means `(n, num_features)` for use elsewhere."""
-        return features.mean((2, 3)) if pre_logits else self.head(self.class_block(features))
+        """From the body's features to logits; with `pre_logits`, the features' means `(n, num_features)` for use elsewhere.
+
+        Raises:
+            ValueError: the head is fully connected and for class maps of another size.
+        """
+        if pre_logits:
+            return features.mean((2, 3))
+        maps = self.class_block(features)
+        self._check_maps(*maps.shape[2:])
+        logits: Tensor = self.head(maps)
+        return logits
 
     def get_classifier(self) -> nn.Module:
         """The part that depends on the classes: the last block."""

@@ -212,7 +212,7 @@ def train(
 
 @contextlib.contextmanager
 def _trained_when_done(network: NiN) -> Iterator[None]:
-    """Notes that the network's weights are trained; of a training that breaks off, which may have read states of its own, it notes nothing."""
+    """Notes that the network's weights are trained; a training that breaks off, and may have read states of its own, changes nothing."""
     before = network.pretrained
     try:
         yield
@@ -390,21 +390,16 @@ def _draw_curves(run: Run, display: Display) -> None:
 
 
 def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | None:
-    """The recipe's size; else the dataset's, or the network's own where the dataset's pictures are too small for its layers."""
-    if network.config.head == "fc":  # its weights are for one size
-        if recipe.image_size not in (None, network.config.image_size):
-            raise ValueError(
-                f"image_size is {recipe.image_size}; the network's fully connected head is for {network.config.image_size} pixels alone: "
-                "leave image_size out, or take head='gap'"
-            )
-        return network.config.image_size
-    if recipe.image_size is not None and recipe.image_size < network.min_image_size:
-        raise ValueError(
-            f"image_size is {recipe.image_size}; the smallest that leaves anything for this network is {network.min_image_size}"
-        )
-    if recipe.image_size is not None or min(dataset.image_size) >= network.min_image_size:
-        return recipe.image_size
-    return network.config.image_size
+    """The recipe's size; else the dataset's, or the network's own where its head is for that one or the pictures are too small."""
+    size = recipe.image_size
+    if size is None and (network.config.head == "fc" or min(dataset.image_size) < network.min_image_size):
+        size = network.config.image_size
+    if size is not None:
+        try:
+            network.check_size(size, size)
+        except ValueError as error:
+            raise ValueError(f"image_size is {size}: {error}") from error
+    return size
 
 
 def _check_fit(network: NiN, dataset: ImageDataset) -> None:

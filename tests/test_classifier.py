@@ -15,8 +15,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn.utils import prune
 
-from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load, onnx_network
+from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load, onnx_network, train
 from torchnin.models import FoldedNiN
 
 
@@ -386,10 +387,62 @@ def test_what_cannot_be_written_leaves_the_saved_one_whole(trained: Run, tmp_pat
     other = load(folder)
     with torch.no_grad():
         next(other.network.parameters()).add_(1)
-    other.metadata["trainer"] = object()
-    with pytest.raises(TypeError):
-        other.save(folder)
+    for value, said in ((object(), "metadata 'trainer' is <object"), (float("nan"), "metadata 'trainer' is nan, which JSON cannot hold")):
+        other.metadata["trainer"] = value
+        with pytest.raises(ValueError, match=said):
+            other.save(folder)
+        with pytest.raises(ValueError, match=said):
+            Classifier(other.network, other.preprocessing, other.class_names, metadata=other.metadata)
     load(folder)
+
+
+def _prune(network: NiN) -> None:
+    prune.l1_unstructured(network.body[0][0], "weight", 0.5)
+
+
+NOT_DESCRIBED: dict[str, tuple[Callable[[NiN], None], str]] = {
+    "pruned": (_prune, r"body\.0\.0\.weight_mask is none of its weights; .*torch\.nn\.utils\.prune\.remove\(module, 'weight'\)"),
+    "another activation": (lambda network: network.body[0].__setitem__(2, nn.LeakyReLU()), r"body\.0\.2 is LeakyReLU\(.* not ReLU\(\)"),
+    "another pooling": (lambda network: network.body.__setitem__(1, nn.MaxPool2d(2)), r"body\.1 is MaxPool2d\(kernel_size=2"),
+    "another width": (
+        lambda network: network.body[0].__setitem__(0, nn.Conv2d(1, 8, 3, bias=False)),
+        r"\(8, 1, 3, 3\) and not \(8, 1, 5, 5\)",
+    ),
+    "no activation": (lambda network: network.body[0].__setitem__(2, nn.Identity()), r"body\.0\.2 is nothing and not ReLU\(\)"),
+    "another rest": (lambda network: network.body[0][1].__setattr__("eps", 0.1), r"eps=0\.1"),
+    "another head": (lambda network: network.head.__setitem__(0, nn.AdaptiveMaxPool2d(1)), r"head\.0 is AdaptiveMaxPool2d"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), NOT_DESCRIBED.values(), ids=NOT_DESCRIBED)
+def test_a_network_that_would_be_read_as_another_is_not_saved(
+    change: Callable[[NiN], None], said: str, trained: Run, few: DatasetSplits, tmp_path: Path
+) -> None:
+    classifier = load(trained.path)
+    change(classifier.network)
+    with pytest.raises(ValueError, match=said):
+        classifier.save(tmp_path / "saved")
+    with pytest.raises(ValueError, match=said):
+        train(classifier.network, few, out=tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_what_changes_nothing_at_rest_is_saved(trained: Run, few: DatasetSplits, tmp_path: Path) -> None:
+    classifier = load(trained.path)
+    network, pixels = classifier.network, torch.from_numpy(few.test.images)
+    network.body[0][1].momentum = 0.01
+    network.body[0][2] = nn.ReLU()
+    network.body[4] = nn.Identity()
+    _prune(network)
+    prune.remove(network.body[0][0], "weight")
+    assert torch.equal(load(classifier.save(tmp_path / "saved")).logits(pixels), classifier.logits(pixels))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_in_another_dtype_is_refused(tiny: NiNConfig, few: DatasetSplits, dtype: torch.dtype) -> None:
+    p = Preprocessing(channels=1, height=28, width=28, mean=(0.3,), std=(0.2,))
+    with pytest.raises(ValueError, match=rf"the network is in {dtype}; a classifier computes in float32: give network\.float\(\)"):
+        Classifier(NiN(tiny).to(dtype), p, few.class_names)
 
 
 def test_what_is_no_classifier_says_the_next_step(trained: Run, tmp_path: Path) -> None:

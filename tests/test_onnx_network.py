@@ -200,14 +200,6 @@ def test_a_backend_that_is_none() -> None:
         a_classifier("tensorrt")  # type: ignore[arg-type]
 
 
-def test_a_network_in_another_dtype_is_torch_s() -> None:
-    network = a_network().double()
-    names = list("abcdefghij")
-    assert torchnin.Classifier(network, its_preprocessing(network), names, device="cpu").backend == "torch"
-    with pytest.raises(ValueError, match="float32 on the host"):
-        torchnin.Classifier(network, its_preprocessing(network), names, device="cpu", backend="onnxruntime")
-
-
 def test_without_onnxruntime_torch_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_network, "_is_installed", lambda: False)
     assert a_classifier().backend == "torch"

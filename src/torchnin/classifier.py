@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 import math
 import os
 import warnings
@@ -15,7 +14,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
 from torchnin import export
@@ -28,7 +29,7 @@ from torchnin.explanation import Explanation, PixelVectors, explain, feature_map
 from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
-from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, without_places, write_saved
+from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, require_plain, without_places, write_saved
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -49,13 +50,14 @@ class Classifier(Predictor[np.ndarray]):
         network: the trained network; it is put into evaluation mode.
         preprocessing: what was done to the training pictures.
         class_names: the name of each class, in the order of the logits.
-        metadata: plain values that travel along, such as the recipe and the measured accuracy.
+        metadata: plain values that travel along, such as the recipe and the measured accuracy; what JSON holds.
         device: `auto`, or where to compute.
         backend: what computes predictions (`Backend`); looking inside is torch's work always. The answers of two backends differ by
             rounding. With `auto` the first prediction takes half a second longer where onnxruntime is installed, to import it.
 
     Raises:
-        ValueError: the three parts contradict each other, or the backend is none, or not one for this device.
+        ValueError: the three parts contradict each other; the network is not in float32; metadata hold what JSON does not; the backend is
+            none, or not one for this device.
         ModuleNotFoundError: `onnxruntime` is asked for and the extra `onnx` is not installed.
     """
 
@@ -77,17 +79,23 @@ class Classifier(Predictor[np.ndarray]):
         if preprocessing.channels != network.config.in_channels:
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
         network.check_size(preprocessing.height, preprocessing.width)
+        others = {tensor.dtype for tensor in network.state_dict().values() if tensor.is_floating_point()} - {torch.float32}
+        if others:
+            raise ValueError(
+                f"the network is in {', '.join(sorted(map(str, others)))}; a classifier computes in float32: give network.float()"
+            )
         survive_forks()
         self.choice: DeviceChoice = choose_device(device, "float32")
         self._network = self.choice.place(network).eval()
         self._network_is_known = True
-        self.backend = choose_backend(backend, next(self._network.parameters()).dtype, self.choice)
+        self.backend = choose_backend(backend, self.choice)
         """What computes predictions: `torch`, or `onnxruntime`, which leaves to torch what torch is faster at."""
         self._folded: FoldedNiN | None = None
         self._onnx: OnnxNetwork | None = None
         self.preprocessing = preprocessing
         self.class_names = tuple(class_names)
         self.metadata: dict[str, Any] = dict(metadata or {})
+        require_plain(self.metadata)
 
     @property
     def config(self) -> NiNConfig:
@@ -291,9 +299,12 @@ class Classifier(Predictor[np.ndarray]):
             The folder.
 
         Raises:
-            ValueError: with `half`, a weight is too large for float16.
+            ValueError: the network is not what its configuration describes, as a pruned one, or one with another activation: it would be
+                read as another; metadata hold what JSON does not; with `half`, a weight is too large for float16. Nothing is written.
             OSError: the disk is full or the folder cannot be written to; the classifier that was there before is untouched.
         """
+        require_described(self._network)
+        require_plain(self.metadata)  # before anything is written
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._network.state_dict().items()}
         if half:
             tensors = {name: halved(name, tensor) for name, tensor in tensors.items()}
@@ -305,7 +316,6 @@ class Classifier(Predictor[np.ndarray]):
             "class_names": list(self.class_names),
             "metadata": self.metadata,
         }
-        json.dumps(config)  # metadata that JSON cannot hold are refused before anything is written
         write_saved(Path(folder), config, save(tensors, metadata={"format": "pt"}))
         return Path(folder)
 
@@ -318,14 +328,13 @@ class Classifier(Predictor[np.ndarray]):
             ModuleNotFoundError: the backend is not installed.
             DataError: a file of it is broken or does not fit the other.
         """
-        choose_backend(backend, torch.float32, choose_device(device, "float32"))  # before anything can be blamed on the files
+        choose_backend(backend, choose_device(device, "float32"))  # before anything can be blamed on the files
         path = place_of(Path(folder))
         if path is None:
             raise ValueError(no_classifier(Path(folder)))
         config, weights = read_saved(path)
         try:
-            with torch.device("meta"), _Unfilled():  # without memory: how large the network is, config.json says alone
-                network = NiN(NiNConfig.from_dict(config["network"]))
+            network = _unfilled(NiNConfig.from_dict(config["network"]))
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             names = [str(name) for name in config["class_names"]]
             metadata = dict(config["metadata"])
@@ -340,9 +349,10 @@ class Classifier(Predictor[np.ndarray]):
             reason = " ".join(str(error).split())[:300]
             raise DataError(f"{path / WEIGHTS} does not hold the weights of config.json's network: {reason}") from error
         try:
-            classifier = cls(network, preprocessing, names, metadata=metadata, device=device, backend=backend)
+            classifier = cls(network, preprocessing, names, device=device, backend=backend)
         except ValueError as error:
             raise DataError(f"{path / 'config.json'}: {error}. Save the classifier again.") from error
+        classifier.metadata = metadata  # as it stands there, for versions before this one wrote numbers that JSON does not have
         classifier._network_is_known = False
         return classifier
 
@@ -419,6 +429,44 @@ class Classifier(Predictor[np.ndarray]):
 
     def _batch_size(self) -> int:
         return max(1, min(1024, _PIXELS_PER_BATCH // (self.preprocessing.height * self.preprocessing.width)))
+
+
+def require_described(network: NiN) -> None:
+    """Raise ValueError where a network is not what its configuration describes, which is all that is saved of it beside its weights."""
+    described = _unfilled(network.config)
+    weights, expected = ({name: tuple(tensor.shape) for name, tensor in each.state_dict().items()} for each in (network, described))
+    remedy = "save its state_dict() with torch.save"
+    layers, meant = _layers(network), _layers(described)
+    if names := [*sorted(weights.keys() - expected.keys()), *sorted(expected.keys() - weights.keys())]:
+        what = f"{names[0]} is {'none of its weights' if names[0] in weights else 'missing'}"
+        if any(name.endswith(("_orig", "_mask")) for name in names):
+            remedy = "make what pruning left the weight, by torch.nn.utils.prune.remove(module, 'weight') for each pruned module"
+    elif names := [name for name in weights if weights[name] != expected[name]]:
+        what = f"{names[0]} is {weights[names[0]]} and not {expected[names[0]]}"
+    elif names := sorted(name for name in layers.keys() | meant.keys() if layers.get(name) != meant.get(name)):
+        what = f"{names[0]} is {layers.get(names[0], 'nothing')} and not {meant.get(names[0], 'nothing')}"
+    else:
+        return
+    raise ValueError(f"the network is not the one that its configuration describes, and would be read as another: {what}; {remedy}")
+
+
+def _layers(network: NiN) -> dict[str, str]:
+    """What each layer computes at rest, by name."""
+    layers = {}
+    for name, module in network.named_modules():
+        if isinstance(module, _BatchNorm):
+            layers[name] = f"BatchNorm2d({module.num_features}, eps={module.eps})"
+        elif isinstance(module, nn.ReLU):
+            layers[name] = "ReLU()"
+        elif not isinstance(module, _DropoutNd | nn.Identity) and not any(True for _ in module.children()):
+            layers[name] = repr(module)
+    return layers
+
+
+def _unfilled(config: NiNConfig) -> NiN:
+    """Without memory: how large a network is, a `config.json` says alone."""
+    with torch.device("meta"), _Unfilled():
+        return NiN(config)
 
 
 class _Unfilled(TorchFunctionMode):

@@ -93,8 +93,8 @@ class OnnxNetwork:
         return sessions[threads]
 
 
-def choose_backend(asked: Backend, dtype: torch.dtype, choice: DeviceChoice) -> Literal["torch", "onnxruntime"]:
-    """What is to compute the predictions of a network of that dtype, placed there.
+def choose_backend(asked: Backend, choice: DeviceChoice) -> Literal["torch", "onnxruntime"]:
+    """What is to compute the predictions of a network that is placed there.
 
     Raises:
         ValueError: there is no such backend, or it does not compute there.
@@ -102,11 +102,11 @@ def choose_backend(asked: Backend, dtype: torch.dtype, choice: DeviceChoice) -> 
     """
     if asked not in ("auto", "torch", "onnxruntime"):
         raise ValueError(f"backend is {asked!r}; accepted: 'auto', 'torch', 'onnxruntime'")
-    can = choice.device.type == "cpu" and dtype == torch.float32
+    can = choice.device.type == "cpu"
     if asked == "torch" or (asked == "auto" and not (can and _is_installed())):
         return "torch"
     if not can:
-        raise ValueError("backend is 'onnxruntime', which computes float32 on the host here; give device='cpu', or leave backend out")
+        raise ValueError("backend is 'onnxruntime', which computes on the host here; give device='cpu', or leave backend out")
     if not _is_installed():
         raise ModuleNotFoundError("backend='onnxruntime' needs onnx and onnxruntime: pip install 'torchnin[onnx]'", name="onnxruntime")
     return "onnxruntime"

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,6 +94,20 @@ def halved(name: str, tensor: Tensor) -> Tensor:
 def no_description(folder: Path, error: Exception) -> DataError:
     """The error for a `config.json` that is broken."""
     return DataError(f"{folder / 'config.json'} describes no classifier: {error}. Save the classifier again.")
+
+
+def require_plain(metadata: Mapping[str, Any]) -> None:
+    """Raise ValueError where metadata hold what JSON does not: another object than numbers, text, lists and the like, or NaN."""
+    for key, value in metadata.items():
+        try:
+            json.dumps({key: value}, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"metadata {key!r} is {_shortened(value)}, which JSON cannot hold ({error}); give plain values") from error
+
+
+def _shortened(value: object) -> str:
+    said = repr(value)
+    return said if len(said) <= 80 else f"{said[:77]}..."
 
 
 def without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:

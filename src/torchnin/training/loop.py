@@ -1,5 +1,6 @@
 """The training loop: one step after the other, able to stop and go on between any two."""
 
+import copy
 import dataclasses
 import math
 import time
@@ -261,8 +262,10 @@ class Training:
         self._swap_in_mean()
         kept = ("name", "recipe", "data", "seed", "validation", "versions", "begun_from")
         facts, device = {key: config[key] for key in kept if key in config}, str(self.choice.device)
+        # A network that is trained in float64 stays so; a classifier's is in float32.
+        network = self.network if self.gradient.dtype == torch.float32 else copy.deepcopy(self.network).float()
         # What a run says it reached does not depend on what else is installed.
-        return Classifier(self.network, self.preprocessing, class_names, metadata=facts, device=device, backend="torch")
+        return Classifier(network, self.preprocessing, class_names, metadata=facts, device=device, backend="torch")
 
     def _leave(self, error: TrainingError | Interrupted) -> None:
         """Where the training stops in an epoch in which something was found, write the line of that epoch as far as it came.

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from torchnin.classifier import Classifier
+from torchnin.classifier import Classifier, require_described
 from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.data.load import Progress
 from torchnin.device import DeviceChoice, DtypeName, choose_device
@@ -97,7 +97,7 @@ def train(
         The finished run: `.classifier`, `.result`, `.metrics`, `.path`.
 
     Raises:
-        ValueError: the arguments contradict each other, or the run folder is taken.
+        ValueError: the arguments contradict each other, the network is not what its configuration describes, or the run folder is taken.
         DataError: the data is broken.
         DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
         CollapseError: the monitor found something and `on_collapse` is `stop`.
@@ -403,6 +403,7 @@ def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | No
 
 
 def _check_fit(network: NiN, dataset: ImageDataset) -> None:
+    require_described(network)
     config = network.config
     for what, wanted, there in (
         ("in_channels", config.in_channels, dataset.in_channels),

@@ -189,6 +189,27 @@ def test_so_they_are_with_another_activation(tiny: NiNConfig, few: DatasetSplits
     assert [found[name] for name in few.class_names] == pytest.approx(explained.probabilities.tolist(), abs=1e-6)
 
 
+def test_the_maps_of_all_layers_lead_to_the_logits(classifier: Classifier, few: DatasetSplits) -> None:
+    picture = few.test.images[7]
+    blocks, explained = classifier.block_maps(picture), classifier.explain(picture)
+    assert [(part.block, part.layers[-1][1].shape) for part in blocks] == [
+        (name, maps.shape) for name, maps in classifier.feature_maps(picture)
+    ]
+    class_maps = blocks[-1].layers[-1][1]
+    assert torch.equal(class_maps, explained.class_maps)
+    assert torch.equal(classifier.logits_of_maps(class_maps), explained.logits)
+    large = Image.fromarray(picture[0]).resize((300, 300))
+    assert torch.equal(classifier.block_maps(classifier.decode(large))[-1].layers[-1][1], classifier.block_maps(large)[-1].layers[-1][1])
+    assert classifier.block_maps(large, resize=False)[-1].grid.picture_size == (300, 300)
+
+
+def test_what_is_decided_when_it_is_made_stays(classifier: Classifier) -> None:
+    assert classifier.device == classifier.choice.device == torch.device("cpu")
+    for name in ("backend", "device"):
+        with pytest.raises(AttributeError):
+            setattr(classifier, name, "torch")
+
+
 def test_pictures_that_the_network_cannot_take_are_told_at_once(tiny: NiNConfig, few: DatasetSplits) -> None:
     for config, side, said in (
         (dataclasses.replace(tiny, head="fc"), 56, "fully connected head takes class maps of 2x2"),

@@ -25,7 +25,7 @@ from torchnin.data.pictures import PictureSource
 from torchnin.data.resize import resize_pixels
 from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
 from torchnin.evaluation import Report, evaluate_logits
-from torchnin.explanation import Explanation, PixelVectors, explain, feature_maps, pixel_vectors
+from torchnin.explanation import BlockMaps, Explanation, PixelVectors, block_maps, explain, feature_maps, pixel_vectors
 from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
@@ -88,8 +88,7 @@ class Classifier(Predictor[np.ndarray]):
         self.choice: DeviceChoice = choose_device(device, "float32")
         self._network = self.choice.place(network).eval()
         self._network_is_known = True
-        self.backend = choose_backend(backend, self.choice)
-        """What computes predictions: `torch`, or `onnxruntime`, which leaves to torch what torch is faster at."""
+        self._backend = choose_backend(backend, self.choice)
         self._folded: FoldedNiN | None = None
         self._onnx: OnnxNetwork | None = None
         self.preprocessing = preprocessing
@@ -108,9 +107,19 @@ class Classifier(Predictor[np.ndarray]):
         self._network_is_known = True
         return self._network
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes; `choice` says why."""
+        return self.choice.device
+
+    @property
+    def backend(self) -> Literal["torch", "onnxruntime"]:
+        """What computes predictions: `torch`, or `onnxruntime`, which leaves to torch what torch is faster at."""
+        return self._backend
+
     def __repr__(self) -> str:
         p = self.preprocessing
-        return f"Classifier({len(self.class_names)} classes, {p.channels}x{p.height}x{p.width}, {self.choice.device})"
+        return f"Classifier({len(self.class_names)} classes, {p.channels}x{p.height}x{p.width}, {self.device})"
 
     def decode(self, picture: PictureSource) -> np.ndarray:
         """Pixels `(channels, h, w)`, 0 to 255: at the picture's own size (uint8), or where that is large at the network's (float32).
@@ -151,9 +160,9 @@ class Classifier(Predictor[np.ndarray]):
             return torch.from_numpy(np.stack(decoded))
         # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
         p = self.preprocessing
-        sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.choice.device)
+        sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.device)
         for places in by_shape.values():
-            sized[places] = p.resize(torch.from_numpy(np.stack([decoded[place] for place in places])).to(self.choice.device))
+            sized[places] = p.resize(torch.from_numpy(np.stack([decoded[place] for place in places])).to(self.device))
         return sized
 
     @torch.inference_mode()
@@ -172,7 +181,7 @@ class Classifier(Predictor[np.ndarray]):
         return within_memory(self._logits, pixels, torch.cat)
 
     def _logits(self, pixels: Tensor) -> Tensor:
-        resized = self.preprocessing.resize(pixels.to(self.choice.device))
+        resized = self.preprocessing.resize(pixels.to(self.device))
         self._network.check_pictures(resized)
         folded, onnx = self._for_prediction()
         if onnx is not None and onnx.is_faster(len(resized)):
@@ -185,11 +194,11 @@ class Classifier(Predictor[np.ndarray]):
         # Looking at every weight takes a tenth of a small picture, and where nobody else has the network nobody changes it.
         if folded is None or (self._network_is_known and not folded.is_current(self._network)):
             folded, onnx = FoldedNiN(self._network), None
-        if self.backend == "onnxruntime" and (onnx is None or onnx.preprocessing is not self.preprocessing):
+        if self._backend == "onnxruntime" and (onnx is None or onnx.preprocessing is not self.preprocessing):
             try:
                 onnx = OnnxNetwork(folded, self.preprocessing)
             except (ImportError, RuntimeError) as error:
-                self.backend, onnx = "torch", None
+                self._backend, onnx = "torch", None
                 warnings.warn(f"torch predicts, for onnxruntime does not: {error}", stacklevel=2)
         # Several threads may be here; each has made what fits the weights that it saw.
         self._onnx, self._folded = onnx, folded
@@ -222,7 +231,7 @@ class Classifier(Predictor[np.ndarray]):
             raise DataError("the dataset is empty: expected at least one picture to evaluate on, found none.")
         # They go through memory at their own size.
         batch_size = max(1, min(self._batch_size(), _PIXELS_PER_BATCH // math.prod(dataset.image_size)))
-        batches = Batches(dataset, batch_size=batch_size, device=self.choice.device)
+        batches = Batches(dataset, batch_size=batch_size, device=self.device)
         views = (lambda pictures: pictures, lambda pictures: pictures.flip(3))[: 2 if tta == "flip" else 1]
         logits = torch.cat([torch.stack([self.logits(view(batch.pictures)) for view in views]).mean(0) for batch in batches.epoch()])
         return evaluate_logits(logits, torch.tensor(dataset.labels), self.class_names)
@@ -265,6 +274,26 @@ class Classifier(Predictor[np.ndarray]):
             DataError: the picture does not decode; the message names it.
         """
         return feature_maps(self._network, self.preprocessing, self.preprocessing.pixels(picture), resize=resize)
+
+    def block_maps(self, picture: PictureSource, *, resize: bool = True) -> tuple[BlockMaps, ...]:
+        """What every layer of every block makes of one picture, in the order in which they run; the very last are the class maps.
+
+        The picture may also be what `decode` made of one.
+        """
+        decoded = isinstance(picture, np.ndarray) and picture.dtype == np.float32
+        pixels = torch.from_numpy(picture) if decoded else self.preprocessing.pixels(picture)
+        return block_maps(self._network, self.preprocessing, pixels, resize=resize)
+
+    @torch.inference_mode()
+    def logits_of_maps(self, maps: Tensor) -> Tensor:
+        """Logits `(num_classes,)`, float32 on the host, of one picture's class maps `(num_classes, y, x)`, the last of `block_maps`.
+
+        Raises:
+            ValueError: the head is fully connected, and for class maps of another size.
+        """
+        self._network.check_maps(*maps.shape[1:])
+        logits: Tensor = self._network.head(maps[None].to(self.device))
+        return logits[0].float().cpu()
 
     def pixel_vectors(self, picture: PictureSource, x: int, y: int, *, resize: bool = True) -> tuple[PixelVectors, ...]:
         """The per-pixel MLP at work: of each block the channels at one pixel, before and after each 1 x 1 convolution.
@@ -393,7 +422,7 @@ class Classifier(Predictor[np.ndarray]):
                 "accept_accuracy_loss is about 8 bits, and int8 was not given; leave it out, or give the data to quantise with"
             )
         # With answers of torch, on the host: GPUs may round the products of convolutions to fewer bits.
-        host = self if self.choice.device.type == "cpu" and self.backend == "torch" else self._on_the_host()
+        host = self if self.device.type == "cpu" and self._backend == "torch" else self._on_the_host()
         if int8 is not None:
             validation = None if int8.validation is None else self._matched(int8.validation)
             int8 = dataclasses.replace(int8, train=self._matched(int8.train), test=self._matched(int8.test), validation=validation)

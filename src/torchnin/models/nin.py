@@ -123,9 +123,14 @@ class NiN(nn.Module):
         rows, columns = self.config.map_size(height), self.config.map_size(width)
         assert rows is not None
         assert columns is not None
-        self._check_maps(rows, columns)
+        self.check_maps(rows, columns)
 
-    def _check_maps(self, rows: int, columns: int) -> None:
+    def check_maps(self, rows: int, columns: int) -> None:
+        """Whether the head takes class maps of that size.
+
+        Raises:
+            ValueError: it is fully connected, and for class maps of another size.
+        """
         config = self.config
         if config.head == "fc" and (rows, columns) != ((side := config.map_size(config.image_size)), side):
             raise ValueError(
@@ -170,7 +175,7 @@ class NiN(nn.Module):
         if pre_logits:
             return features.mean((2, 3))
         maps = self.class_block(features)
-        self._check_maps(*maps.shape[2:])
+        self.check_maps(*maps.shape[2:])
         logits: Tensor = self.head(maps)
         return logits
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from torchnin.classifier import Classifier
 from torchnin.data.pictures import PictureSource
-from torchnin.explanation import BlockMaps, block_maps
+from torchnin.explanation import BlockMaps
 from torchnin.models import LayerRow
 from torchnin.saved import without_places
 
@@ -74,18 +74,15 @@ def explanation_json(classifier: Classifier, picture: PictureSource, *, layers: 
         DataError: the picture does not decode.
         ValueError: an array has a shape or type that is no picture.
     """
-    # Not by its public name, after which the service's predictions would look at its weights each time.
-    preprocessing, network = classifier.preprocessing, classifier._network
+    preprocessing = classifier.preprocessing
     decoded = isinstance(picture, np.ndarray) and picture.dtype == np.float32
     pixels = torch.from_numpy(picture) if decoded else preprocessing.pixels(picture)
-    blocks = block_maps(network, preprocessing, pixels)
+    blocks = classifier.block_maps(picture)
     maps = blocks[-1].layers[-1][1]
-    with torch.inference_mode():
-        like = next(network.parameters())
-        logits = network.head(maps[None].to(like.device, like.dtype))[0].float().cpu()
+    logits = classifier.logits_of_maps(maps)
     probabilities = logits.double().softmax(0)
     best = int(logits.argmax())
-    averaged = network.config.head == "gap"
+    averaged = classifier.config.head == "gap"
     seen = preprocessing.resize(pixels[None])[0].round().clamp(0, 255).to(torch.uint8)
     return {
         "label": classifier.class_names[best],

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from torchnin.data import Preprocessing
+from torchnin.explanation import Grid
 from torchnin.models import BlockConfig, ClassBlockConfig, NiN, NiNConfig
-from torchnin.occlusion import occlusion_drop
+from torchnin.occlusion import _apart, _middles, _places, occlusion_drop
 
 
 def small(head: str = "gap") -> tuple[NiN, Preprocessing]:
@@ -144,3 +145,15 @@ def test_the_same_generator_covers_the_same_places() -> None:
         occlusion_drop(network, preprocessing, pictures, torch.arange(70) % 5, share=0.5)
     with pytest.raises(ValueError, match="filling is 'red'; accepted: 'black', 'mean', 'blur'"):
         occlusion_drop(network, preprocessing, pictures, torch.arange(70) % 5, filling="red")
+
+
+def test_where_the_first_cover_hides_all_middles_the_lowest_place_is_one_beyond_them() -> None:
+    """A map of 3x3 values, its places 8 pixels apart, and a cover of 9x9 in the middle: no other middle is apart from it."""
+    grid = Grid(size=(3, 3), centre=5.5, stride=8, sees=30, picture_size=(28, 28))
+    values = torch.tensor([[[3.0, 2.5, 3], [2, 9, 4], [0, 4, 3]]])
+    first, _, third = _places(values, grid, (9, 9), torch.Generator().manual_seed(0))[:, 0].tolist()
+    row, column = divmod(first, 20)
+    assert not (_apart(torch.tensor([first]), (20, 20), (9, 9)) & _middles(grid, (9, 9), (20, 20))).any()
+    lowest = divmod(third, 20)
+    assert max(abs(lowest[0] - row), abs(lowest[1] - column)) >= 9
+    assert lowest[0] > row >= column > lowest[1]  # where the map is lowest, at the left below, and not the first place of all

@@ -110,7 +110,10 @@ def _places(own: Tensor, grid: Grid, cover: tuple[int, ...], generator: torch.Ge
     first = weight.flatten(1).masked_fill(~middles, -math.inf).argmax(1)
     apart = _apart(first, there, cover)
     second = torch.multinomial(apart.float(), 1, generator=generator)[:, 0]
-    third = weight.flatten(1).masked_fill(~(apart & middles), math.inf).argmin(1)
+    allowed = apart & middles
+    # A map of few values may have all its middles beneath the first cover, which then leaves places beyond them alone.
+    allowed = torch.where(allowed.any(1, keepdim=True), allowed, apart)
+    third = weight.flatten(1).masked_fill(~allowed, math.inf).argmin(1)
     return torch.stack((first, second, third))
 
 

@@ -110,6 +110,16 @@ def test_what_prediction_prepared_serves_training() -> None:
     assert shown.grad is not None
 
 
+def test_of_two_threads_that_want_every_layer_neither_ends_it_for_the_other() -> None:
+    first, second = shortcuts.layer_by_layer(), shortcuts.layer_by_layer()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert shortcuts._unwanted == 1
+    second.__exit__(None, None, None)
+    assert shortcuts._unwanted == 0
+
+
 def test_hooks_are_called() -> None:
     network = create_model("nin_small")
     called = []

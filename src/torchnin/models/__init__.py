@@ -6,6 +6,7 @@ from .folded import FoldedConvolution, FoldedNiN
 from .nin import NiN
 from .notebook import from_notebook, to_notebook
 from .shipped import WeightsEntry, list_weights, weights_entry
+from .shortcuts import layer_by_layer
 from .summary import LayerRow, Summary, summarize
 from .zoo import ModelEntry, create_model, list_models, model_entry
 
@@ -23,6 +24,7 @@ __all__ = [
     "WeightsEntry",
     "create_model",
     "from_notebook",
+    "layer_by_layer",
     "list_models",
     "list_weights",
     "model_entry",

@@ -5,6 +5,7 @@ itself; inside `layer_by_layer()` it does without.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -23,18 +24,21 @@ _SAVED, _CHANNELS, _PIXELS = 4, 48, 2048
 # From so many channels on the gradient of a 1x1 convolution's weights is the matrix library's; with fewer, torch's kernel is as fast.
 _WIDE = 128
 
-_wanted = True
+_unwanted = 0  # how many have asked for torch's own kernels
+_asking = threading.Lock()
 
 
 @contextlib.contextmanager
 def layer_by_layer() -> Iterator[None]:
-    """While open, every convolution is computed by torch's own kernels, in every thread."""
-    global _wanted
-    before, _wanted = _wanted, False
+    """While open, every convolution is computed by torch's own kernels, in every thread; of several that are open, until the last ends."""
+    global _unwanted
+    with _asking:
+        _unwanted += 1
     try:
         yield
     finally:
-        _wanted = before
+        with _asking:
+            _unwanted -= 1
 
 
 def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
@@ -53,7 +57,8 @@ def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
 def _takes_one(layer: nn.Module, pictures: Tensor) -> bool:
     """Whether a layer is a plain convolution that nobody listens to, whose gradient is wanted, in float32 on a CPU and not being traced."""
     return (
-        _wanted
+        not torch.compiler.is_compiling()
+        and not _unwanted
         and type(layer) is nn.Conv2d
         and layer.stride == layer.dilation == (1, 1)
         and layer.groups == 1
@@ -69,7 +74,6 @@ def _takes_one(layer: nn.Module, pictures: Tensor) -> bool:
         and pictures.dtype == layer.weight.dtype == torch.float32
         and pictures.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)()
     )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from torchnin.data import Preprocessing
 from torchnin.models import NiN, NiNBlock
+from torchnin.models.summary import Sight
 from torchnin.plots import Language, class_maps_over_picture
 
 
@@ -202,8 +203,8 @@ def block_maps(
     """
     inputs = prepared(network, preprocessing, picture[None], resize)
     return tuple(
-        BlockMaps(block=name, layers=tuple((layer, values[0]) for layer, values in layers), grid=_grid(geometry, layers[-1][1], inputs))
-        for geometry, (name, layers) in zip(_geometry(network), _run(network, inputs), strict=True)
+        BlockMaps(block=name, layers=tuple((layer, values[0]) for layer, values in layers), grid=_grid(sight, layers[-1][1], inputs))
+        for sight, (name, layers) in zip(_sights(network), _run(network, inputs), strict=True)
     )
 
 
@@ -305,37 +306,28 @@ def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor
     return found
 
 
-def _geometry(network: NiN) -> list[tuple[float, int, int]]:
-    """After each block, in pixels of the input: the middle of what the first output sees, the step to the next, and the side of it."""
-    centre, step, sees = 0.0, 1, 1
-    found = []
+def _sights(network: NiN) -> list[Sight]:
+    """What the values behind each block see of the picture."""
+    sight, found = Sight(), []
     for part in (*network.body, network.class_block):
         for module in part.modules():
-            if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-                kernel, stride, padding = map(_side, (module.kernel_size, module.stride, module.padding))
-                centre, sees = centre + ((kernel - 1) / 2 - padding) * step, sees + (kernel - 1) * step
-                step *= stride
+            sight = sight.through(module)
         if isinstance(part, NiNBlock):
-            found.append((centre, step, sees))
+            found.append(sight)
     return found
-
-
-def _side(size: Any) -> int:
-    """A kernel, stride or padding, which PyTorch keeps as one number or two; those of a NiN are equal."""
-    return size if isinstance(size, int) else size[0]
 
 
 def class_map_grid(network: NiN, maps: Tensor, inputs: Tensor) -> Grid:
     """Where the values of class maps `(n, k, y, x)` lie in the inputs `(n, c, h, w)` that they are of."""
-    return _grid(_geometry(network)[-1], maps, inputs)
+    return _grid(_sights(network)[-1], maps, inputs)
 
 
-def _grid(geometry: tuple[float, int, int], maps: Tensor, inputs: Tensor) -> Grid:
+def _grid(sight: Sight, maps: Tensor, inputs: Tensor) -> Grid:
     return Grid(
         size=(maps.shape[2], maps.shape[3]),
-        centre=geometry[0],
-        stride=geometry[1],
-        sees=geometry[2],
+        centre=sight.centre,
+        stride=sight.stride,
+        sees=sight.sees,
         picture_size=(inputs.shape[2], inputs.shape[3]),
     )
 

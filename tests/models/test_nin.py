@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -90,3 +92,37 @@ def test_sizes_that_the_layers_do_not_admit(tiny: NiNConfig) -> None:
     network.check_size(network.min_image_size, 500)
     with pytest.raises(ValueError, match="too small for this network"):
         network.check_size(network.min_image_size - 1, 500)
+
+
+def test_reset_classifier_leaves_every_part_in_the_networks_mode(tiny: NiNConfig) -> None:
+    for training in (True, False):
+        network = NiN(tiny).train(training)
+        network.reset_classifier(3)
+        assert {module.training for module in network.modules()} == {training}
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_computes_in_bfloat16(network: NiN, training: bool) -> None:
+    pictures = torch.randn(4, 1, 28, 28)
+    expected = network.train(training)(pictures).detach()
+    found = copy.deepcopy(network).bfloat16()(pictures.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.05 * float(expected.abs().max()))
+    found.square().sum().backward()
+
+
+def test_compiled_it_learns_the_same() -> None:
+    """In a process of its own: the checks of shapes that these tests run with cannot be compiled."""
+    code = (
+        "import copy, torch, torchnin\n"
+        "torch.manual_seed(0)\n"
+        "network = torchnin.create_model('nin_small')\n"
+        "compiled, pictures = torch.compile(copy.deepcopy(network), backend='eager', fullgraph=True), torch.randn(4, 1, 28, 28)\n"
+        "gradients = []\n"
+        "for each in (network, compiled):\n"
+        "    each(pictures).square().sum().backward()\n"
+        "    gradients.append([parameter.grad for parameter in each.parameters()])\n"
+        "for one, other in zip(*gradients, strict=True):\n"
+        "    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

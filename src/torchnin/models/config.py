@@ -5,6 +5,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+POOL_KERNEL, POOL_STRIDE = 3, 2
+"""Side of pooling's window and its step, in pixels: those of every published network."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockConfig:
@@ -113,7 +116,7 @@ class NiNConfig:
         for block in self.blocks:
             side = _convolved(side, block.kernel_size, block.stride, block.padding)
             if block.pool and side > 0:
-                side = (side - 3 + (1 if self.pool_rounding == "ceil" else 0)) // 2 + 1
+                side = (side - POOL_KERNEL + (POOL_STRIDE - 1 if self.pool_rounding == "ceil" else 0)) // POOL_STRIDE + 1
             if side < 1:
                 return None
         last = self.class_block

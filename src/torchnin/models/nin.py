@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .block import NiNBlock
-from .config import NiNConfig
+from .config import POOL_KERNEL, POOL_STRIDE, NiNConfig
 from .dropout import Dropout
 
 
@@ -51,7 +51,7 @@ class NiN(nn.Module):
                 )
             )
             if block.pool:
-                layers.append(pool(kernel_size=3, stride=2, ceil_mode=config.pool_rounding == "ceil"))
+                layers.append(pool(kernel_size=POOL_KERNEL, stride=POOL_STRIDE, ceil_mode=config.pool_rounding == "ceil"))
             if config.dropout > 0 and (index == len(config.blocks) - 1 or (config.dropout_at == "every" and block.pool)):
                 layers.append(drop(config.dropout))
             channels = block.channels[-1]
@@ -189,7 +189,7 @@ class NiN(nn.Module):
         self.config = dataclasses.replace(self.config, num_classes=num_classes)
         self._build_classifier()
         self.class_block.to(like.device, like.dtype).train(self.training)
-        self.head.to(like.device, like.dtype)
+        self.head.to(like.device, like.dtype).train(self.training)
 
 
 def _is_heard(module: nn.Module) -> bool:

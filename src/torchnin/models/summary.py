@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,25 @@ _NAMES = {
     "AdaptiveAvgPool2d": "GAP",
     "Linear": "linear",
 }
+
+
+class Sight(NamedTuple):
+    """What the values of a map see of the picture, in pixels; at the beginning each sees its own."""
+
+    centre: float = 0.0
+    """The middle of what the first value sees, from 0."""
+    stride: int = 1
+    """From the middle of what a value sees to that of the next."""
+    sees: int = 1
+    """Side of the patch that a value sees."""
+
+    def through(self, module: nn.Module) -> "Sight":
+        """That of the map behind a layer."""
+        if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            return self
+        kernel, stride, padding = map(_side, (module.kernel_size, module.stride, module.padding))
+        centre = self.centre + ((kernel - 1) / 2 - padding) * self.stride
+        return Sight(centre, self.stride * stride, self.sees + (kernel - 1) * self.stride)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,15 +144,13 @@ def summarize(network: NiN, input_shape: tuple[int, int, int, int]) -> Summary:
     inputs = torch.zeros(input_shape, device="meta")
     rows: list[LayerRow] = []
     peak = 0
-    sight, step = 1, 1  # of the input of the layer that runs next, in pixels
+    sight = Sight()
     parts = _parts(twin)
 
     def record(name: str, module: nn.Module, given: Tensor, result: Tensor) -> None:
-        nonlocal sight, step, peak
+        nonlocal sight, peak
         spatial = result.dim() == 4 and not isinstance(module, nn.AdaptiveAvgPool2d)
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            kernel, stride = _side(module.kernel_size), _side(module.stride)
-            sight, step = sight + (kernel - 1) * step, step * stride
+        sight = sight.through(module)
         peak = max(peak, _bytes(given) + (0 if _identity(given) == _identity(result) else _bytes(result)))
         rows.append(
             LayerRow(
@@ -143,8 +160,8 @@ def summarize(network: NiN, input_shape: tuple[int, int, int, int]) -> Summary:
                 output_shape=tuple(result.shape),
                 num_parameters=sum(parameter.numel() for parameter in module.parameters()),
                 num_macs=_macs(module, result),
-                receptive_field=sight if spatial else None,
-                stride=step if spatial else None,
+                receptive_field=sight.sees if spatial else None,
+                stride=sight.stride if spatial else None,
             )
         )
 
@@ -233,5 +250,6 @@ def _macs(module: nn.Module, result: Tensor) -> int:
     return result.numel() * module.in_features if isinstance(module, nn.Linear) else 0
 
 
-def _side(size: int | tuple[int, ...]) -> int:
+def _side(size: Any) -> int:
+    """A kernel, stride or padding, which PyTorch keeps as one number or two; those of a NiN are equal."""
     return size if isinstance(size, int) else size[0]

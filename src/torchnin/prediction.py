@@ -5,7 +5,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 from PIL import Image
@@ -13,6 +13,9 @@ from PIL import Image
 from torchnin.data.ahead import decode_ahead
 from torchnin.data.errors import DataError
 from torchnin.data.pictures import PictureSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MOST_AHEAD = 256
 """Pictures of a stream that are decoded ahead and answered at once, at most; more would only keep the first answers back."""
@@ -60,6 +63,16 @@ class Predictor(ABC, Generic[_Decoded]):
     @abstractmethod
     def _batch_size(self) -> int:
         """How many pictures of the size that the network sees fit into the memory together."""
+
+    # A path is an iterable of letters and an array one of its rows, so the first that fits decides.
+    @overload
+    def predict(self, pictures: str | os.PathLike[str] | bytes | bytearray | Image.Image) -> Prediction: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, pictures: "np.ndarray | Tensor") -> Prediction | list[Prediction]: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def predict(self, pictures: Iterable[PictureSource]) -> list[Prediction]: ...
 
     def predict(self, pictures: Any) -> Any:
         """Classify one picture or many.

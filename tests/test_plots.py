@@ -115,11 +115,6 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
         ["Most confident mistakes", "Coat", "taken for $5 or $10", "probability 0.988"],
         ["最有把握的错误", "Coat", "误认为 $5 or $10", "概率 0.988"],
     ),
-    "histogram": (
-        lambda path, **options: plots.accuracy_histogram({"notebook": [0.1, 0.8, float("nan")], "ours": [0.925, 0.93]}, path, **options),
-        ["Test accuracy over the runs", "notebook (n = 3, 0.000 to 0.800)", "median 0.100", "median 0.927", "runs", "accuracy"],
-        ["多次运行的测试准确率", "notebook（n = 3，0.000 至 0.800）", "中位数 0.100", "运行次数", "准确率"],
-    ),
     "accuracies beside": (
         lambda path, **options: plots.accuracies_beside(
             {"ours": [0.925, 0.93]}, {"public": [9, 19, 98]}, [0.0, 0.11, 0.7, 1.0], path, **options
@@ -284,7 +279,7 @@ def test_drawing_leaves_no_global_state_behind() -> None:
         "import matplotlib\n"
         "settings = lambda: [dict.__getitem__(matplotlib.rcParams, key) for key in matplotlib.rcParams]\n"
         "before = settings()\n"
-        "plots.accuracy_histogram({'runs': [.9]}, tempfile.mkdtemp() + '/a.png')\n"
+        "plots.training_curves([{'epoch': 1, 'train_loss': .9}], tempfile.mkdtemp() + '/a.png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
         "assert settings() == before\n"
     )
@@ -298,8 +293,6 @@ def test_nothing_to_draw_is_said() -> None:
         plots.picture_sheet([], [], "sheet.png")
     with pytest.raises(ValueError, match="2 pictures and 1 captions"):
         plots.picture_sheet([PICTURE, PICTURE], ["one"], "sheet.png")
-    with pytest.raises(ValueError, match="every series needs at least one accuracy"):
-        plots.accuracy_histogram({"ours": []}, "histogram.png")
 
 
 def test_every_edge_of_the_data_is_drawn(tmp_path: Path) -> None:

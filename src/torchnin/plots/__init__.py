@@ -7,14 +7,13 @@ Each function takes arrays and a path and writes one file (.png, .pdf, .svg, .jp
 from .collapse import accuracies_beside, changes_over_steps, class_map_lives, price_of_dead_maps, signal_at_the_start
 from .maps import class_maps_over_picture, feature_maps, pixel_mlp
 from .quality import confusion_matrix, mistakes, picture_sheet, reliability_diagram
-from .runs import accuracy_histogram, training_curves
+from .runs import training_curves
 from .style import SUFFIXES, Language, require_drawable
 
 __all__ = [
     "SUFFIXES",
     "Language",
     "accuracies_beside",
-    "accuracy_histogram",
     "changes_over_steps",
     "class_map_lives",
     "class_maps_over_picture",

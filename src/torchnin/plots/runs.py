@@ -1,4 +1,4 @@
-"""Pictures of trainings: curves over the epochs, accuracies over the seeds."""
+"""Pictures of trainings: curves over the epochs."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,6 @@ import numpy as np
 from .style import BLACK, BLUE, GREEN, ORANGE, SMALL, Language, drawing, plain, words
 
 _SPLITS = (("train", BLUE, "-"), ("validation", ORANGE, "--"), ("test", GREEN, ":"))
-_BIN = 0.025
 
 
 def training_curves(
@@ -56,39 +55,3 @@ def training_curves(
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
-
-
-def accuracy_histogram(
-    series: Mapping[str, Sequence[float]],
-    path: str | os.PathLike[str],
-    *,
-    title: str | None = None,
-    language: Language = "en",
-) -> None:
-    """Draw where the accuracies of many runs lie: one histogram per series, on one axis, with the median marked.
-
-    Args:
-        series: accuracies, fractions of one, by the name of what was run; NaN (a run that broke off) counts as 0.
-        path: the file to write.
-        title: what was compared; "Test accuracy over the runs" by default.
-        language: of the words, "en" or "zh".
-
-    Raises:
-        ValueError: there is no series, or one has no runs.
-    """
-    say = words(language)
-    if not series or not all(len(values) for values in series.values()):
-        raise ValueError(f"every series needs at least one accuracy; found { ({name: len(values) for name, values in series.items()}) }")
-    with drawing(path, width=8, height=1.45 * len(series) + 1.0, title=title or say("accuracies")) as figure:
-        panels = figure.subplots(len(series), 1, squeeze=False, sharex=True).flatten()
-        for axes, (name, values) in zip(panels, series.items(), strict=True):
-            accuracies = np.nan_to_num(np.asarray(values, dtype=np.float64))
-            low, median, high = accuracies.min(), float(np.median(accuracies)), accuracies.max()
-            plain(axes, ylabel=say("num_runs"))
-            axes.set_title(say("runs", name=name, count=len(accuracies), low=low, high=high), fontsize=SMALL + 1, loc="left")
-            axes.hist(accuracies, bins=np.arange(0, 1 + _BIN / 2, _BIN).tolist(), color=BLUE, edgecolor="white", linewidth=0.5)
-            axes.axvline(median, color=ORANGE, linewidth=1.8, label=say("median", median=median))
-            axes.yaxis.get_major_locator().set_params(integer=True, nbins=4, min_n_ticks=1)
-            axes.legend(fontsize=SMALL, frameon=False)
-        panels[-1].set_xlabel(say("accuracy"), fontsize=9)
-        panels[-1].set_xlim(0, 1)

@@ -59,10 +59,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     ),
     "lives": ("Accuracy on training batches, and which class maps are dead (dark)", "训练批次上的准确率，以及哪些类别图已死（深色）"),
     "loss": ("loss (cross-entropy)", "损失（交叉熵）"),
-    "median": ("median {median:.3f}", "中位数 {median:.3f}"),
     "mistakes": ("Most confident mistakes", "最有把握的错误"),
     "num_pictures": ("pictures", "图片数"),
-    "num_runs": ("runs", "运行次数"),
     "num_seeds": ("seeds", "种子数"),
     "observed": ("observed", "实际"),
     "part": ("block {number}: {shape}", "块 {number}：{shape}"),
@@ -78,7 +76,6 @@ _WORDS: dict[str, tuple[str, str]] = {
     "probability": ("probability {probability:.3f}, mean {logit:.2f}", "概率 {probability:.3f}，均值 {logit:.2f}"),
     "recall": ("recall of the class", "该类别的召回率"),
     "relative_gradient": ("gradient that reaches its map (median map = 1)", "到达其类别图的梯度（中位的图 = 1）"),
-    "runs": ("{name} (n = {count}, {low:.3f} to {high:.3f})", "{name}（n = {count}，{low:.3f} 至 {high:.3f}）"),
     "seen": (
         "{values} values in each map; each sees up to {seen} of the {given} pixels that the network was given",
         "每张类别图有 {values} 个值；每个值最多看到网络输入的 {given} 像素中的 {seen} 像素",
@@ -126,7 +123,7 @@ _CHINESE_FILES = (
 
 
 def words(language: str) -> Callable[..., str]:
-    """The words of a language: `say("epoch")`, `say("median", median=0.9)`.
+    """The words of a language: `say("epoch")`, `say("part", number=1, shape="3x3")`.
 
     Where no installed font has Chinese characters, the words are English, and a note says so once.
 

@@ -9,6 +9,7 @@ from torchnin.training.descent import Descent
 
 # A quintic iteration whose slope at zero is steep: a few steps bring all singular values near 1, which is all that is wanted.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ITERATIONS = 4  # enough at this size
 
 
 class Muon(Descent):
@@ -20,13 +21,12 @@ class Muon(Descent):
         parameters: convolution weights `(out, in, k, k)`.
         lr: step in units of the weights: every update has singular values near 1, times `sqrt(max(1, out / (in * k * k)))`.
         momentum: of the gradient, in Nesterov's form, in [0, 1).
-        iterations: Newton-Schulz steps; 4 are enough at this size.
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); KellerJordan/cifar10-airbench.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, iterations: int = 4) -> None:
-        super().__init__([{"params": list(parameters)}], lr=lr, momentum=momentum, iterations=iterations)
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float) -> None:
+        super().__init__([{"params": list(parameters)}], lr=lr, momentum=momentum)
 
     @torch.no_grad()
     def step(self) -> None:
@@ -42,7 +42,7 @@ class Muon(Descent):
                 direction = parameter.grad.add(buffer, alpha=group["momentum"])
                 # Channels last is how the weights lie in memory, so this order makes the matrix without a copy.
                 matrix = direction.permute(0, 2, 3, 1).reshape(len(direction), -1)
-                update = orthogonalised(matrix, group["iterations"]) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                update = orthogonalised(matrix) * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5
                 out, channels, height, width = parameter.shape
                 update = update.reshape(out, height, width, channels).permute(0, 3, 1, 2)
                 if isinstance(group["lr"], Tensor):  # on the weights' device, where it is not waited for
@@ -51,21 +51,21 @@ class Muon(Descent):
                     parameter.sub_(update, alpha=group["lr"])
 
 
-def orthogonalised(matrix: Tensor, iterations: int) -> Tensor:
+def orthogonalised(matrix: Tensor) -> Tensor:
     """A matrix with the singular vectors of the given one `(m, n)` and singular values near 1 (0.7 to 1.2)."""
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     if x.shape[1] < 2 * x.shape[0]:
-        for _ in range(iterations):
+        for _ in range(_ITERATIONS):
             gram = x @ x.T
             x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     else:
         # The same iteration on the small Gram matrix; the wide matrix is multiplied once, at the end.
         gram = x @ x.T
         product = torch.eye(len(gram), device=x.device, dtype=x.dtype)
-        for _ in range(iterations):
+        for _ in range(_ITERATIONS):
             factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
             factor.diagonal().add_(a)
             product = factor @ product

@@ -1,6 +1,7 @@
 """A running service to ask."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -27,6 +28,20 @@ def _service(classifier: Classifier, settings: ServiceSettings | None = None) ->
         finally:
             server.should_exit = True
             thread.join()
+
+
+def _wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Until a condition holds; a test that would wait for ever fails instead."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, f"not so within {seconds:g} seconds"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="session")
+def wait_until() -> Callable[..., None]:
+    """Waits until a condition holds, and fails where it does not come to that within `seconds`, 60 by default."""
+    return _wait_until
 
 
 @pytest.fixture(scope="session")

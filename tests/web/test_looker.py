@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from time import sleep
 
 import httpx
 import numpy as np
@@ -20,6 +19,7 @@ from torchnin.web import Limits, ServiceSettings, queue
 from torchnin.web.looker import LookerProcess, Task
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
+WaitUntil = Callable[..., None]
 PICTURE = (Path(__file__).parents[2] / "docs" / "pictures" / "ankle-boot.png").read_bytes()
 
 
@@ -76,12 +76,13 @@ def test_their_memory_is_told(served: tuple[httpx.Client, set[int]]) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")
-def test_where_one_dies_another_takes_its_place(served: tuple[httpx.Client, set[int]], caplog: pytest.LogCaptureFixture) -> None:
+def test_where_one_dies_another_takes_its_place(
+    served: tuple[httpx.Client, set[int]], caplog: pytest.LogCaptureFixture, wait_until: WaitUntil
+) -> None:
     client, processes = served
     for number in processes:
         os.kill(number, signal.SIGKILL)
-    while processes & children() and any(Path(f"/proc/{number}/cmdline").read_bytes() for number in processes & children()):
-        sleep(0.01)
+    wait_until(lambda: not any(Path(f"/proc/{number}/cmdline").read_bytes() for number in processes & children()))
     assert [ask(client, PICTURE).status_code for _ in range(4)] == [200] * 4
     assert client.get("/healthz").status_code == 200
     assert "another is started" in caplog.text
@@ -114,7 +115,7 @@ def test_a_picture_that_is_alone_has_all_cores(trained: Run, service: Serve, mon
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")
-def test_one_that_hangs_is_replaced(trained: Run, service: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_hangs_is_replaced(trained: Run, service: Serve, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil) -> None:
     monkeypatch.setattr(queue, "_MOST_DEADLINES", 1)
     before, threads = children(), torch.get_num_threads()
     torch.set_num_threads(2)
@@ -124,15 +125,15 @@ def test_one_that_hangs_is_replaced(trained: Run, service: Serve, monkeypatch: p
             for number in processes:
                 os.kill(number, signal.SIGSTOP)
             assert [ask(client, PICTURE).status_code for _ in processes] == [504, 504]
-            while children() & processes:
-                sleep(0.05)
-            while ask(client, PICTURE).status_code != 200:
-                sleep(0.05)
+            wait_until(lambda: not children() & processes)
+            wait_until(lambda: ask(client, PICTURE).status_code == 200)
     finally:
         torch.set_num_threads(threads)
 
 
-def test_where_no_process_is_left_nobody_waits(trained: Run, service: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_process_is_left_nobody_waits(
+    trained: Run, service: Serve, monkeypatch: pytest.MonkeyPatch, wait_until: WaitUntil
+) -> None:
     async def fails(process: LookerProcess) -> None:
         raise RuntimeError("no memory for another")
 
@@ -143,11 +144,8 @@ def test_where_no_process_is_left_nobody_waits(trained: Run, service: Serve, mon
         with service(trained.classifier, ServiceSettings(own_processes=True, limits=Limits(answer_seconds=600))) as client:
             for number in children() - before:
                 os.kill(number, signal.SIGKILL)
-            while client.get("/healthz").status_code == 200:
-                sleep(0.01)
-            while not (answer := ask(client, PICTURE)).is_server_error:
-                sleep(0.01)
-            assert answer.status_code == 500
+            wait_until(lambda: client.get("/healthz").status_code != 200)
+            wait_until(lambda: ask(client, PICTURE).status_code == 500)
             assert "could start no others" in ask(client, PICTURE).json()["error"]
     finally:
         torch.set_num_threads(threads)

@@ -5,8 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -549,3 +553,38 @@ def test_a_large_picture_is_made_small_channel_by_channel(few: DatasetSplits) ->
 def test_metadata_of_ones_own_do_not_stop_an_export(classifier: Classifier, tmp_path: Path) -> None:
     mine = Classifier(classifier.network, classifier.preprocessing, classifier.class_names, metadata={"data": "flowers"})
     assert mine.export_onnx(tmp_path / "x.onnx").path.is_file()
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_several_threads_ask_while_the_weights_change(trained: Run, few: DatasetSplits, backend: Any) -> None:
+    classifier, pictures = load(trained.path, backend=backend), few.test.images[:3]
+    blocks = [classifier.network.class_block, deepcopy(classifier.network.class_block)]
+    with torch.no_grad():
+        blocks[1][0].weight.mul_(-1)
+
+    def probabilities() -> np.ndarray:
+        return np.array([[answer.probabilities[name] for name in classifier.class_names] for answer in classifier.predict(pictures)])
+
+    accepted = []
+    for block in reversed(blocks):
+        classifier.network.class_block = block
+        accepted.append(probabilities())
+    assert np.abs(accepted[0] - accepted[1]).max() > 0.01
+    done = threading.Event()
+
+    def ask() -> int:
+        asked = 0
+        while not done.is_set() or not asked:
+            found = probabilities()
+            assert any(np.allclose(found, each, rtol=0, atol=1e-5) for each in accepted)
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask) for _ in range(4)]
+        for number in range(20):
+            classifier.network.class_block = deepcopy(blocks[number % 2])
+            time.sleep(0.01)
+        done.set()
+        assert all(each.result() for each in asking)
+    assert np.allclose(probabilities(), accepted[0], rtol=0, atol=1e-5)

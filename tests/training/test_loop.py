@@ -54,6 +54,8 @@ def test_d2l_is_train_ch6_step_by_step(few: DatasetSplits, tmp_path: Path) -> No
     train_part = few.train.select(np.arange(pictures))
     splits = DatasetSplits(name="few", train=train_part, test=few.test.select(np.arange(10)), source="here")
     config = create_model("nin_d2l", dropout=0.0).config  # the masks of dropout are nobody's procedure
+    # The biases, which Xavier leaves as built. With some seeds a value lies so near a ReLU's edge that rounding decides (2e-5 of a weight).
+    torch.manual_seed(1)
     built = NiN(config)
     by_hand = NiN(config)
     by_hand.load_state_dict(built.state_dict())

@@ -302,7 +302,7 @@ class Finite:
         Raises:
             DivergenceError: it is not finite.
         """
-        if not torch.isfinite(value):
+        if not math.isfinite(float(value)):
             step, recipe = max(1, step), self.recipe
             raise DivergenceError(
                 f"the {what} is {float(value):g} at step {step} (epoch {self._epoch(step)}, learning rate "

@@ -19,6 +19,9 @@ from torchnin.training.thinning import Thinning
 
 # Steps that a GPU takes one by one before one is recorded: libraries choose their ways and memory meanwhile.
 _STEPS_BEFORE_RECORDING = 3
+# Every so many steps the weights are looked at, beside loss and gradient, which tell of most that is wrong with them a step later. It takes
+# more than a hundredth of a small step; before a state is saved, and at the end of an epoch, it is done in any case.
+_WEIGHTS_EVERY = 10
 
 Recorder = Callable[[Callable[[], None], torch.Generator], Callable[[], None]]
 """Records what some work asks of the device, without doing it, and gives what does it: as often as it is called, on the same tensors."""
@@ -166,7 +169,7 @@ class Step:
             torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), self.recipe.clip_norm, norm)
         for optimizer in self.optimizers:
             optimizer.step()
-        if look:
+        if look and step % _WEIGHTS_EVERY == 0:
             self.finite.check_weights(step + 1)
         if self.mean is not None:
             self.mean.update(self.network, self._mean_share)

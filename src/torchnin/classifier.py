@@ -14,10 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
@@ -27,6 +24,7 @@ from torchnin.device import DeviceChoice, choose_device, survive_forks, within_m
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import BlockMaps, Explanation, PixelVectors, block_maps, explain, feature_maps, pixel_vectors
 from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
+from torchnin.models.described import require_described, unfilled
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
 from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, require_plain, without_places, write_saved
@@ -363,7 +361,7 @@ class Classifier(Predictor[np.ndarray]):
             raise ValueError(no_classifier(Path(folder)))
         config, weights = read_saved(path)
         try:
-            network = _unfilled(NiNConfig.from_dict(config["network"]))
+            network = unfilled(NiNConfig.from_dict(config["network"]))
             preprocessing = Preprocessing.from_dict(config["preprocessing"])
             names = [str(name) for name in config["class_names"]]
             metadata = dict(config["metadata"])
@@ -458,53 +456,6 @@ class Classifier(Predictor[np.ndarray]):
 
     def _batch_size(self) -> int:
         return max(1, min(1024, _PIXELS_PER_BATCH // (self.preprocessing.height * self.preprocessing.width)))
-
-
-def require_described(network: NiN) -> None:
-    """Raise ValueError where a network is not what its configuration describes, which is all that is saved of it beside its weights."""
-    described = _unfilled(network.config)
-    weights, expected = ({name: tuple(tensor.shape) for name, tensor in each.state_dict().items()} for each in (network, described))
-    remedy = "save its state_dict() with torch.save"
-    layers, meant = _layers(network), _layers(described)
-    if names := [*sorted(weights.keys() - expected.keys()), *sorted(expected.keys() - weights.keys())]:
-        what = f"{names[0]} is {'none of its weights' if names[0] in weights else 'missing'}"
-        if any(name.endswith(("_orig", "_mask")) for name in names):
-            remedy = "make what pruning left the weight, by torch.nn.utils.prune.remove(module, 'weight') for each pruned module"
-    elif names := [name for name in weights if weights[name] != expected[name]]:
-        what = f"{names[0]} is {weights[names[0]]} and not {expected[names[0]]}"
-    elif names := sorted(name for name in layers.keys() | meant.keys() if layers.get(name) != meant.get(name)):
-        what = f"{names[0]} is {layers.get(names[0], 'nothing')} and not {meant.get(names[0], 'nothing')}"
-    else:
-        return
-    raise ValueError(f"the network is not the one that its configuration describes, and would be read as another: {what}; {remedy}")
-
-
-def _layers(network: NiN) -> dict[str, str]:
-    """What each layer computes at rest, by name."""
-    layers = {}
-    for name, module in network.named_modules():
-        if isinstance(module, _BatchNorm):
-            layers[name] = f"BatchNorm2d({module.num_features}, eps={module.eps})"
-        elif isinstance(module, nn.ReLU):
-            layers[name] = "ReLU()"
-        elif not isinstance(module, _DropoutNd | nn.Identity) and not any(True for _ in module.children()):
-            layers[name] = repr(module)
-    return layers
-
-
-def _unfilled(config: NiNConfig) -> NiN:
-    """Without memory: how large a network is, a `config.json` says alone."""
-    with torch.device("meta"), _Unfilled():
-        return NiN(config)
-
-
-class _Unfilled(TorchFunctionMode):
-    """Parameters are made and not drawn: they have no memory, and what PyTorch draws them with there takes longer to import than to run."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs["tensor"] if kwargs and "tensor" in kwargs else args[0]
-        return func(*args, **(kwargs or {}))
 
 
 def load(source: str | os.PathLike[str], *, device: str = "auto", backend: Backend = "auto") -> Classifier:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
-from torchnin.classifier import Classifier, require_described
+from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.data.load import Progress
 from torchnin.device import DeviceChoice, DtypeName, choose_device
 from torchnin.evaluation import Report
 from torchnin.models import NiN, NiNConfig, model_entry
+from torchnin.models.described import require_described
 from torchnin.plots import training_curves
 from torchnin.training.going_on import beginning, describe_beginning, going_on, network_for
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display

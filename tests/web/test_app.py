@@ -111,7 +111,9 @@ def test_what_was_not_foreseen_is_answered_and_counted_as_all_else(
         raise LookupError("not foreseen")
 
     monkeypatch.setattr(app, "samples_json", fails)
+    # A body may come with its headers or after them.
     monkeypatch.setattr(Uploads, "take_whole", fails)
+    monkeypatch.setattr(Uploads, "take", fails)
     told = {"error": "the service failed (LookupError); its log says where"}
     theirs = {"Origin": "https://example.org"}
     with service(trained.classifier, ServiceSettings(access=Access(allow_origins=("https://example.org",)))) as client:

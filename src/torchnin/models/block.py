@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .shortcuts import convolve
+from .shortcuts import run
 
 
 class NiNBlock(nn.Sequential):
@@ -65,6 +65,8 @@ class NiNBlock(nn.Sequential):
         layers: list[nn.Module] = list(self)
         if pool is not None:
             layers.insert(-1, pool)
+        if self.training:
+            return run(layers, pictures)
         for layer in layers:
-            pictures = convolve(layer, pictures) if self.training else layer(pictures)
+            pictures = layer(pictures)
         return pictures

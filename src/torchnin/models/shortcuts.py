@@ -1,4 +1,4 @@
-"""Shorter ways to a convolution and its gradient, for training on a processor in float32.
+"""Shorter ways to a convolution and its gradient, for training on a processor: in float32 here, in bfloat16 those of `mixed`.
 
 Each one gives what torch's own kernels give, up to rounding (tests/models/test_shortcuts.py says how near). `NiNBlock` takes them by
 itself; inside `layer_by_layer()` it does without.
@@ -6,13 +6,14 @@ itself; inside `layer_by_layer()` it does without.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import mixed
 from .winograd import Winograd, gradients_by, products
 
 # Up to this side of the picture, torch's kernel for the gradient of a padded convolution's weights spends much of its time on the
@@ -41,10 +42,24 @@ def layer_by_layer() -> Iterator[None]:
             _unwanted -= 1
 
 
+def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
+    """What layers make of pictures `(n, c, h, w)`, one after the other, by a shorter way where there is one."""
+    waiting = list(layers)
+    while waiting:
+        layer = waiting.pop(0)
+        if _is_plain(layer, pictures) and mixed.takes(layer, pictures):
+            relu = bool(waiting) and type(waiting[0]) is nn.ReLU and not _is_heard(waiting[0])
+            if relu:
+                waiting.pop(0)
+            pictures = mixed.convolve(layer, pictures, relu=relu)
+        else:
+            pictures = convolve(layer, pictures)
+    return pictures
+
+
 def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
-    """What a layer makes of pictures `(n, c, h, w)`, by a shorter way where it is a convolution that has one."""
+    """What a layer makes of pictures `(n, c, h, w)`, by a shorter way in float32 where it is a convolution that has one."""
     if _takes_one(layer, pictures):
-        assert isinstance(layer, nn.Conv2d)
         if _is_small(layer, pictures):
             return _Convolution.apply(pictures, layer.weight, layer.bias, _small_weight_gradient)
         if layer.kernel_size == (1, 1) and min(layer.in_channels, layer.out_channels) >= _WIDE:
@@ -54,27 +69,39 @@ def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
     return layer(pictures)
 
 
-def _takes_one(layer: nn.Module, pictures: Tensor) -> bool:
-    """Whether a layer is a plain convolution that nobody listens to, whose gradient is wanted, in float32 on a CPU and not being traced."""
+def _is_plain(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a plain convolution that nobody listens to, whose gradient is wanted, on a CPU and not being traced."""
     return (
         not torch.compiler.is_compiling()
         and not _unwanted
         and type(layer) is nn.Conv2d
-        and layer.stride == layer.dilation == (1, 1)
+        and layer.dilation == (1, 1)
         and layer.groups == 1
         and layer.padding_mode == "zeros"
+        and not _is_heard(layer)
+        and torch.is_grad_enabled()
+        and layer.weight.requires_grad
+        and pictures.device.type == "cpu"
+        and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)()
+    )
+
+
+def _is_heard(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+
+
+def _takes_one(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a plain convolution that keeps the size of its pictures, in float32."""
+    return (
+        _is_plain(layer, pictures)
+        and layer.stride == (1, 1)
         and layer.kernel_size[0] == layer.kernel_size[1]
         and layer.padding == (layer.kernel_size[0] // 2,) * 2
         and layer.kernel_size[0] % 2 == 1
-        and not (layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
-        and torch.is_grad_enabled()
         and pictures.requires_grad
-        and layer.weight.requires_grad
-        and pictures.device.type == "cpu"
         and pictures.dtype == layer.weight.dtype == torch.float32
         and pictures.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
-        and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)()
     )
 
 

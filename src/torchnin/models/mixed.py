@@ -1,0 +1,170 @@
+"""Shorter ways to a convolution and its gradient, for training on a processor in bfloat16 (autocast).
+
+There the products are cheap, and what a step waits for is memory: passes over pictures that could be one, kernels that were written for
+many channels and meet one. `convolve` takes these ways by itself; inside `layer_by_layer()` it does without. Each gives what the
+layers give one after the other, up to rounding in bfloat16, in which autocast gives it too (tests/models/test_mixed.py says how near).
+"""
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Up to so many channels, a strided convolution of the pictures themselves is computed on larger pixels of more channels.
+_FEW_CHANNELS = 4
+# Up to this side of the picture, a kernel of several pixels meets so little that copying it is cheaper than torch's kernel for the
+# gradient of the weights.
+_SMALL_SIDE = 4
+# Pixels whose products are added up at once for the gradient of a 1x1 convolution's weights: few enough for the caches.
+_PIXELS = 4096
+
+
+@functools.cache
+def _is_supported() -> bool:
+    """Whether torch's kernels for bfloat16 run on this processor."""
+    supports = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return torch.backends.mkldnn.is_available() and supports is not None and bool(supports())
+
+
+def takes(layer: nn.Conv2d, pictures: Tensor) -> bool:
+    """Whether a convolution of such pictures, on a processor, has a shorter way here: autocast is on, in bfloat16."""
+    return (
+        torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and layer.weight.dtype == torch.float32
+        and pictures.is_contiguous(memory_format=torch.channels_last)
+        and not isinstance(layer.padding, str)
+        and _is_supported()
+    )
+
+
+def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: bool) -> Tensor:
+    """What a convolution makes of pictures `(n, c, h, w)`, and a ReLU behind it: bfloat16, in channels-last memory."""
+    weight, bias = layer.weight, layer.bias
+    stride, padding = layer.stride, layer.padding
+    pictures = pictures.to(torch.bfloat16)
+    if max(stride) > 1 and stride[0] == stride[1] and layer.in_channels <= _FEW_CHANNELS and not pictures.requires_grad:
+        pictures, weight = _in_larger_pixels(pictures, weight, stride[0], padding)
+        stride, padding = (1, 1), (0, 0)
+    output: Tensor = _Convolution.apply(pictures, weight, bias, stride, padding, relu)
+    return output
+
+
+def _in_larger_pixels(pictures: Tensor, weight: Tensor, stride: int, padding: Any) -> tuple[Tensor, Tensor]:
+    """Pictures and kernel whose convolution with stride 1 is theirs with a stride: squares of pixels become channels of one.
+
+    An 11x11 kernel with stride 4, which meets one channel, becomes a 3x3 kernel that meets sixteen; matrix units are made for that.
+    """
+    kernel = weight.shape[2:]
+    wide = [-(-side // stride) * stride for side in kernel]
+    filled = F.pad(weight, (0, wide[1] - kernel[1], 0, wide[0] - kernel[0]))
+    edges = []
+    for side, taps, here, margin in zip(pictures.shape[2:], kernel, wide, padding, strict=True):
+        outputs = (side + 2 * margin - taps) // stride + 1
+        edges.append((margin, (outputs - 1) * stride + here - side - margin))  # negative: what no kernel reaches is cut off
+    (above, below), (left, right) = edges
+    padded = F.pad(pictures, (left, right, above, below))
+    larger = F.pixel_unshuffle(padded, stride).contiguous(memory_format=torch.channels_last)
+    return larger, F.pixel_unshuffle(filled, stride)
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution in bfloat16 of weights in float32, with the ReLU behind it where there is one."""
+
+    @staticmethod
+    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:
+        kernel = weight.to(torch.bfloat16)
+        added = None if bias is None else bias.to(torch.bfloat16)
+        output = _convolved(pictures, kernel, added, stride, padding, relu)
+        ctx.save_for_backward(pictures, weight, bias, kernel, output if relu else None)
+        ctx.stride, ctx.padding, ctx.relu = stride, padding, relu
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        pictures, weight, bias, kernel, output = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_differentiable(ctx, pictures, weight, bias, grad), None, None, None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        if ctx.relu:
+            grad = torch.ops.aten.threshold_backward(grad, output, 0)
+        wanted = list(ctx.needs_input_grad[:3])
+        if kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
+            found = _pixel_gradients(pictures, kernel, grad, wanted)
+        else:
+            small = max(grad.shape[2:]) <= _SMALL_SIDE and ctx.stride == (1, 1) and wanted[1]
+            sizes = None if bias is None else [len(bias)]
+            asked = [wanted[0], wanted[1] and not small, wanted[2]]
+            found = torch.ops.aten.convolution_backward(
+                grad, pictures, kernel, sizes, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, asked
+            )
+            if small:
+                found = found[0], _weight_gradient(pictures, kernel, grad, ctx.padding), found[2]
+        of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
+        return (
+            of_pictures,
+            None if of_weight is None else of_weight.to(weight.dtype),
+            None if of_bias is None else of_bias.to(bias.dtype),
+            None,
+            None,
+            None,
+        )
+
+
+def _convolved(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:
+    if relu and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        # One pass, which torch's compiler asks for too; it has no other name.
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(pictures, kernel, bias, padding, stride, [1, 1], 1, "relu", [], "")
+        return fused
+    output = F.conv2d(pictures, kernel, bias, stride, padding)
+    return output.relu_() if relu else output
+
+
+def _pixel_gradients(pictures: Tensor, kernel: Tensor, grad: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
+    """Of a 1x1 convolution, which is one matrix for every pixel: of its pictures, weights and bias, as far as they are wanted."""
+    number, channels, height, width = pictures.shape
+    matrix = kernel.flatten(1)
+    inputs, slopes = (values.permute(0, 2, 3, 1).flatten(0, 2) for values in (pictures, grad))
+    of_pictures = of_weight = of_bias = None
+    if wanted[0]:
+        of_pictures = (slopes @ matrix).view(number, height, width, channels).permute(0, 3, 1, 2)
+    if wanted[1]:
+        of_weight = _products(slopes, inputs).view_as(kernel)
+    if wanted[2]:
+        # torch's own sum over so many rows takes as long as all of the rest.
+        of_bias = _products(slopes, slopes.new_ones(1, 1).expand(len(slopes), 1)).flatten()
+    return of_pictures, of_weight, of_bias
+
+
+def _weight_gradient(pictures: Tensor, kernel: Tensor, grad: Tensor, padding: Any) -> Tensor:
+    """Of a convolution with stride 1: one matrix product with all that the kernel meets, copied side by side."""
+    out_channels, channels, rows, columns = kernel.shape
+    down, across = padding
+    padded = F.pad(pictures.permute(0, 2, 3, 1), (0, 0, across, across, down, down))
+    met = padded.unfold(1, rows, 1).unfold(2, columns, 1).permute(0, 1, 2, 4, 5, 3).reshape(-1, rows * columns * channels)
+    found = _products(grad.permute(0, 2, 3, 1).flatten(0, 2), met)
+    return found.view(out_channels, rows, columns, channels).permute(0, 3, 1, 2)
+
+
+def _products(first: Tensor, second: Tensor) -> Tensor:
+    """`first.T @ second` of matrices with very many rows, piece by piece; float32."""
+    whole = len(first) - len(first) % _PIXELS
+    pieces = [values[:whole].unflatten(0, (-1, _PIXELS)) for values in (first, second)]
+    found = torch.bmm(pieces[0].transpose(1, 2), pieces[1]).sum(0, dtype=torch.float32)
+    if whole < len(first):
+        found += first[whole:].T @ second[whole:]
+    return found
+
+
+def _differentiable(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients, where they are to have gradients themselves: by torch's own kernels."""
+    kernel, added = weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16)
+    output = F.conv2d(pictures, kernel, added, ctx.stride, ctx.padding)
+    if ctx.relu:
+        output = output.relu()
+    values = (pictures, weight, bias)
+    asked = [value for value, want in zip(values, ctx.needs_input_grad[:3], strict=True) if want and value is not None]
+    found = iter(torch.autograd.grad(output, asked, grad, create_graph=True))
+    return tuple(next(found) if want else None for want in ctx.needs_input_grad[:3])

@@ -1,0 +1,143 @@
+"""Shorter ways in bfloat16 give what the layers give one after the other, as near as bfloat16 does; and gradients of gradients."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from torchnin import create_model
+from torchnin.models import NiN, mixed, shortcuts
+
+pytestmark = pytest.mark.skipif(not mixed._is_supported(), reason="this processor's kernels have no bfloat16")
+
+BFLOAT16 = torch.autocast("cpu", torch.bfloat16)
+
+
+def learned(network: NiN, pictures: Tensor) -> dict[str, Tensor]:
+    """Logits and gradients after one look at some pictures."""
+    torch.manual_seed(1)  # dropout
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(pictures).float()
+    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).mean().backward()
+    gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+    return {"logits": logits.detach()} | gradients
+
+
+def distance(found: Tensor, exact: Tensor) -> float:
+    """Of the norm."""
+    return float((found - exact).detach().double().norm() / exact.detach().double().norm())
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "pictures"),
+    [("nin_d2l", 80, 16), ("nin_small", 28, 16), ("nin_compact", 28, 8), ("nin_mnist", 28, 8), ("nin_base", 30, 8)],
+)
+def test_as_near_to_float32_as_layer_by_layer(name: str, size: int, pictures: int) -> None:
+    torch.manual_seed(0)
+    # Where two values under a pooling, or a zero before a ReLU, are nearly equal, rounding decides which of them has the gradient; without
+    # dropout and in double precision there is one answer to be near to.
+    exact = create_model(name, dropout=0.0).to(memory_format=torch.channels_last)
+    plain, short = copy.deepcopy(exact), copy.deepcopy(exact)
+    shown = torch.randn(pictures, 1, size, size).contiguous(memory_format=torch.channels_last)
+    logits = exact.double()(shown.double())
+    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).mean().backward()
+    expected = {"logits": logits.detach()} | {key: value.grad for key, value in exact.named_parameters() if value.grad is not None}
+    with shortcuts.layer_by_layer():
+        usual = learned(plain, shown)
+    found = learned(short, shown)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key].dtype == usual[key].dtype == torch.float32
+        assert distance(found[key], value) <= 1.25 * distance(usual[key], value) + 2e-3, key
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "relu"),
+    [
+        (nn.Conv2d(1, 96, 11, 4), (3, 1, 67, 70), True),
+        (nn.Conv2d(1, 8, 11, 4), (2, 1, 224, 225), False),
+        (nn.Conv2d(3, 8, 3, 2, 1), (4, 3, 29, 28), True),
+        (nn.Conv2d(2, 8, (5, 4), 3, (2, 0), bias=False), (4, 2, 19, 23), True),
+        (nn.Conv2d(4, 6, 1, 2), (4, 4, 9, 10), False),
+        (nn.Conv2d(24, 40, 1), (2, 24, 50, 51), True),
+        (nn.Conv2d(24, 40, 1, bias=False), (2, 24, 3, 5), False),
+        (nn.Conv2d(24, 40, 3, padding=1), (5, 24, 4, 3), True),
+        (nn.Conv2d(24, 40, 3, padding=1), (5, 24, 1, 1), False),
+        (nn.Conv2d(24, 40, (3, 1), bias=False), (5, 24, 4, 6), True),
+        (nn.Conv2d(24, 40, 5, 2, 2), (5, 24, 9, 12), True),
+    ],
+)
+def test_a_convolution_of_any_shape(layer: nn.Conv2d, shape: tuple[int, ...], relu: bool) -> None:
+    torch.manual_seed(0)
+    layer = copy.deepcopy(layer)
+    shown = torch.randn(shape).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    shown.requires_grad_(layer.in_channels > 4)
+    exact = copy.deepcopy(layer).double()
+    # What autocast makes of the weights is where both begin.
+    for parameter in exact.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16).double()
+    other = shown.detach().double().requires_grad_()
+    expected = exact(other)
+    with BFLOAT16:
+        assert mixed.takes(layer, shown)
+        found = mixed.convolve(layer, shown, relu=relu)
+    slope = torch.randn_like(found).contiguous(memory_format=torch.channels_last)
+    expected = expected * (found > 0) if relu else expected
+    found.backward(slope)
+    expected.backward(slope.double())
+    assert found.dtype == torch.bfloat16
+    assert distance(found, expected) < 5e-3
+    for value, right in zip(layer.parameters(), exact.parameters(), strict=True):
+        assert value.grad is not None
+        assert right.grad is not None
+        assert value.grad.dtype == torch.float32
+        assert distance(value.grad, right.grad) < 5e-3
+    if shown.requires_grad:
+        assert shown.grad is not None
+        assert other.grad is not None
+        assert distance(shown.grad, other.grad) < 5e-3
+
+
+def test_a_gradient_of_the_gradient() -> None:
+    torch.manual_seed(0)
+    short = create_model("nin_small", dropout=0.0).to(memory_format=torch.channels_last)
+    plain = copy.deepcopy(short)
+    pictures = torch.randn(4, 1, 28, 28).contiguous(memory_format=torch.channels_last)
+
+    def penalty(network: NiN) -> dict[str, Tensor]:
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = network(pictures)
+        gradients = torch.autograd.grad(logits.float().square().sum(), list(network.parameters()), create_graph=True)
+        torch.stack([gradient.square().sum() for gradient in gradients]).sum().backward()
+        return {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+
+    with shortcuts.layer_by_layer():
+        expected = penalty(plain)
+    found = penalty(short)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert distance(value, expected[name]) < 0.1, name
+
+
+def test_who_listens_hears_every_layer() -> None:
+    network = create_model("nin_mnist").to(memory_format=torch.channels_last)
+    called = []
+    for name, layer in network.named_modules():
+        if not list(layer.children()):
+            layer.register_forward_hook(lambda *_, name=name: called.append(name))
+    with BFLOAT16:
+        network(torch.randn(2, 1, 28, 28))
+    assert set(called) == {name for name, layer in network.named_modules() if not list(layer.children())}
+
+
+def test_weights_that_do_not_learn_have_no_gradient() -> None:
+    torch.manual_seed(0)
+    network = create_model("nin_d2l").to(memory_format=torch.channels_last)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in layers[:4]:
+        layer.requires_grad_(False)
+    layers[5].weight.requires_grad_(False)
+    with BFLOAT16:
+        network(torch.randn(2, 1, 80, 80).contiguous(memory_format=torch.channels_last)).float().sum().backward()
+    assert all((parameter.grad is None) is not parameter.requires_grad for parameter in network.parameters())

@@ -56,12 +56,16 @@ class Process:
             raise SystemExit(f"the process of {self.way} ended with code {self.process.wait()}")
         return json.loads(line)
 
-    def turn(self, row: str) -> float:
-        """Seconds that one turn took."""
+    def ask(self, what: str) -> dict[str, Any]:
+        """What it answers to one line of its input."""
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{row} {self.repeat.get(row, 1)}\n")
+        self.process.stdin.write(f"{what} {self.repeat.get(what, 1)}\n")
         self.process.stdin.flush()
-        answer = self.answer()
+        return self.answer()
+
+    def turn(self, row: str) -> float:
+        """Seconds that one turn took; bytes of memory at most."""
+        answer = self.ask(row)
         return answer.get("seconds", answer.get("bytes"))
 
     def end(self) -> None:
@@ -77,13 +81,14 @@ def check_same(case: Case, processes: list[Process]) -> float:
 
     worst = 0.0
     reference = processes[0].first
+    logits = torch.tensor(processes[0].ask("logits")["logits"])
     for process in processes[1:]:
         for key in ("parameters", "batch", "threads"):
             if process.first[key] != reference[key]:
                 raise SystemExit(f"{process.way} has {process.first[key]} {key}, {processes[0].way} {reference[key]}")
         if process.way != "nin train":  # which normalises its pictures
-            one, other = torch.tensor(process.first["logits"]), torch.tensor(reference["logits"])
-            worst = max(worst, float((one - other).abs().max() / other.abs().max()))
+            one = torch.tensor(process.ask("logits")["logits"])
+            worst = max(worst, float((one - logits).abs().max() / logits.abs().max()))
     # Pillow rounds resized pixels to 256 levels, and bfloat16 has 8 bits.
     if worst > 0.02:
         raise SystemExit(f"{case.network}: the ways' logits differ by {worst:.3f} of the largest")
@@ -131,7 +136,7 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
     processes = [Process(way, name, device, quick) for way in case.ways]
     difference = check_same(case, processes)
     for timed in TIMED:
-        if timed not in rows and not (timed == "step" and "memory" in rows):
+        if timed not in rows:
             continue
         seconds: dict[str, list[float]] = {way: [] for way in case.ways}
         for number in range(rounds + 1):
@@ -141,11 +146,18 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
                     seconds[process.way].append(took)
             probe.measure()
         yield row(timed, {way: of_rounds(values) for way, values in seconds.items()})
-        if timed == "step":
-            # After training steps alone: what is evaluated later takes less.
-            yield row("memory", {process.way: {"median": process.turn("peak"), "rounds": 1} for process in processes})
     for process in processes:
         process.end()
+    if "memory" in rows:
+        peaks: dict[str, list[float]] = {way: [] for way in case.ways}
+        for _ in range(rounds):
+            for way in case.ways:
+                process = Process(way, name, device, quick)  # that has done nothing but train
+                for _ in range(3):
+                    process.turn("step")
+                peaks[way].append(process.turn("peak"))
+                process.end()
+        yield row("memory", {way: of_rounds(values) for way, values in peaks.items()})
     if "start" in rows:
         starts: dict[str, list[float]] = {way: [] for way in case.ways}
         for number in range(rounds + 1):

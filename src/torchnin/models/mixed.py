@@ -17,6 +17,8 @@ _FEW_CHANNELS = 4
 # Up to this side of the picture, a kernel of several pixels meets so little that copying it is cheaper than torch's kernel for the
 # gradient of the weights.
 _SMALL_SIDE = 4
+# From more pixels in a picture on, torch's kernel for the gradients of weights and bias of a 1x1 convolution is faster than two products.
+_MANY_PIXELS = 200
 # Pixels whose products are added up at once for the gradient of a 1x1 convolution's weights: few enough for the caches.
 _PIXELS = 4096
 
@@ -125,16 +127,17 @@ def _convolved(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: An
 def _pixel_gradients(pictures: Tensor, kernel: Tensor, grad: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:
     """Of a 1x1 convolution, which is one matrix for every pixel: of its pictures, weights and bias, as far as they are wanted."""
     number, channels, height, width = pictures.shape
-    matrix = kernel.flatten(1)
     inputs, slopes = (values.permute(0, 2, 3, 1).flatten(0, 2) for values in (pictures, grad))
-    of_pictures = of_weight = of_bias = None
+    of_pictures = None
     if wanted[0]:
-        of_pictures = (slopes @ matrix).view(number, height, width, channels).permute(0, 3, 1, 2)
-    if wanted[1]:
-        of_weight = _products(slopes, inputs).view_as(kernel)
-    if wanted[2]:
-        # torch's own sum over so many rows takes as long as all of the rest.
-        of_bias = _products(slopes, slopes.new_ones(1, 1).expand(len(slopes), 1)).flatten()
+        of_pictures = (slopes @ kernel.flatten(1)).view(number, height, width, channels).permute(0, 3, 1, 2)
+    if wanted[2] and height * width > _MANY_PIXELS:
+        # One pass over the slopes for both.
+        arguments = (grad, pictures, kernel, [len(kernel)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, *wanted[1:]])
+        return of_pictures, *torch.ops.aten.convolution_backward(*arguments)[1:]
+    of_weight = _products(slopes, inputs).view_as(kernel) if wanted[1] else None
+    # torch's own sum over so many rows takes as long as all of the rest.
+    of_bias = _products(slopes, slopes.new_ones(1, 1).expand(len(slopes), 1)).flatten() if wanted[2] else None
     return of_pictures, of_weight, of_bias
 
 

@@ -1,7 +1,7 @@
 """The tables of docs/speed.md and docs/speed.zh-CN.md, from benchmarks/speed/results."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 from pages import recorded, table
 
 RESULTS = Path(__file__).parent / "speed" / "results"
+# What torchnin computes in, on processors without and with it.
+DTYPES = ("float32", "bfloat16")
 # Words of the tables in Chinese; what is not here stands as it is.
 CHINESE = {
     "network [batch]": "网络 [批量]",
@@ -66,10 +68,11 @@ CHINESE = {
     "{date}, {processor}, {cores} cores, torch {torch}; load average before it {load:.0f}.": (
         "{date}，{processor}，{cores} 个核，torch {torch}；此前的平均负载 {load:.0f}。"
     ),
-    "`{name}`: {date}; load average before its rows {load:.0f}.": "`{name}`：{date}；各行之前的平均负载 {load:.0f}。",
-    "`{name}`: {date}; load averages before its rows {least:.0f} to {most:.0f}.": (
-        "`{name}`：{date}；各行之前的平均负载 {least:.0f} 至 {most:.0f}。"
+    "`{name}`, {dtype}: {date}; load average before its rows {load:.0f}.": "`{name}`，{dtype}：{date}；各行之前的平均负载 {load:.0f}。",
+    "`{name}`, {dtype}: {date}; load averages before its rows {least:.0f} to {most:.0f}.": (
+        "`{name}`，{dtype}：{date}；各行之前的平均负载 {least:.0f} 至 {most:.0f}。"
     ),
+    "torchnin in": "torchnin 所用的数",
     "{count} threads": "{count} 个线程",
     ": ": "：",
 }
@@ -175,15 +178,24 @@ def dataset_sizes(language: str) -> str:
     return f"{_table(language, heads, rows)}\n\n{said} {_of(language, found)}"
 
 
+def _measured() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What torchnin computed in on two cores, a network's name, and what was measured of it."""
+    for dtype in DTYPES:
+        if (path := RESULTS / f"cpu-{dtype}.json").is_file():
+            for name, found in recorded(path).items():
+                yield dtype, name, found
+
+
 def training(language: str) -> str:
     """A step of each network, its peak of memory, and what the machine gave meanwhile."""
     rows, conditions = [], []
-    for name, measured in recorded(RESULTS / "cpu.json").items():
+    for dtype, name, measured in _measured():
         case, step, memory = measured["case"], measured["rows"]["step"], measured["rows"]["memory"]
         ours, of = step["torchnin"]["median"], step["measured"]
         rows.append(
             (
                 f"`{name}`, {case['size']}x{case['size']} [{case['batch']}]",
+                dtype,
                 *(_seconds(language, step[way]) for way in ("notebooks", "plain", "torchnin")),
                 f"{step['notebooks']['median'] / ours:.2f}",
                 f"{step['bound']['median'] / ours:.0%}",
@@ -193,15 +205,15 @@ def training(language: str) -> str:
         which = f"`{name}`, {computes(language, of['computes'])}{say(language, ': ')}"
         conditions.append(which + _conditions(language, of["date"], of, of["load"]))
     times = "times as fast as the notebooks' way"
-    heads = ("network [batch]", "notebooks' way, s", "plain PyTorch, s", "torchnin, s", times, "share of the bound")
-    return _table(language, (*heads, "peak memory, MiB: notebooks' / plain / torchnin"), rows) + "\n\n" + "  \n".join(conditions)
+    heads = ("network [batch]", "torchnin in", "notebooks' way, s", "plain PyTorch, s", "torchnin, s", times, "share of the bound")
+    return _table(language, (*heads, "peak memory, MiB: notebooks' / plain / torchnin"), rows, left=2) + "\n\n" + "  \n".join(conditions)
 
 
 def whole(language: str) -> str:
     """What is around the step: loading, evaluation, prediction, start."""
     rows: list[Sequence[str]] = []
-    loads: dict[tuple[str, str], list[float]] = {}
-    for name, measured in recorded(RESULTS / "cpu.json").items():
+    loads: dict[tuple[str, str, str], list[float]] = {}
+    for dtype, name, measured in _measured():
         case = measured["case"]
         for key, words in ROWS.items():
             if (row := measured["rows"].get(key)) is None:
@@ -209,31 +221,44 @@ def whole(language: str) -> str:
             ours, of = row["torchnin"]["median"], row["measured"]
             share = f"{row['bound']['median'] / ours:.0%}" if "bound" in row else ""
             cells = (_time(language, row[way]) for way in ("notebooks", "plain", "torchnin"))
-            rows.append((f"`{name}`", say(language, words, **case), *cells, f"{row['notebooks']['median'] / ours:.2f}", share))
-            loads.setdefault((name, of["date"]), []).append(of["load"])
-    conditions = (_loads(language, name, date, min(found), max(found)) for (name, date), found in loads.items())
-    heads = ("network", "what", "notebooks' way", "plain PyTorch", "torchnin", "times as fast as the notebooks' way", "share of the bound")
-    return _table(language, heads, rows, left=2) + "\n\n" + "  \n".join(conditions)
+            rows.append((f"`{name}`", dtype, say(language, words, **case), *cells, f"{row['notebooks']['median'] / ours:.2f}", share))
+            loads.setdefault((name, dtype, of["date"]), []).append(of["load"])
+    conditions = (_loads(language, name, dtype, date, min(found), max(found)) for (name, dtype, date), found in loads.items())
+    heads = (
+        "network",
+        "torchnin in",
+        "what",
+        "notebooks' way",
+        "plain PyTorch",
+        "torchnin",
+        "times as fast as the notebooks' way",
+        "share of the bound",
+    )
+    return _table(language, heads, rows, left=3) + "\n\n" + "  \n".join(conditions)
 
 
-def _loads(language: str, name: str, date: str, least: float, most: float) -> str:
+def _loads(language: str, name: str, dtype: str, date: str, least: float, most: float) -> str:
     if f"{least:.0f}" == f"{most:.0f}":
-        return say(language, "`{name}`: {date}; load average before its rows {load:.0f}.", name=name, date=date, load=most)
-    text = "`{name}`: {date}; load averages before its rows {least:.0f} to {most:.0f}."
-    return say(language, text, name=name, date=date, least=least, most=most)
+        return say(
+            language, "`{name}`, {dtype}: {date}; load average before its rows {load:.0f}.", name=name, dtype=dtype, date=date, load=most
+        )
+    text = "`{name}`, {dtype}: {date}; load averages before its rows {least:.0f} to {most:.0f}."
+    return say(language, text, name=name, dtype=dtype, date=date, least=least, most=most)
 
 
 def soonest(language: str) -> str:
     """Seconds of a whole process to an accuracy, beside the notebooks' procedure."""
     rows, conditions = [], []
-    for goal, found in recorded(RESULTS / "time_to_accuracy.json")["report"].items():
+    reports = ((dtype, recorded(path)["report"]) for dtype in DTYPES if (path := RESULTS / f"time_to_accuracy-{dtype}.json").is_file())
+    for dtype, goal, found in ((dtype, *each) for dtype, report in reports for each in report.items()):
         for entry in found.values():
             seconds, accuracies = ([run[key] for run in entry["runs"]] for key in ("seconds", "test_accuracy"))
             notebooks, of = entry.get("notebooks"), entry["measured"]
-            conditions.append(f"{goal} %{say(language, ': ')}{_conditions(language, of['date'], of, of['load'])}")
+            conditions.append(f"{goal} %, {dtype}{say(language, ': ')}{_conditions(language, of['date'], of, of['load'])}")
             rows.append(
                 (
                     f"{goal} %",
+                    dtype,
                     f"`{entry['command']}`",
                     _range(language, *(f"{each:.2%}" for each in (entry["median_test_accuracy"], min(accuracies), max(accuracies)))),
                     _range(language, *(f"{each:.1f}" for each in (entry["median_seconds"], min(seconds), max(seconds)))),
@@ -241,8 +266,16 @@ def soonest(language: str) -> str:
                     "" if notebooks is None else say(language, "{hours:.1f} h, {times:,.0f} times as long", **notebooks),
                 )
             )
-    heads = ("goal", "command", "test accuracy, median (range)", "seconds", "seeds", "the notebooks' ten epochs, extrapolated")
-    return _table(language, heads, rows, left=2) + "\n\n" + "  \n".join(conditions)
+    heads = (
+        "goal",
+        "torchnin in",
+        "command",
+        "test accuracy, median (range)",
+        "seconds",
+        "seeds",
+        "the notebooks' ten epochs, extrapolated",
+    )
+    return _table(language, heads, rows, left=3) + "\n\n" + "  \n".join(conditions)
 
 
 def _of(language: str, found: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@
     python benchmarks/speed/measure.py --show                   the table and the picture of the recorded results
 
 Each way runs in a process of its own (ways.py says what it does). They take turns, round after round, and so do the probes of the machine's
-best rates, from which the bound is computed (bound.py); medians of the rounds, with the least and the most. Writes results/DEVICE.json.
+best rates, from which the bound is computed (bound.py); medians of the rounds, with the least and the most. Writes
+results/DEVICE-DTYPE.json, by what torchnin computes in there: cpu-float32.json, cpu-bfloat16.json.
 """
 
 import argparse
@@ -182,6 +183,13 @@ def conditions(device: str) -> dict[str, Any]:
     return {"date": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1), **machine(), "computes": computes, **gpu}
 
 
+def computed_in(device: str) -> str:
+    """What torchnin computes in on a device of this machine, as the names of results and pictures have it: `cpu-bfloat16`."""
+    import torchnin
+
+    return f"{device.partition(':')[0]}-{torchnin.choose_device(device).to_dict()['dtype']}"
+
+
 def main() -> None:
     """Measure what was asked for, write it, show it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -196,7 +204,8 @@ def main() -> None:
         parser.error(f"no network {', '.join(unknown)}; there are {', '.join(CASES)}")
     from show import draw, table
 
-    path = HERE / "results" / f"{options.device.partition(':')[0]}.json"
+    name_of_results = computed_in(options.device)
+    path = HERE / "results" / f"{name_of_results}.json"
     document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if not options.show:
         for name in options.networks or CASES:
@@ -209,7 +218,7 @@ def main() -> None:
                 print(table({name: measured}), flush=True)
     print(table(document))
     if not options.quick:
-        draw(document, HERE.parents[1] / "docs" / "pictures" / ("speed.png" if options.device == "cpu" else "speed-gpu.png"))
+        draw(document, HERE.parents[1] / "docs" / "pictures" / f"speed-{name_of_results.removeprefix('cpu-')}.png")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
     python benchmarks/speed/time_to_accuracy.py report --goal 85 one goal; --seeds 3 for fewer
 
 Each training is `nin train` in a process of its own; nothing is chosen on test pictures. The report puts the notebooks' procedure beside
-it: ten epochs and evaluations of `nin_d2l` at 224 pixels, extrapolated from the batches that measure.py measured (results/cpu.json).
-Writes results/time_to_accuracy.json.
+it: ten epochs and evaluations of `nin_d2l` at 224 pixels, extrapolated from the batches that measure.py measured
+(results/cpu-DTYPE.json). Writes results/time_to_accuracy-DTYPE.json, by what torchnin computes in on this machine.
 """
 
 import argparse
@@ -23,9 +23,8 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from measure import conditions  # noqa: E402
+from measure import computed_in, conditions  # noqa: E402
 
-RESULTS = HERE / "results" / "time_to_accuracy.json"
 # Goal in per cent, and within how many seconds two cores with bfloat16 are to reach it.
 AIMS = {"85": 15, "93": 90, "94": 240}
 CANDIDATES: dict[str, dict[str, list[str]]] = {
@@ -56,7 +55,7 @@ def trained(arguments: list[str], seed: int) -> dict[str, Any]:
 
 def notebooks_hours() -> dict[str, Any] | None:
     """Hours of the notebooks' ten epochs, extrapolated; None where their batches were not measured."""
-    path = HERE / "results" / "cpu.json"
+    path = HERE / "results" / f"{computed_in('cpu')}.json"
     measured = json.loads(path.read_text(encoding="utf-8")).get("nin_d2l") if path.is_file() else None
     if measured is None or "epoch" not in measured["rows"]:
         return None
@@ -79,7 +78,8 @@ def main() -> None:
     parser.add_argument("--goal", choices=tuple(AIMS), action="append")
     parser.add_argument("--seeds", type=int, help="how many; 1 to choose, 5 to report where nothing is said")
     options = parser.parse_args()
-    document = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else {}
+    results = HERE / "results" / f"time_to_accuracy-{computed_in('cpu').removeprefix('cpu-')}.json"
+    document = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else {}
     for goal in options.goal or AIMS:
         asked = CANDIDATES[goal]
         if options.what == "report":
@@ -103,7 +103,7 @@ def main() -> None:
                 entry["notebooks"] = {**notebooks, "times": notebooks["hours"] * 3600 / entry["median_seconds"]}
             document.setdefault(options.what, {}).setdefault(goal, {})[name] = entry
             print(f"{goal} %, {name}: {key} {entry[f'median_{key}']:.4f} in {entry['median_seconds']:.1f} s, {len(runs)} seeds", flush=True)
-            RESULTS.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

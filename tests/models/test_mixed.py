@@ -49,6 +49,7 @@ def test_as_near_to_float32_as_layer_by_layer(name: str, size: int, pictures: in
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         assert found[key].dtype == usual[key].dtype == torch.float32
+        assert found[key].stride() == usual[key].stride(), key
         assert distance(found[key], value) <= 1.25 * distance(usual[key], value) + 2e-3, key
 
 

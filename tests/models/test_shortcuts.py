@@ -47,6 +47,7 @@ def test_as_layer_by_layer(name: str, size: int, pictures: int, changes: dict) -
     found = learned(short, shown)
     assert found.keys() == expected.keys()
     for key, value in expected.items():
+        assert found[key].stride() == value.stride(), key
         assert float((found[key] - value).double().norm()) <= TOLERANCE * float(value.double().norm()), key
 
 

@@ -152,7 +152,8 @@ def test_stop_on_collapse_can_be_gone_on_with(pictures: int, batch_size: int, fe
 
 
 def test_held_out_pictures_are_measured_and_not_learned(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    run = train(tiny, few, Recipe(num_epochs=1, batch_size=40), out=tmp_path / "run", validation=0.25, quiet=True)
+    recipe = Recipe(num_epochs=1, batch_size=40)
+    run = train(tiny, few, recipe, out=tmp_path / "run", validation=0.25, dtype="float32", quiet=True)
     learned, held_out = few.train.split(0.25, seed=derived_seed(0, "validation"))
     assert run.config["data"]["train_pictures"] == len(learned)
     assert run.config["data"]["validation_pictures"] == len(held_out)

@@ -107,12 +107,17 @@ class _Convolution(torch.autograd.Function):
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
         return (
             of_pictures,
-            None if of_weight is None else of_weight.to(weight.dtype),
+            None if of_weight is None else laid_out_as(weight, of_weight.to(weight.dtype)),
             None if of_bias is None else of_bias.to(bias.dtype),
             None,
             None,
             None,
         )
+
+
+def laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
+    """A gradient of a weight with the weight's strides, which processes that add theirs up ask for, sides of a single value included."""
+    return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
 
 
 def _convolved(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:

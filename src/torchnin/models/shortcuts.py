@@ -136,7 +136,7 @@ class _Convolution(torch.autograd.Function):
             grad_pictures, *_ = torch.ops.aten.convolution_backward(
                 grad, pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
             )
-            return grad_pictures, ctx.way(pictures, grad, weight)
+            return grad_pictures, mixed.laid_out_as(weight, ctx.way(pictures, grad, weight))
 
         return *gradients_by(gradients, ctx, grad), None
 

@@ -233,7 +233,7 @@ class Training:
 
     @torch.inference_mode()
     def _validation_accuracy(self) -> float:
-        """Accuracy on the held-out pictures of the weights that would become the classifier now."""
+        """Accuracy on the held-out pictures of the weights that would become the classifier now, computed as the training computes."""
         assert self.held_out is not None
         own = self._swap_in_mean()
         self.network.eval()

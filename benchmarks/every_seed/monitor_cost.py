@@ -4,7 +4,7 @@
 
 Steps are those of `nin train`, of which every second hundred goes unwatched, so that whatever else the machine does meets both.
 A hundred steps hold one look at the blocks' channels and two at the findings, as in a training, a hundred at whether the loss is
-finite and ten at whether the weights are. Times are the processor's, of one thread, so that other work on the machine does not count;
+finite and five at whether the weights are. Times are the processor's, of one thread, so that other work on the machine does not count;
 the monitor's own is taken inside its calls. Writes `results/monitor_cost.json`.
 """
 

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ _CHANNEL_STEPS = 100  # every so many steps the channels are looked at, which co
 _DEAD_CHANNELS = 0.5  # share of a block's channels from which it is worth a sentence
 _UNRECOGNISED = 0.01  # recall over an epoch of training below which a class is called not recognised
 _LEARNED = 0.3  # train accuracy from which a class that is not recognised is worth a sentence
+
+_NOTHING = nullcontext()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ class Monitor:
         self.warmup_steps = warmup_steps
         self.idle = torch.zeros(network.num_classes, dtype=torch.int32, device=device)
         self.idle_pictures = torch.zeros_like(self.idle)  # of a map's own class, in those steps
-        self.right = torch.zeros(network.num_classes, dtype=torch.int32, device=device)  # pictures of each class, this epoch
+        self.right = torch.zeros(network.num_classes, dtype=torch.int64, device=device)  # pictures of each class, this epoch
         self.recent_loss = torch.zeros((), device=device)
         self.recent_steps = torch.zeros((), dtype=torch.int32, device=device)
         self.dead_channels: dict[str, float] = {}
@@ -119,12 +121,12 @@ class Monitor:
         """Whether the blocks' channels are looked at in a step (from 0): the last of so many, for an untrained network says nothing."""
         return (step + 1) % _CHANNEL_STEPS == 0
 
-    @contextmanager
-    def watching(self, step: int) -> Iterator[None]:
+    def watching(self, step: int) -> AbstractContextManager[None]:
         """Around the forward passes of a step (from 0): looks at the blocks' channels every so many steps, else does nothing."""
-        if not self.watches(step):
-            yield
-            return
+        return self._watching() if self.watches(step) else _NOTHING
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
         blocks = [layer for layer in self.network.body if isinstance(layer, NiNBlock)]
         alive: dict[str, Tensor] = {}
         handles = [block.register_forward_hook(_look(alive, f"block {number}")) for number, block in enumerate(blocks, 1)]
@@ -152,7 +154,7 @@ class Monitor:
             self.idle.add_(1).masked_fill_(alive, 0)
             self.idle_pictures.index_add_(0, labels, torch.ones_like(labels, dtype=torch.int32)).masked_fill_(alive, 0)
         right = logits.argmax(1) == labels if right is None else right
-        self.right.index_add_(0, labels, right.to(self.right.dtype))
+        self.right.index_add_(0, labels, right.long())
         self.recent_loss.add_(loss.detach())
         self.recent_steps.add_(1)
 

@@ -21,7 +21,7 @@ from torchnin.training.thinning import Thinning
 _STEPS_BEFORE_RECORDING = 3
 # Every so many steps the weights are looked at, beside loss and gradient, which tell of most that is wrong with them a step later. It takes
 # more than a hundredth of a small step; before a state is saved, and at the end of an epoch, it is done in any case.
-_WEIGHTS_EVERY = 10
+_WEIGHTS_EVERY = 20
 
 Recorder = Callable[[Callable[[], None], torch.Generator], Callable[[], None]]
 """Records what some work asks of the device, without doing it, and gives what does it: as often as it is called, on the same tensors."""

@@ -1,7 +1,6 @@
 """The training loop: one step after the other, able to stop and go on between any two."""
 
 import copy
-import dataclasses
 import math
 import time
 from typing import Any
@@ -18,13 +17,14 @@ from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.gradient import BatchGradient
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Finite, Monitor
-from torchnin.training.optimisation import WeightMean, initialise, make_optimizers, revive_class_maps
+from torchnin.training.optimisation import WeightMean, initialise, make_optimizers
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes
 from torchnin.training.progress import check_progress
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run
 from torchnin.training.signals import StopSignal
+from torchnin.training.state import State, below
 from torchnin.training.step import Step, recorder
 from torchnin.training.thinning import Thinning
 
@@ -119,6 +119,7 @@ class Training:
             look_every=self.look_every,
             record=recorder(choice.device, processes.alone),
         )
+        self.state = State(network, self.optimizers, self.mean, self.monitor, self.thinning, self.sums)
         self.epoch_seconds = 0.0
         self.total_seconds = 0.0
         self.rows: list[dict[str, Any]] = []
@@ -310,20 +311,10 @@ class Training:
         self.epoch_seconds = max(0.0, seconds - self.total_seconds)  # the time spent on what is thrown away was spent all the same
         drawn = ""
         if revive:
-            torch.manual_seed(derived_seed(self.seed, "revival", recoveries))
             _, right, count = self.sums.tolist()
             accuracy = right / count if count else self.rows[-1]["train_accuracy"] if self.rows else 0.0
-            if self.monitor.at_chance(accuracy):
-                # Nothing was learned yet that would be lost, and the start itself is what failed.
-                initialise(self.network, dataclasses.replace(self.recipe, initialisation="alive"))
-                revived, drawn = list(self.network.parameters()), ", and weights drawn anew so that every class map is alive"
-            else:
-                revived, drawn = revive_class_maps(self.network), ", and a last block drawn anew, whose class maps are alive"
-            for optimizer in self.optimizers:
-                for parameter in revived:
-                    optimizer.state.pop(parameter, None)
-            if self.mean is not None:
-                self.mean.adopt(self.network, revived)
+            seed, lost = derived_seed(self.seed, "revival", recoveries), self.monitor.at_chance(accuracy)
+            drawn = self.state.draw_anew(self.recipe, seed, all_of_it=lost)
         self.monitor.forget(self.step)
         epoch = self.step // self.batches.num_batches + 1
         message = f"went back from step {at} to step {self.step}, with half the learning rate ({scale:g} of the recipe's){drawn}"
@@ -389,7 +380,7 @@ class Training:
             self._adopt(checkpoint.tensors, checkpoint.progress)
             self.gradient.pieces = pieces or max(checkpoint.progress.get("pieces", 1), self.options.accumulate or 1)
             if "good" in checkpoint.progress:
-                self.good = (_below(checkpoint.tensors, "good."), checkpoint.progress["good"])
+                self.good = (below(checkpoint.tensors, "good."), checkpoint.progress["good"])
             if self.options.on_collapse != "warn":
                 self.monitor.say_again()
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
@@ -412,50 +403,24 @@ class Training:
 
     def _state(self, copied: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything that the next step depends on, as tensors and plain values; `copied`, it stays as it is now."""
-        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        if self.mean is not None:
-            tensors |= {f"mean.{name}": value for name, value in self.mean.state.items()}
-        names: dict[Tensor, str] = {parameter: name for name, parameter in self.network.named_parameters()}
-        for optimizer in self.optimizers:
-            for parameter, state in optimizer.state.items():
-                tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items() if value is not None}
-        watched, plain = self.monitor.state()
-        tensors |= {f"monitor.{name}": value for name, value in watched.items()}
-        if self.thinning is not None:
-            tensors |= {f"thinning.{name}": value for name, value in self.thinning.state().items()}
-        tensors["sums"] = self.sums
+        tensors, plain = self.state.read()
         progress = {
             "step": self.step,
             "epoch_seconds": self.epoch_seconds,
             "total_seconds": self.total_seconds,
             "rows": list(self.rows),
             "findings": [finding.to_dict() for finding in self.findings],
-            "monitor": plain,
             "lr_scale": self.lr_scale,
             "recoveries": self.recoveries,
             "pieces": self.gradient.pieces,
+            **plain,
         }
         return ({name: value.detach().clone() for name, value in tensors.items()} if copied else tensors), progress
 
     def _adopt(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         """The inverse of `_state`."""
-        self.network.load_state_dict(_below(tensors, "network."))
-        if self.mean is not None:
-            for name, value in _below(tensors, "mean.").items():
-                self.mean.state[name].copy_(value)
-        names = {parameter: name for name, parameter in self.network.named_parameters()}
-        for optimizer in self.optimizers:
-            for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
-                state = _below(tensors, f"optimizer.{names[parameter]}.")
-                # In the parameter's own layout: the update must run through the values in the same order as before.
-                optimizer.state[parameter] = {
-                    key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in state.items()
-                }
+        self.state.adopt(tensors, progress)
         self.advance.forget()
-        if self.thinning is not None:
-            self.thinning.restore(_below(tensors, "thinning."))
-        self.monitor.restore(_below(tensors, "monitor."), progress["monitor"])
-        self.sums.copy_(tensors["sums"])
         self.step, self.rows = progress["step"], list(progress["rows"])
         self.epoch_seconds, self.total_seconds = progress["epoch_seconds"], progress["total_seconds"]
         self.findings = [Finding(**finding) for finding in progress["findings"]]
@@ -469,7 +434,3 @@ def _unheard(_said: str) -> None:
 def _share(part: float, whole: float) -> float | None:
     """None where there is no number for it, which JSON has none for either."""
     return part / whole if whole and math.isfinite(part / whole) else None
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

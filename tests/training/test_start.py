@@ -11,7 +11,7 @@ from PIL import Image
 
 from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
 from torchnin.data import DataError
-from torchnin.training import load_recorded, start
+from torchnin.training import load_recorded, plan
 
 ONCE = Recipe(num_epochs=1, batch_size=80)
 
@@ -54,7 +54,7 @@ def test_trained_weights_are_gone_on_from_by_default_and_never_drawn_anew_in_sil
     few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     still = replace(ONCE, lr=1e-12, muon_lr=1e-12, optimizer="sgd", initialisation="he")
-    monkeypatch.setattr(start, "recipe_for", lambda config: still)
+    monkeypatch.setattr(plan, "recipe_for", lambda config: still)
     for number, trained in enumerate((create_model("nin_small", pretrained=True), load("fashion-mnist-small").network)):
         trained.reset_classifier(10)
         body = {name: value.clone() for name, value in trained.body.state_dict().items() if name.endswith("weight")}
@@ -72,7 +72,7 @@ def test_weights_that_were_read_in_or_trained_are_gone_on_from(
     tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     still = replace(ONCE, lr=1e-12, muon_lr=1e-12, optimizer="sgd", initialisation="he")
-    monkeypatch.setattr(start, "recipe_for", lambda config: still)
+    monkeypatch.setattr(plan, "recipe_for", lambda config: still)
     network = NiN(tiny)
     assert not network.pretrained
     drawn = train(network, few_of(few), out=tmp_path / "drawn", quiet=True)

@@ -1,7 +1,6 @@
-"""What a training starts from: network, data, recipe and run folder brought together and checked."""
+"""The verbs `train` and `resume`: a plan, a run folder, the loop, and what is measured and written at its end."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import socket
@@ -13,21 +12,20 @@ from typing import Any
 import torch
 
 from torchnin.classifier import Classifier
-from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data import DataError, DatasetSplits
 from torchnin.data.load import Progress
-from torchnin.device import DeviceChoice, DtypeName, choose_device
+from torchnin.device import DtypeName, choose_device
 from torchnin.evaluation import Report
-from torchnin.models import NiN, NiNConfig, model_entry
-from torchnin.models.described import require_described
+from torchnin.models import NiN, NiNConfig
 from torchnin.plots import training_curves
-from torchnin.training.going_on import beginning, describe_beginning, going_on, network_for
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training
 from torchnin.training.memory import named_when_short
 from torchnin.training.options import OnCollapse, OnOutOfMemory, Options
+from torchnin.training.plan import make_plan
 from torchnin.training.processes import Processes, joined
-from torchnin.training.provenance import describe_run, hold_out, load_recorded
-from torchnin.training.recipe import Recipe, recipe_for
+from torchnin.training.provenance import load_recorded
+from torchnin.training.recipe import Recipe
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, new_run_folder, opened
 
@@ -119,33 +117,13 @@ def train(
             choice = choose_device(processes.device_name(options.device), dtype or (begun["device"]["dtype"] if begun else "auto"))
             # Weights, dropout and what else torch draws is seeded here; the caller's random numbers go on as if it had not been.
             stack.enter_context(torch.random.fork_rng([choice.device] if choice.device.type == "cuda" else []))
-            classifier = network if isinstance(network, Classifier) else None
-            channels = None if classifier is None else classifier.config.in_channels
-            splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed, channels=channels)
-            if isinstance(network, Classifier):
-                name, network = name or network.metadata.get("name"), network_for(network, splits, seed)
-            if isinstance(network, str):
-                name, network = name or network, model_entry(network).config
-            if isinstance(network, NiNConfig):
-                torch.manual_seed(derived_seed(seed, "weights"))
-                network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
-            name = name or type(network).__name__
-            asked = recipe or (Recipe.from_dict(begun["recipe"]) if "recipe" in begun else _own_recipe(network))
-            asked = asked if classifier is None else going_on(asked, classifier)
-            _check_fit(network, splits.train)
-            learned, held_out = _held_out(splits, validation, seed)
-            recipe = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
             repeats = stack.enter_context(repeatable(options.deterministic, choice.device))
-            preprocessing = Preprocessing.of(learned, image_size=_image_size(recipe, network, learned), normalise=recipe.normalise)
-            config = describe_run(name, network, recipe, splits, len(learned), held_out, preprocessing, seed, validation, choice)
-            config["device"] |= {"processes": processes.count, "deterministic": repeats}
-            config["options"] = options.to_dict()
-            if classifier is not None:
-                config["begun_from"] = describe_beginning(classifier, splits)
-            elif "begun_from" in begun:
-                config["begun_from"] = begun["begun_from"]
+            if recipe is None and "recipe" in begun:
+                recipe = Recipe.from_dict(begun["recipe"])
+            plan = make_plan(network, data, recipe, name=name, seed=seed, validation=validation, choice=choice)
+            config = plan.config(begun, options, processes, deterministic=repeats)
         _check_alike(processes, config)
-        path = new_run_folder(f"{Path(splits.name).name}-{name}") if out is None else Path(out)
+        path = new_run_folder(f"{Path(plan.splits.name).name}-{plan.name}") if out is None else Path(out)
         run = Run(processes.told(os.fsencode(path) if processes.first else None).decode())
         with processes.together():
             if processes.first:
@@ -155,33 +133,20 @@ def train(
                     _check_same(begun, config)
         if processes.highest(int(processes.first and run.finished)):
             return run
-        drawn_anew = network.pretrained and recipe.initialisation != "as built" and not resume
-        stack.enter_context(_trained_when_done(network))
+        stack.enter_context(_trained_when_done(plan.network))
         display = make_display(quiet, watcher) if processes.first else Silent()
         if on_epoch is not None and processes.first:
             display = Both(display, EpochEnd(partial(on_epoch, run)))
         stack.callback(display.close)
-        for sentence in splits.notes:
+        for sentence in plan.notes(processes, goes_on=resume):
             display.note(sentence)
-        if (recipe.batch_size, recipe.num_epochs) != (asked.batch_size, asked.num_epochs):
-            display.note(
-                f"{len(learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
-                f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
-            )
-        if classifier is not None:
-            display.note(beginning(config["begun_from"]))
-        if drawn_anew:
-            display.note(
-                f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
-            )
-        display.note(_heading(name, network, splits, len(learned), preprocessing, recipe, choice, processes))
         training = Training(
             run=run,
-            network=network,
-            learned=learned,
-            held_out=held_out,
-            preprocessing=preprocessing,
-            recipe=recipe,
+            network=plan.network,
+            learned=plan.learned,
+            held_out=plan.held_out,
+            preprocessing=plan.preprocessing,
+            recipe=plan.recipe,
             seed=seed,
             choice=choice,
             options=options,
@@ -205,9 +170,9 @@ def train(
         display.begin(run.path)
         training.go()
         with processes.together():
-            made = training.classifier(splits.test.class_names, config)  # in every process, whose network is the user's
+            made = training.classifier(plan.splits.test.class_names, config)  # in every process, whose network is the user's
             if processes.first:
-                _finish(training, made, splits, display)
+                _finish(training, made, plan.splits, display)
         return run
 
 
@@ -221,11 +186,6 @@ def _trained_when_done(network: NiN) -> Iterator[None]:
         network.pretrained = before
         raise
     network.pretrained = True
-
-
-def _own_recipe(network: NiN) -> Recipe:
-    own = recipe_for(network.config)
-    return dataclasses.replace(own, initialisation="as built") if network.pretrained else own
 
 
 def _finish(training: Training, classifier: Classifier, splits: DatasetSplits, display: Display) -> None:
@@ -353,65 +313,11 @@ def _network_as_begun(values: dict[str, Any], run: Run) -> NiN:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: no network is made of it ({said})") from error
 
 
-def _held_out(splits: DatasetSplits, validation: float, seed: int) -> tuple[ImageDataset, ImageDataset | None]:
-    """The pictures to learn from, and those held out."""
-    if not 0 <= validation < 1:
-        raise ValueError(f"validation is {validation}; it is the share of train pictures to hold out, at least 0 and below 1")
-    if not validation:
-        return splits.train, splits.validation
-    if splits.validation is not None:
-        raise ValueError(f"{splits.name} comes with {len(splits.validation)} validation pictures; leave out validation={validation}")
-    return hold_out(splits.train, validation, seed)
-
-
-def _heading(
-    name: str,
-    network: NiN,
-    splits: DatasetSplits,
-    num_learned: int,
-    preprocessing: Preprocessing,
-    recipe: Recipe,
-    choice: DeviceChoice,
-    processes: Processes,
-) -> str:
-    """What is about to happen, with the reason of each choice that was made for the user."""
-    shape = f"{preprocessing.channels}x{preprocessing.height}x{preprocessing.width}"
-    shared = "" if processes.alone else f"\nprocesses: {processes.count}, each with its part of every batch of {recipe.batch_size}"
-    return (
-        f"{name}, {_num_parameters(network):,} parameters, on {splits.name} ({splits.source}): {num_learned:,} pictures of {shape}, "
-        f"{len(splits.class_names)} classes, {recipe.num_epochs} epochs\n{choice}{shared}"
-    )
-
-
 def _draw_curves(run: Run, display: Display) -> None:
     try:
         training_curves(run.metrics, run.path / "curves.png")
     except ImportError:
         display.note("no curves.png: matplotlib is not installed (pip install 'torchnin[plot]')")
-
-
-def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | None:
-    """The recipe's size; else the dataset's, or the network's own where its head is for that one or the pictures are too small."""
-    size = recipe.image_size
-    if size is None and (network.config.head == "fc" or min(dataset.image_size) < network.min_image_size):
-        size = network.config.image_size
-    if size is not None:
-        try:
-            network.check_size(size, size)
-        except ValueError as error:
-            raise ValueError(f"image_size is {size}: {error}") from error
-    return size
-
-
-def _check_fit(network: NiN, dataset: ImageDataset) -> None:
-    require_described(network)
-    config = network.config
-    for what, wanted, there in (
-        ("in_channels", config.in_channels, dataset.in_channels),
-        ("num_classes", config.num_classes, dataset.num_classes),
-    ):
-        if wanted != there:
-            raise ValueError(f"the network has {what}={wanted}, the data {there}; build it with create_model(..., {what}={there})")
 
 
 def _check_alike(processes: Processes, config: dict[str, Any]) -> None:

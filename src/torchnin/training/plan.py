@@ -1,0 +1,168 @@
+"""What a training starts from: network, data, recipe and preprocessing brought together and checked."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from torchnin.classifier import Classifier
+from torchnin.data import DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.device import DeviceChoice
+from torchnin.models import NiN, NiNConfig, model_entry
+from torchnin.models.described import require_described
+from torchnin.training.going_on import beginning, describe_beginning, going_on, network_for
+from torchnin.training.options import Options
+from torchnin.training.processes import Processes
+from torchnin.training.provenance import describe_run, hold_out
+from torchnin.training.recipe import Recipe, recipe_for
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A training that has not begun."""
+
+    name: str
+    """What the records call the network."""
+    network: NiN
+    begins_from: Classifier | None
+    """The classifier whose weights it goes on from."""
+    splits: DatasetSplits
+    learned: ImageDataset
+    held_out: ImageDataset | None
+    asked: Recipe
+    """As it was asked for."""
+    recipe: Recipe
+    """The same, for as many pictures as there are."""
+    preprocessing: Preprocessing
+    seed: int
+    validation: float
+    choice: DeviceChoice
+
+    def config(self, begun: dict[str, Any], options: Options, processes: Processes, *, deterministic: bool) -> dict[str, Any]:
+        """What `config.json` says; `begun` is that of the run that goes on, empty where one begins."""
+        p = self
+        config = describe_run(
+            p.name, p.network, p.recipe, p.splits, len(p.learned), p.held_out, p.preprocessing, p.seed, p.validation, p.choice
+        )
+        config["device"] |= {"processes": processes.count, "deterministic": deterministic}
+        config["options"] = options.to_dict()
+        if self.begins_from is not None:
+            config["begun_from"] = describe_beginning(self.begins_from, self.splits)
+        elif "begun_from" in begun:
+            config["begun_from"] = begun["begun_from"]
+        return config
+
+    def notes(self, processes: Processes, *, goes_on: bool) -> Iterator[str]:
+        """What the user should know of it before the first step."""
+        yield from self.splits.notes
+        asked, recipe = self.asked, self.recipe
+        if (recipe.batch_size, recipe.num_epochs) != (asked.batch_size, asked.num_epochs):
+            yield (
+                f"{len(self.learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
+                f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
+            )
+        if self.begins_from is not None:
+            yield beginning(describe_beginning(self.begins_from, self.splits))
+        if self.network.pretrained and recipe.initialisation != "as built" and not goes_on:
+            yield f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
+        yield self._heading(processes)
+
+    def _heading(self, processes: Processes) -> str:
+        """What is about to happen, with the reason of each choice that was made for the user."""
+        p, count = self.preprocessing, sum(parameter.numel() for parameter in self.network.parameters())
+        shared = "" if processes.alone else f"\nprocesses: {processes.count}, each with its part of every batch of {self.recipe.batch_size}"
+        return (
+            f"{self.name}, {count:,} parameters, on {self.splits.name} ({self.splits.source}): {len(self.learned):,} pictures of "
+            f"{p.channels}x{p.height}x{p.width}, {len(self.splits.class_names)} classes, {self.recipe.num_epochs} epochs\n"
+            f"{self.choice}{shared}"
+        )
+
+
+def make_plan(
+    network: NiN | NiNConfig | Classifier | str,
+    data: Any,
+    recipe: Recipe | None,
+    *,
+    name: str | None,
+    seed: int,
+    validation: float,
+    choice: DeviceChoice,
+) -> Plan:
+    """Bring together what `train` was given.
+
+    Weights that are drawn here are drawn by the seed, from torch's random numbers.
+
+    Raises:
+        ValueError: it does not fit together.
+        DataError: the data is broken.
+    """
+    classifier = network if isinstance(network, Classifier) else None
+    channels = None if classifier is None else classifier.config.in_channels
+    splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed, channels=channels)
+    if isinstance(network, Classifier):
+        name, network = name or network.metadata.get("name"), network_for(network, splits, seed)
+    if isinstance(network, str):
+        name, network = name or network, model_entry(network).config
+    if isinstance(network, NiNConfig):
+        torch.manual_seed(derived_seed(seed, "weights"))
+        network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
+    asked = recipe or _own_recipe(network)
+    asked = asked if classifier is None else going_on(asked, classifier)
+    _check_fit(network, splits.train)
+    learned, held_out = _held_out(splits, validation, seed)
+    fitted = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
+    return Plan(
+        name=name or type(network).__name__,
+        network=network,
+        begins_from=classifier,
+        splits=splits,
+        learned=learned,
+        held_out=held_out,
+        asked=asked,
+        recipe=fitted,
+        preprocessing=Preprocessing.of(learned, image_size=_image_size(fitted, network, learned), normalise=fitted.normalise),
+        seed=seed,
+        validation=validation,
+        choice=choice,
+    )
+
+
+def _own_recipe(network: NiN) -> Recipe:
+    own = recipe_for(network.config)
+    return dataclasses.replace(own, initialisation="as built") if network.pretrained else own
+
+
+def _held_out(splits: DatasetSplits, validation: float, seed: int) -> tuple[ImageDataset, ImageDataset | None]:
+    """The pictures to learn from, and those held out."""
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation is {validation}; it is the share of train pictures to hold out, at least 0 and below 1")
+    if not validation:
+        return splits.train, splits.validation
+    if splits.validation is not None:
+        raise ValueError(f"{splits.name} comes with {len(splits.validation)} validation pictures; leave out validation={validation}")
+    return hold_out(splits.train, validation, seed)
+
+
+def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | None:
+    """The recipe's size; else the dataset's, or the network's own where its head is for that one or the pictures are too small."""
+    size = recipe.image_size
+    if size is None and (network.config.head == "fc" or min(dataset.image_size) < network.min_image_size):
+        size = network.config.image_size
+    if size is not None:
+        try:
+            network.check_size(size, size)
+        except ValueError as error:
+            raise ValueError(f"image_size is {size}: {error}") from error
+    return size
+
+
+def _check_fit(network: NiN, dataset: ImageDataset) -> None:
+    require_described(network)
+    config = network.config
+    for what, wanted, there in (
+        ("in_channels", config.in_channels, dataset.in_channels),
+        ("num_classes", config.num_classes, dataset.num_classes),
+    ):
+        if wanted != there:
+            raise ValueError(f"the network has {what}={wanted}, the data {there}; build it with create_model(..., {what}={there})")

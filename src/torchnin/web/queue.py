@@ -3,10 +3,9 @@
 Nothing waits for company: whoever looks takes whatever has arrived while all were busy with the pictures before. Under load that
 makes large batches by itself, and a lone request is answered at once. Those that have nothing to do share what arrives.
 
-Where a picture is little work, processes look, one a core, and the event loop itself hands them bytes and gets finished JSON back; a
-picture that is alone in the service has all cores, unless it is so little that waking them takes longer. Where a picture is much work by
-itself, a thread looks, and all cores compute with it. Large pictures are decoded and resized on threads
-beside them, so that they keep nobody waiting.
+Processes look, one a core, and the event loop itself hands them bytes and gets finished JSON back; a picture that is alone in the service
+has all cores, unless it is so little work that waking them takes longer. On a GPU, and with a single core, a thread looks. Large pictures
+are decoded and resized on threads beside them, so that they keep nobody waiting.
 """
 
 import asyncio
@@ -61,7 +60,7 @@ class BatchingQueue:
         classifier: what answers.
         limits: how many pictures may wait, how large they may be and how long they may take.
         on_batch: told of every batch how many pictures were predicted; called by any of the threads.
-        own_processes: whether processes look where that is faster: on the host, with several cores, at pictures that are little work.
+        own_processes: whether processes look where that is faster: on the host, with several cores.
     """
 
     def __init__(
@@ -95,7 +94,7 @@ class BatchingQueue:
         self._thread: threading.Thread | None = threading.Thread(target=self._look, name="look", daemon=True)
         # Processes that look, those of them that have nothing to do, and what the others are at. Only the event loop touches them.
         self._processes: list[LookerProcess] = []
-        if own_processes and cores > 1 and not much_work and classifier.choice.device.type == "cpu":
+        if own_processes and cores > 1 and classifier.choice.device.type == "cpu":
             self._thread = None
             most_cores = [cores if macs >= _SOME_WORK else 1] + [1] * (min(_MOST_LOOKERS, cores) - 1)  # those that look at a lone picture
             self._processes = [LookerProcess(classifier, limits.max_pixels, each, self._receive) for each in most_cores]

@@ -36,8 +36,8 @@ WORDS: dict[str, dict[str, str]] = {
         "digits may differ.",
         "stands in": "stands in for a longer training",
         "soonest": "| test accuracy | command | two cores with bfloat16 (AMX) | two cores without |",
-        "soon": "**{seconds:.1f} s** ({low:.2%} to {high:.2%})",
-        "sooner": "Seconds from the start of the process to the written result; medians of {n} seeds, with the least and the highest "
+        "soon": "**{seconds:.1f} s** ({low:.2%} to {high:.2%}, {n} seeds)",
+        "sooner": "Seconds from the start of the process to the written result; medians of the seeds, with the least and the highest "
         "accuracy. The notebooks' ten epochs, of whose public runs 46 % reach 85 %, take {bfloat16:.0f} hours on the first two cores and "
         "{float32:.0f} on the others, extrapolated from batches that were measured ([docs/speed.md](docs/speed.md)).",
         "networks": "| network | parameters | multiply-adds | input | source |",
@@ -57,8 +57,8 @@ WORDS: dict[str, dict[str, str]] = {
         "没有用它们选择任何东西。随包提供的权重以 float16 存储卷积，所以末位可能不同。",
         "stands in": "暂代更长的训练",
         "soonest": "| 测试准确率 | 命令 | 两个核，有 bfloat16（AMX） | 两个核，没有 |",
-        "soon": "**{seconds:.1f} 秒**（{low:.2%} 至 {high:.2%}）",
-        "sooner": "从进程启动到写出结果的秒数；{n} 个种子的中位数，附最低和最高准确率。笔记本的十轮训练（其公开运行中有 46 % 达到 85 %）"
+        "soon": "**{seconds:.1f} 秒**（{low:.2%} 至 {high:.2%}，{n} 个种子）",
+        "sooner": "从进程启动到写出结果的秒数；各种子的中位数，附最低和最高准确率。笔记本的十轮训练（其公开运行中有 46 % 达到 85 %）"
         "在前者上要 {bfloat16:.0f} 小时，在后者上要 {float32:.0f} 小时，由实测的若干批推算（[docs/speed.zh-CN.md](docs/speed.zh-CN.md)）。",
         "networks": "| 网络 | 参数 | 乘加次数 | 输入 | 来源 |",
     },
@@ -126,21 +126,19 @@ def soonest(language: str) -> str:
     words, results = WORDS[language], HERE / "speed" / "results"
     reports = {dtype: recorded(results / f"time_to_accuracy-{dtype}.json")["report"] for dtype in ("bfloat16", "float32")}
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    hours, counts = {}, set()
+    hours = {}
     for dtype, report in reports.items():
         for goal, found in report.items():
             (entry,) = found.values()
             accuracies = [run["test_accuracy"] for run in entry["runs"]]
-            cell = words["soon"].format(seconds=entry["median_seconds"], low=min(accuracies), high=max(accuracies))
+            cell = words["soon"].format(seconds=entry["median_seconds"], n=len(accuracies), low=min(accuracies), high=max(accuracies))
             rows.setdefault((goal, entry["command"]), {})[dtype] = cell
             hours[dtype] = entry["notebooks"]["hours"]
-            counts.add(len(accuracies))
-    (n,) = counts
     lines = [words["soonest"], "|---|---|---|---|"]
     lines += [
         f"| {goal} % | `{command}` | {' | '.join(cells.get(dtype, '-') for dtype in reports)} |" for (goal, command), cells in rows.items()
     ]
-    return "\n".join([*lines, "", words["sooner"].format(n=n, **hours)])
+    return "\n".join([*lines, "", words["sooner"].format(**hours)])
 
 
 def networks(language: str) -> str:

@@ -204,21 +204,31 @@ def main() -> None:
         parser.error(f"no network {', '.join(unknown)}; there are {', '.join(CASES)}")
     from show import draw, table
 
-    name_of_results = computed_in(options.device)
-    path = HERE / "results" / f"{name_of_results}.json"
+    if options.show:
+        for path in sorted((HERE / "results").glob("c*-*.json")):
+            document = json.loads(path.read_text(encoding="utf-8"))
+            print(f"{path.stem}\n{table(document)}\n")
+            draw(document, picture_of(path.stem))
+        return
+    computed = computed_in(options.device)
+    path = HERE / "results" / f"{computed}.json"
     document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if not options.show:
-        for name in options.networks or CASES:
-            for measured in measure(name, options.rows, options.device, 2 if options.quick else options.rounds, options.quick):
-                before = document.get(name, {}).get("rows", {})
-                document[name] = {**measured, "rows": {**before, **measured["rows"]}}
-                if not options.quick:
-                    path.parent.mkdir(exist_ok=True)
-                    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-                print(table({name: measured}), flush=True)
+    for name in options.networks or CASES:
+        for measured in measure(name, options.rows, options.device, 2 if options.quick else options.rounds, options.quick):
+            before = document.get(name, {}).get("rows", {})
+            document[name] = {**measured, "rows": {**before, **measured["rows"]}}
+            if not options.quick:
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            print(table({name: measured}), flush=True)
     print(table(document))
     if not options.quick:
-        draw(document, HERE.parents[1] / "docs" / "pictures" / f"speed-{name_of_results.removeprefix('cpu-')}.png")
+        draw(document, picture_of(computed))
+
+
+def picture_of(computed: str) -> Path:
+    """Where the picture of recorded speeds lies; `computed`: as `computed_in` has it."""
+    return HERE.parents[1] / "docs" / "pictures" / f"speed-{computed.removeprefix('cpu-')}.png"
 
 
 if __name__ == "__main__":

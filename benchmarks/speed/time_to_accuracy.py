@@ -27,6 +27,7 @@ from measure import computed_in, conditions  # noqa: E402
 
 # Goal in per cent, and within how many seconds two cores with bfloat16 are to reach it.
 AIMS = {"85": 15, "93": 90, "94": 240}
+COMPACT = ["--model", "nin_compact", "--batch-size", "256"]
 CANDIDATES: dict[str, dict[str, list[str]]] = {
     "85": {
         "one epoch": ["--num-epochs", "1"],
@@ -34,11 +35,23 @@ CANDIDATES: dict[str, dict[str, list[str]]] = {
         "one epoch, one convolution a block": ["--model", "nin_small:mlp_layers=0", "--num-epochs", "1"],
         "16 pixels, three fifths seen once": ["--num-epochs", "1", "--batch-size", "256", "--image-size", "16", "--validation", "0.4"],
     },
-    "93": {"twelve epochs": ["--num-epochs", "12"], "twenty epochs": ["--num-epochs", "20"]},
-    "94": {"nin_base, sixteen epochs": ["--model", "nin_base", "--num-epochs", "16"]},
+    "93": {
+        "twelve epochs": ["--num-epochs", "12"],
+        "twenty epochs": ["--num-epochs", "20"],
+        "nin_compact, three epochs, batch 256, no shifts": [*COMPACT, "--num-epochs", "3", "--shift", "0"],
+    },
+    "94": {
+        "nin_base, sixteen epochs": ["--model", "nin_base", "--num-epochs", "16"],
+        "nin_compact, eight epochs, batch 256": [*COMPACT, "--num-epochs", "8"],
+    },
 }
-# What is reported, by goal: the soonest that reaches it on held-out pictures; none where no candidate is known to.
-CHOSEN = {"85": "16 pixels, three fifths seen once"}
+# What is reported, by goal: the soonest known to reach it on held-out pictures with half a point to spare, for test pictures have been
+# harder by that and more (docs/lab-log.md).
+CHOSEN = {
+    "85": "16 pixels, three fifths seen once",
+    "93": "nin_compact, three epochs, batch 256, no shifts",
+    "94": "nin_compact, eight epochs, batch 256",
+}
 
 
 def trained(arguments: list[str], seed: int) -> dict[str, Any]:
@@ -101,7 +114,10 @@ def main() -> None:
             }
             if options.what == "report" and (notebooks := notebooks_hours()) is not None:
                 entry["notebooks"] = {**notebooks, "times": notebooks["hours"] * 3600 / entry["median_seconds"]}
-            document.setdefault(options.what, {}).setdefault(goal, {})[name] = entry
+            entries = document.setdefault(options.what, {}).setdefault(goal, {})
+            if options.what == "report":
+                entries.clear()  # of what was chosen before
+            entries[name] = entry
             print(f"{goal} %, {name}: {key} {entry[f'median_{key}']:.4f} in {entry['median_seconds']:.1f} s, {len(runs)} seeds", flush=True)
             results.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 

@@ -1,6 +1,7 @@
 """Shorter ways in bfloat16 give what the layers give one after the other, as near as bfloat16 does; and gradients of gradients."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -121,6 +122,35 @@ def test_a_gradient_of_the_gradient() -> None:
         assert distance(value, expected[name]) < 0.1, name
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_what_is_no_number_stays_none_behind_a_relu(kernel: int) -> None:
+    layer = nn.Conv2d(24, 40, kernel, padding=kernel // 2)
+    with torch.no_grad():
+        layer.weight[3, 2] = math.nan
+    shown = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
+    with BFLOAT16:
+        found = mixed.convolve(layer, shown, relu=True)
+    assert found[:, 3].isnan().all()
+    assert found[:, :3].isfinite().all()
+
+
+def test_weights_that_are_no_numbers_reach_the_logits() -> None:
+    network = create_model("nin_mnist").to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        next(network.parameters())[0] = math.nan
+    with BFLOAT16:
+        assert network(torch.randn(2, 1, 28, 28)).isnan().all()
+
+
+def test_no_pictures_and_other_numbers_go_the_usual_way() -> None:
+    layer = nn.Conv2d(24, 40, 3, padding=1)
+    shown = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
+    with BFLOAT16:
+        assert mixed.takes(layer, shown)
+        assert not mixed.takes(layer, shown[:0])
+        assert not mixed.takes(layer, shown.double())
+
+
 def test_who_listens_hears_every_layer() -> None:
     network = create_model("nin_mnist").to(memory_format=torch.channels_last)
     called = []
@@ -130,6 +160,18 @@ def test_who_listens_hears_every_layer() -> None:
     with BFLOAT16:
         network(torch.randn(2, 1, 28, 28))
     assert set(called) == {name for name, layer in network.named_modules() if not list(layer.children())}
+
+
+def test_who_listens_to_every_module_hears_every_layer() -> None:
+    network = create_model("nin_mnist").to(memory_format=torch.channels_last)
+    called: list[nn.Module] = []
+    handle = torch.nn.modules.module.register_module_forward_hook(lambda layer, *_: called.append(layer))
+    try:
+        with BFLOAT16:
+            network(torch.randn(2, 1, 28, 28))
+    finally:
+        handle.remove()
+    assert {layer for layer in network.modules() if not list(layer.children())} <= set(called)
 
 
 def test_weights_that_do_not_learn_have_no_gradient() -> None:

@@ -6,6 +6,7 @@ layers give one after the other, up to rounding in bfloat16, in which autocast g
 """
 
 import functools
+import math
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ def takes(layer: nn.Conv2d, pictures: Tensor) -> bool:
         torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and layer.weight.dtype == torch.float32
+        and pictures.dtype in (torch.float32, torch.bfloat16)
+        and pictures.numel() > 0
         and pictures.is_contiguous(memory_format=torch.channels_last)
         and not isinstance(layer.padding, str)
         and _is_supported()
@@ -121,12 +124,21 @@ def laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
 
 
 def _convolved(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:
-    if relu and hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+    if relu and hasattr(torch.ops.mkldnn, "_convolution_pointwise") and _are_numbers(pictures, kernel):
         # One pass, which torch's compiler asks for too; it has no other name.
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(pictures, kernel, bias, padding, stride, [1, 1], 1, "relu", [], "")
         return fused
     output = F.conv2d(pictures, kernel, bias, stride, padding)
     return output.relu_() if relu else output
+
+
+def _are_numbers(pictures: Tensor, kernel: Tensor) -> bool:
+    """Whether a kernel has finite values, and so have the channels that come in, as one pixel of them tells.
+
+    Behind oneDNN's ReLU what is no number is zero, so that no loss would tell of weights that are none, in this layer or one before it.
+    """
+    pixel = pictures[0, :, pictures.shape[2] // 2, pictures.shape[3] // 2]
+    return math.isfinite(float(kernel.sum() + pixel.sum()))
 
 
 def _pixel_gradients(pictures: Tensor, kernel: Tensor, grad: Tensor, wanted: list[bool]) -> tuple[Tensor | None, ...]:

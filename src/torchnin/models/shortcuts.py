@@ -87,7 +87,8 @@ def _is_plain(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
 
 
 def _is_heard(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
+    own = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return bool(own) or torch.nn.modules.module._has_any_global_hook()
 
 
 def _takes_one(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:

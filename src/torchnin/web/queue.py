@@ -4,8 +4,9 @@ Nothing waits for company: whoever looks takes whatever has arrived while all we
 makes large batches by itself, and a lone request is answered at once. Those that have nothing to do share what arrives.
 
 Processes look, one a core, and the event loop itself hands them bytes and gets finished JSON back; a picture that is alone in the service
-has all cores, unless it is so little work that waking them takes longer. On a GPU, and with a single core, a thread looks. Large pictures
-are decoded and resized on threads beside them, so that they keep nobody waiting.
+has all cores, unless it is so little work that waking them takes longer. On a GPU, with a single core, and where a picture is much work for
+more cores than there may be processes, a thread looks. Large pictures are decoded and resized on threads beside them, so that they keep
+nobody waiting.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ _MOST_AT_ONCE = 64
 _MOST_LOOKERS = 4
 # Multiply-adds of a picture that is alone from which on a process that looks at it has all cores: half a millisecond of one.
 _SOME_WORK = 20_000_000
-# Multiply-adds of a picture from which on the cores had better help each other with it: some ten milliseconds of one.
+# Multiply-adds of a picture that are much work: some ten milliseconds of one core.
 _MUCH_WORK = 200_000_000
 # Of such pictures so many at once: with more, the layers' outputs leave the caches, and come anew from the system in every pass.
 _MOST_OF_MUCH_WORK = 16
@@ -60,7 +61,7 @@ class BatchingQueue:
         classifier: what answers.
         limits: how many pictures may wait, how large they may be and how long they may take.
         on_batch: told of every batch how many pictures were predicted; called by any of the threads.
-        own_processes: whether processes look where that is faster: on the host, with several cores.
+        own_processes: whether processes look where that is faster: on the host, with several cores, all of which they can keep busy.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class BatchingQueue:
         self._thread: threading.Thread | None = threading.Thread(target=self._look, name="look", daemon=True)
         # Processes that look, those of them that have nothing to do, and what the others are at. Only the event loop touches them.
         self._processes: list[LookerProcess] = []
-        if own_processes and cores > 1 and classifier.choice.device.type == "cpu":
+        busy_with_it = cores <= _MOST_LOOKERS or not much_work  # a process has one thread, where not one picture alone is there
+        if own_processes and cores > 1 and busy_with_it and classifier.choice.device.type == "cpu":
             self._thread = None
             most_cores = [cores if macs >= _SOME_WORK else 1] + [1] * (min(_MOST_LOOKERS, cores) - 1)  # those that look at a lone picture
             self._processes = [LookerProcess(classifier, limits.max_pixels, each, self._receive) for each in most_cores]

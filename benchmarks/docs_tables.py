@@ -625,23 +625,24 @@ def why_ten(language: str) -> str:
 
 
 def why_published(language: str) -> str:
-    """`steady` on the authors' networks, and what was taken out of it.
+    """`steady` on the published networks, and what was taken out of it.
 
     Dead maps are those of the longer trainings alone: of the others they were counted after 50 idle steps in a row, more than they have.
     """
     rows = []
-    for name in ("cure-mnist", "cure-mnist-longer", "cure-cifar10", "cure-cifar10-longer"):
+    for name in ("cure-224", "cure-mnist", "cure-mnist-longer", "cure-cifar10", "cure-cifar10-longer"):
         found = recorded("every_seed", "results", f"{name}.json")
+        steps = math.ceil(found["pictures"] / 128) * found["num_epochs"]
         for variant, trained in found["variants"].items():
             dead = max(run["dead_class_maps"] for run in trained["runs"])
             rows.append(
                 (
-                    f"`{found['model']}`",
+                    f"`{found['model']}`, {found['image_size']}x{found['image_size']}",
                     say(language, f"cure {variant}"),
                     f"{found['pictures']:,}",
-                    f"{math.ceil(found['pictures'] / 128) * found['num_epochs']}",
+                    f"{steps:,}",
                     f"{trained['failures']} / {trained['seeds']}",
-                    f"{dead}" if name.endswith("longer") else "-",
+                    f"{dead}" if steps > 50 else "-",
                     _spread_of([run["accuracy"] for run in trained["runs"]], ".3f"),
                 )
             )

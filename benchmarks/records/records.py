@@ -132,6 +132,6 @@ def made_by(config: Mapping[str, Any]) -> dict[str, str]:
         if found.pop("only", None) == "steady" and set(found) <= {"data", "model", "image-size"}:
             size = torchnin.model_entry(found.setdefault("model", "nin_d2l")).config.image_size
             return {"image-size": str(size), **found}
-    if words[:1] != ["train"]:
-        raise ValueError(f"the run was made by {' '.join(config['command'])!r}, and a record is made by nin train")
-    return choices(words[1:])
+    elif words[:1] == ["train"]:
+        return choices(words[1:])
+    raise ValueError(f"the run was made by {' '.join(config['command'])!r}, and a record is made by nin train")

@@ -1,7 +1,7 @@
 """Shorter ways to a convolution and its gradient, for training on a processor in bfloat16 (autocast).
 
 There the products are cheap, and what a step waits for is memory: passes over pictures that could be one, kernels that were written for
-many channels and meet one. `convolve` takes these ways by itself; inside `layer_by_layer()` it does without. Each gives what the
+many channels and meet one. `NiNBlock` takes these ways by itself; inside `layer_by_layer()` it does without. Each gives what the
 layers give one after the other, up to rounding in bfloat16, in which autocast gives it too (tests/models/test_mixed.py says how near).
 """
 
@@ -46,7 +46,16 @@ def takes(layer: nn.Conv2d, pictures: Tensor) -> bool:
 
 
 def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: bool) -> Tensor:
-    """What a convolution makes of pictures `(n, c, h, w)`, and a ReLU behind it: bfloat16, in channels-last memory."""
+    """What a convolution that `takes` such pictures makes of them, and a ReLU behind it.
+
+    Args:
+        layer: its weights in float32; their gradients are in float32 too.
+        pictures: `(n, c, h, w)`, float32 or bfloat16, in channels-last memory.
+        relu: whether what is below zero becomes zero.
+
+    Returns:
+        `(n, out_channels, h', w')`, bfloat16, in channels-last memory.
+    """
     weight, bias = layer.weight, layer.bias
     stride, padding = layer.stride, layer.padding
     pictures = pictures.to(torch.bfloat16)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import passes
+
 # Up to so many channels, a strided convolution of the pictures themselves is computed on larger pixels of more channels.
 _FEW_CHANNELS = 4
 # Up to this side of the picture, a kernel of several pixels meets so little that copying it is cheaper than torch's kernel for the
@@ -102,14 +104,18 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled():
             return *_differentiable(ctx, pictures, weight, bias, grad), None, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
-        if ctx.relu:
-            grad = torch.ops.aten.threshold_backward(grad, output, 0)
         wanted = list(ctx.needs_input_grad[:3])
+        summed = None
+        if ctx.relu and passes.compiled() is not None and output.is_contiguous(memory_format=torch.channels_last):
+            grad, summed = passes.relu_gradient(output, grad)
+            wanted[2] = False
+        elif ctx.relu:
+            grad = torch.ops.aten.threshold_backward(grad, output, 0)
         if kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
             found = _pixel_gradients(pictures, kernel, grad, wanted)
         else:
             small = max(grad.shape[2:]) <= _SMALL_SIDE and ctx.stride == (1, 1) and wanted[1]
-            sizes = None if bias is None else [len(bias)]
+            sizes = [len(bias)] if wanted[2] else None
             asked = [wanted[0], wanted[1] and not small, wanted[2]]
             found = torch.ops.aten.convolution_backward(
                 grad, pictures, kernel, sizes, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, asked
@@ -117,6 +123,7 @@ class _Convolution(torch.autograd.Function):
             if small:
                 found = found[0], _weight_gradient(pictures, kernel, grad, ctx.padding), found[2]
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
+        of_bias = summed if ctx.needs_input_grad[2] and summed is not None else of_bias
         return (
             of_pictures,
             None if of_weight is None else laid_out_as(weight, of_weight.to(weight.dtype)),

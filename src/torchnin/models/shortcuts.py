@@ -1,10 +1,11 @@
-"""Shorter ways to a convolution and its gradient, for training on a processor: in float32 here, in bfloat16 those of `mixed`.
+"""Shorter ways through a block, for training on a processor: convolutions in float32 here, in bfloat16 by `mixed`, the rest by `passes`.
 
 Each one gives what torch's own kernels give, up to rounding (tests/models/test_shortcuts.py says how near). `NiNBlock` takes them by
 itself; inside `layer_by_layer()` it does without.
 """
 
 import contextlib
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeGuard
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import mixed
+from . import mixed, passes
 from .winograd import Winograd, gradients_by, products
 
 # Up to this side of the picture, torch's kernel for the gradient of a padded convolution's weights spends much of its time on the
@@ -52,9 +53,20 @@ def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
             if relu:
                 waiting.pop(0)
             pictures = mixed.convolve(layer, pictures, relu=relu)
+        elif (taken := _taken_at_once([layer, *waiting[:2]], pictures)) is not None:
+            number, pictures = taken
+            del waiting[: number - 1]
         else:
             pictures = convolve(layer, pictures)
     return pictures
+
+
+def _taken_at_once(layers: list[nn.Module], pictures: Tensor) -> tuple[int, Tensor] | None:
+    """What `passes` makes of the first of these layers, and of how many; None where it has no way for them."""
+    if not _is_wanted(pictures) or not pictures.requires_grad:
+        return None
+    unheard = list(itertools.takewhile(lambda layer: not _is_heard(layer), layers))
+    return passes.take(unheard, pictures) if unheard else None
 
 
 def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
@@ -72,15 +84,22 @@ def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
 def _is_plain(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a plain convolution that nobody listens to, whose gradient is wanted, on a CPU and not being traced."""
     return (
-        not torch.compiler.is_compiling()
-        and not _unwanted
-        and type(layer) is nn.Conv2d
+        type(layer) is nn.Conv2d
         and layer.dilation == (1, 1)
         and layer.groups == 1
         and layer.padding_mode == "zeros"
         and not _is_heard(layer)
-        and torch.is_grad_enabled()
         and layer.weight.requires_grad
+        and _is_wanted(pictures)
+    )
+
+
+def _is_wanted(pictures: Tensor) -> bool:
+    """Whether shorter ways are wanted at all: on a CPU, where gradients are, and not while the network is traced."""
+    return (
+        not torch.compiler.is_compiling()
+        and not _unwanted
+        and torch.is_grad_enabled()
         and pictures.device.type == "cpu"
         and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)()
     )

@@ -1,0 +1,599 @@
+/* Passes over pictures that torch makes one by one, for training on a processor: batch normalisation, max pooling and ReLU in as few as
+ * there can be, forward and backward.
+ *
+ * Pictures lie in channels-last memory, (n, h, w, c), as float32 or bfloat16 (`half`). Pooling takes the largest of windows of 3x3 pixels
+ * two apart, which may be cut off at the edges. Computed in float32, summed up in float64. What is no number stays none. The work is
+ * shared by the threads of the OpenMP library that torch uses, so that there are not two crews on the same cores. Nothing here knows
+ * Python or torch: passes.py hands addresses over.
+ */
+
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
+#define LANES 16
+#else
+#define LANES 8
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define POOL 3
+#define STRIDE 2
+#define NOWHERE 255 /* in place of a pixel of its window, for a largest value that ReLU makes zero */
+#define CHUNK 128   /* pixels whose values are summed up in float32 */
+
+typedef float V __attribute__((vector_size(4 * LANES)));
+typedef int32_t I __attribute__((vector_size(4 * LANES)));
+typedef uint32_t U __attribute__((vector_size(4 * LANES)));
+typedef uint16_t H __attribute__((vector_size(2 * LANES)));
+typedef uint8_t B __attribute__((vector_size(LANES)));
+
+/* ---- what is to be done, and by how many ---- */
+
+typedef struct {
+    int32_t half, threads;
+    int64_t pictures, height, width, channels;
+    int64_t rows, columns; /* of what pooling leaves of a picture; 0: no pooling */
+} Shape;
+
+typedef struct Job {
+    Shape shape;
+    void (*task)(const struct Job *, int thread, long first, long last);
+    long total; /* of what the threads share: pixels, or rows of pixels */
+    const void *values, *slopes;
+    void *output;
+    uint8_t *places;
+    const float *shift, *scale; /* normalised: value * scale + shift */
+    const float *by_slope, *by_value, *level; /* gradient of a value: slope * by_slope + value * by_value + level */
+    const float *centre;
+    double *sums;   /* (threads, 2, channels) */
+    float *scratch; /* (threads, width, channels) */
+} Job;
+
+static void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
+static int (*thread_number)(void);
+static int (*number_of_threads)(void);
+
+void set_up(void *of_parallel, void *of_thread_number, void *of_number_of_threads) {
+    parallel = (void (*)(void (*)(void *), void *, unsigned, unsigned))of_parallel;
+    thread_number = (int (*)(void))of_thread_number;
+    number_of_threads = (int (*)(void))of_number_of_threads;
+}
+
+static void take_part(void *of_job) {
+    const Job *job = of_job;
+    long thread = thread_number(), threads = number_of_threads();
+    job->task(job, (int)thread, job->total * thread / threads, job->total * (thread + 1) / threads);
+}
+
+static void run(Job *job, void (*task)(const Job *, int, long, long), long total) {
+    job->task = task;
+    job->total = total;
+    if (job->shape.threads > 1 && total > 1)
+        parallel(take_part, job, (unsigned)job->shape.threads, 0);
+    else
+        task(job, 0, 0, total);
+}
+
+static long pixels_of(const Shape *shape) { return shape->pictures * shape->height * shape->width; }
+
+static long least(long one, long other) { return one < other ? one : other; }
+
+/* ---- LANES channels of a pixel, or the `rest` that there are ---- */
+
+/* Longer and shorter numbers: compilers make of __builtin_convertvector what takes several times as long. */
+#if LANES == 16
+INLINE U widen_shorts(H values) { return (U)_mm512_cvtepu16_epi32((__m256i)values); }
+INLINE I widen_bytes(B values) { return (I)_mm512_cvtepu8_epi32((__m128i)values); }
+INLINE H shorten(U values) { return (H)_mm512_cvtepi32_epi16((__m512i)values); }
+INLINE B to_bytes(I values) { return (B)_mm512_cvtepi32_epi8((__m512i)values); }
+#elif defined(__AVX2__)
+INLINE U widen_shorts(H values) { return (U)_mm256_cvtepu16_epi32((__m128i)values); }
+INLINE I widen_bytes(B values) {
+    int64_t bits;
+    memcpy(&bits, &values, sizeof bits);
+    return (I)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(bits));
+}
+INLINE H shorten(U values) {
+    __m256i halves = _mm256_packus_epi32((__m256i)values, (__m256i)values);
+    return (H)_mm256_castsi256_si128(_mm256_permute4x64_epi64(halves, 0x08));
+}
+INLINE B to_bytes(I values) {
+    H shorts = shorten((U)values);
+    int64_t bits = _mm_cvtsi128_si64(_mm_packus_epi16((__m128i)shorts, (__m128i)shorts));
+    B bytes;
+    memcpy(&bytes, &bits, sizeof bytes);
+    return bytes;
+}
+#else
+INLINE U widen_shorts(H values) { return __builtin_convertvector(values, U); }
+INLINE I widen_bytes(B values) { return __builtin_convertvector(values, I); }
+INLINE H shorten(U values) { return __builtin_convertvector(values, H); }
+INLINE B to_bytes(I values) { return __builtin_convertvector(values, B); }
+#endif
+
+/* So few that memcpy would be a call, which costs more than all else that is done with them. */
+#if LANES == 16
+#define FEW(rest) ((__mmask16)((1u << (rest)) - 1))
+INLINE H load_shorts(const uint16_t *from, int rest) { return (H)_mm256_maskz_loadu_epi16(FEW(rest), from); }
+INLINE V load_floats(const float *from, int rest) { return (V)_mm512_maskz_loadu_ps(FEW(rest), from); }
+INLINE void store_shorts(uint16_t *to, H values, int rest) { _mm256_mask_storeu_epi16(to, FEW(rest), (__m256i)values); }
+INLINE void store_floats(float *to, V values, int rest) { _mm512_mask_storeu_ps(to, FEW(rest), (__m512)values); }
+INLINE B load_bytes(const uint8_t *from, int rest) { return (B)_mm_maskz_loadu_epi8(FEW(rest), from); }
+INLINE void store_bytes(uint8_t *to, B values, int rest) { _mm_mask_storeu_epi8(to, FEW(rest), (__m128i)values); }
+#else
+#define FEW_OF(name, vector, number)                                   \
+    INLINE vector load_##name(const number *from, int rest) {          \
+        vector values = {0};                                           \
+        for (int k = 0; k < rest; k++)                                 \
+            values[k] = from[k];                                       \
+        return values;                                                 \
+    }                                                                  \
+    INLINE void store_##name(number *to, vector values, int rest) {    \
+        for (int k = 0; k < rest; k++)                                 \
+            to[k] = values[k];                                         \
+    }
+FEW_OF(shorts, H, uint16_t)
+FEW_OF(floats, V, float)
+FEW_OF(bytes, B, uint8_t)
+#endif
+
+INLINE V load(const void *from, long at, int rest, int half) {
+    if (half) {
+        const uint16_t *first = (const uint16_t *)from + at;
+        H bits;
+        if (rest == LANES)
+            memcpy(&bits, first, sizeof bits);
+        else
+            bits = load_shorts(first, rest);
+        return (V)(widen_shorts(bits) << 16);
+    }
+    const float *first = (const float *)from + at;
+    V values;
+    if (rest != LANES)
+        return load_floats(first, rest);
+    memcpy(&values, first, sizeof values);
+    return values;
+}
+
+INLINE void store(void *to, long at, V values, int rest, int half) {
+    if (half) { /* to the nearest, of two that are as near the even one */
+        U bits = (U)values, number = (U)(values == values);
+        U rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        H shorter = shorten((rounded & number) | (0x7fc0 & ~number));
+        if (rest == LANES)
+            memcpy((uint16_t *)to + at, &shorter, sizeof shorter);
+        else
+            store_shorts((uint16_t *)to + at, shorter, rest);
+    } else if (rest == LANES) {
+        memcpy((float *)to + at, &values, sizeof values);
+    } else {
+        store_floats((float *)to + at, values, rest);
+    }
+}
+
+INLINE I load_places(const uint8_t *from, int rest) {
+    B places;
+    if (rest == LANES)
+        memcpy(&places, from, sizeof places);
+    else
+        places = load_bytes(from, rest);
+    return widen_bytes(places);
+}
+
+INLINE void store_places(uint8_t *to, I values, int rest) {
+    B places = to_bytes(values);
+    if (rest == LANES)
+        memcpy(to, &places, sizeof places);
+    else
+        store_bytes(to, places, rest);
+}
+
+INLINE V only(I where, V values) { return (V)((I)values & where); }
+
+INLINE V either(I where, V values, V others) { return (V)(((I)values & where) | ((I)others & ~where)); }
+
+/* `body(c, rest)` for all channels. */
+#define EACH_CHANNEL(channels, body)                      \
+    do {                                                  \
+        long c = 0;                                       \
+        for (; c + LANES <= (channels); c += LANES)       \
+            body(c, LANES);                               \
+        if (c < (channels))                               \
+            body(c, (int)((channels) - c));               \
+    } while (0)
+
+/* A task for either kind of number, with what depends on the kind decided outside its loops. */
+#define TASK(name)                                                              \
+    static void name(const Job *job, int thread, long first, long last) {       \
+        if (job->shape.half)                                                    \
+            name##_of(job, thread, first, last, 1);                             \
+        else                                                                    \
+            name##_of(job, thread, first, last, 0);                             \
+    }
+
+/* ---- batch normalisation, forward ---- */
+
+INLINE void measure_of(const Job *job, int thread, long first, long last, int half) {
+    long channels = job->shape.channels;
+    double *sums = job->sums + 2 * thread * channels, *squares = sums + channels;
+    for (long from = first; from < last; from += CHUNK) {
+        long to = least(from + CHUNK, last);
+#define BODY(c, rest)                                                              \
+    {                                                                              \
+        /* Apart from the first pixel, so that squares stay small beside sums. */  \
+        V centre = load(job->values, c, rest, half), sum = {0}, square = {0};      \
+        for (long pixel = from; pixel < to; pixel++) {                             \
+            V apart = load(job->values, pixel * channels + c, rest, half) - centre; \
+            sum += apart;                                                          \
+            square += apart * apart;                                               \
+        }                                                                          \
+        for (int k = 0; k < rest; k++) {                                           \
+            sums[c + k] += sum[k];                                                 \
+            squares[c + k] += square[k];                                           \
+        }                                                                          \
+    }
+        EACH_CHANNEL(channels, BODY);
+#undef BODY
+    }
+}
+TASK(measure)
+
+/* Last pixels first: they are the ones that the caches still hold. */
+INLINE void normalise_pixels_of(const Job *job, int thread, long first, long last, int half) {
+    long channels = job->shape.channels;
+    (void)thread;
+    for (long pixel = last - 1; pixel >= first; pixel--) {
+#define BODY(c, rest)                                                                                             \
+    {                                                                                                             \
+        V value = load(job->values, pixel * channels + c, rest, half);                                            \
+        value = value * load(job->scale, c, rest, 0) + load(job->shift, c, rest, 0);                              \
+        store(job->output, pixel * channels + c, only(~(value <= 0), value), rest, half);                         \
+    }
+        EACH_CHANNEL(channels, BODY);
+#undef BODY
+    }
+}
+TASK(normalise_pixels)
+
+/* Rows of what pooling leaves; where there is a `scale`, of normalised values. */
+INLINE void pool_rows_of(const Job *job, int thread, long first, long last, int half) {
+    const Shape *shape = &job->shape;
+    long channels = shape->channels;
+    (void)thread;
+    for (long row = last - 1; row >= first; row--) {
+        long picture = row / shape->rows, top = row % shape->rows * STRIDE;
+        long high = least(POOL, shape->height - top);
+        for (long column = 0; column < shape->columns; column++) {
+            long left = column * STRIDE, wide = least(POOL, shape->width - left);
+            long corner = ((picture * shape->height + top) * shape->width + left) * channels;
+            long at = (row * shape->columns + column) * channels;
+#define BODY(c, rest)                                                                                             \
+    {                                                                                                             \
+        V scale = {0}, shift = {0}, largest = {0};                                                                \
+        I place = {0};                                                                                            \
+        if (job->scale)                                                                                           \
+            scale = load(job->scale, c, rest, 0), shift = load(job->shift, c, rest, 0);                           \
+        for (long y = 0; y < high; y++)                                                                           \
+            for (long x = 0; x < wide; x++) {                                                                     \
+                V value = load(job->values, corner + (y * shape->width + x) * channels + c, rest, half);          \
+                if (job->scale)                                                                                   \
+                    value = value * scale + shift;                                                                \
+                I larger = (value > largest) | (value != value) | ((I){0} - (y + x == 0));                        \
+                largest = either(larger, value, largest);                                                         \
+                place = (place & ~larger) | (((I){0} + (int32_t)(POOL * y + x)) & larger);                        \
+            }                                                                                                     \
+        I zero = largest <= 0;                                                                                    \
+        place |= zero & NOWHERE;                                                                                  \
+        store(job->output, at + c, only(~zero, largest), rest, half);                                             \
+        store_places(job->places + at + c, place, rest);                                                          \
+    }
+            EACH_CHANNEL(channels, BODY);
+#undef BODY
+        }
+    }
+}
+TASK(pool_rows)
+
+/* ---- backward ---- */
+
+/* The slopes of a row of pictures, from those of what pooling left: each goes to the pixel that was the largest of its window. */
+INLINE void unpool_row(const Job *job, float *slopes, long row, int half) {
+    const Shape *shape = &job->shape;
+    long channels = shape->channels, y = row % shape->height, width = shape->width;
+    long first = y < POOL ? 0 : (y - POOL + STRIDE) / STRIDE, last = least(y / STRIDE, shape->rows - 1);
+    long windows = row / shape->height * shape->rows * shape->columns * channels;
+#define BODY(c, rest)                                                                                             \
+    {                                                                                                             \
+        V carried = {0}; /* what the window before has for the pixel that it shares with this one */              \
+        for (long column = 0; column < shape->columns; column++) {                                                \
+            V one = carried, two = {0}, three = {0};                                                              \
+            for (long window = first; window <= last; window++) {                                                 \
+                long at = windows + (window * shape->columns + column) * channels + c;                            \
+                I place = load_places(job->places + at, rest) - (int32_t)(POOL * (y - window * STRIDE));          \
+                V slope = load(job->slopes, at, rest, half);                                                      \
+                one += only(place == 0, slope);                                                                   \
+                two += only(place == 1, slope);                                                                   \
+                three += only(place == 2, slope);                                                                 \
+            }                                                                                                     \
+            store(slopes, column * STRIDE * channels + c, one, rest, 0);                                          \
+            if (column * STRIDE + 1 < width)                                                                      \
+                store(slopes, (column * STRIDE + 1) * channels + c, two, rest, 0);                                \
+            carried = three;                                                                                      \
+        }                                                                                                         \
+        for (long x = shape->columns * STRIDE; x < width; x++, carried = (V){0})                                  \
+            store(slopes, x * channels + c, carried, rest, 0);                                                    \
+    }
+    EACH_CHANNEL(channels, BODY);
+#undef BODY
+}
+
+/* Sums of the slopes behind ReLU (`pooled`: they are sorted out already), and of them times the values, of some pixels. */
+INLINE void sum_slopes(const Job *job, int thread, const void *slopes, long values_at, long slopes_at, long pixels, int half, int pooled) {
+    long channels = job->shape.channels;
+    double *sums = job->sums + 2 * thread * channels, *products = sums + channels;
+#define BODY(c, rest)                                                                                             \
+    {                                                                                                             \
+        V scale = load(job->scale, c, rest, 0), shift = load(job->shift, c, rest, 0);                             \
+        V centre = load(job->centre, c, rest, 0), sum = {0}, product = {0};                                       \
+        for (long pixel = 0; pixel < pixels; pixel++) {                                                           \
+            V value = load(job->values, (values_at + pixel) * channels + c, rest, half);                          \
+            V slope = load(slopes, (slopes_at + pixel) * channels + c, rest, half && !pooled);                    \
+            if (!pooled)                                                                                          \
+                slope = only(~(value * scale + shift <= 0), slope);                                               \
+            sum += slope;                                                                                         \
+            product += slope * (value - centre);                                                                  \
+        }                                                                                                         \
+        for (int k = 0; k < rest; k++) {                                                                          \
+            sums[c + k] += sum[k];                                                                                \
+            products[c + k] += product[k];                                                                        \
+        }                                                                                                         \
+    }
+    EACH_CHANNEL(channels, BODY);
+#undef BODY
+}
+
+/* The gradient of some pixels' values behind normalisation. */
+INLINE void descend(const Job *job, const void *slopes, long values_at, long slopes_at, long pixels, int half, int pooled) {
+    long channels = job->shape.channels;
+    for (long pixel = pixels - 1; pixel >= 0; pixel--) {
+#define BODY(c, rest)                                                                                             \
+    {                                                                                                             \
+        long at = (values_at + pixel) * channels + c;                                                             \
+        V value = load(job->values, at, rest, half);                                                              \
+        V slope = load(slopes, (slopes_at + pixel) * channels + c, rest, half && !pooled);                        \
+        if (!pooled) {                                                                                            \
+            V scale = load(job->scale, c, rest, 0), shift = load(job->shift, c, rest, 0);                         \
+            slope = only(~(value * scale + shift <= 0), slope);                                                   \
+        }                                                                                                         \
+        V by_slope = load(job->by_slope, c, rest, 0), by_value = load(job->by_value, c, rest, 0);                 \
+        V gradient = slope * by_slope + (value * by_value + load(job->level, c, rest, 0));                        \
+        store(job->output, at, gradient, rest, half);                                                             \
+    }
+        EACH_CHANNEL(channels, BODY);
+#undef BODY
+    }
+}
+
+INLINE void sum_pixels_of(const Job *job, int thread, long first, long last, int half) {
+    for (long from = first; from < last; from += CHUNK)
+        sum_slopes(job, thread, job->slopes, from, from, least(CHUNK, last - from), half, 0);
+}
+TASK(sum_pixels)
+
+INLINE void descend_pixels_of(const Job *job, int thread, long first, long last, int half) {
+    (void)thread;
+    descend(job, job->slopes, first, first, last - first, half, 0);
+}
+TASK(descend_pixels)
+
+INLINE void sum_rows_of(const Job *job, int thread, long first, long last, int half) {
+    float *slopes = job->scratch + thread * job->shape.width * job->shape.channels;
+    for (long row = first; row < last; row++) {
+        unpool_row(job, slopes, row, half);
+        for (long from = 0; from < job->shape.width; from += CHUNK) {
+            long pixels = least(CHUNK, job->shape.width - from);
+            sum_slopes(job, thread, slopes, row * job->shape.width + from, from, pixels, half, 1);
+        }
+    }
+}
+TASK(sum_rows)
+
+INLINE void descend_rows_of(const Job *job, int thread, long first, long last, int half) {
+    float *slopes = job->scratch + thread * job->shape.width * job->shape.channels;
+    for (long row = last - 1; row >= first; row--) {
+        unpool_row(job, slopes, row, half);
+        descend(job, slopes, row * job->shape.width, 0, job->shape.width, half, 1);
+    }
+}
+TASK(descend_rows)
+
+/* Pooling alone. */
+INLINE void unpool_rows_of(const Job *job, int thread, long first, long last, int half) {
+    long values = job->shape.width * job->shape.channels;
+    float *slopes = job->scratch + thread * values;
+    for (long row = first; row < last; row++) {
+        unpool_row(job, slopes, row, half);
+#define BODY(c, rest) store(job->output, row * values + c, load(slopes, c, rest, 0), rest, half)
+        EACH_CHANNEL(values, BODY);
+#undef BODY
+    }
+}
+TASK(unpool_rows)
+
+/* ReLU alone: the slopes where its output is not zero, and their sums. */
+INLINE void cut_pixels_of(const Job *job, int thread, long first, long last, int half) {
+    long channels = job->shape.channels;
+    double *sums = job->sums + 2 * thread * channels;
+    for (long from = first; from < last; from += CHUNK) {
+        long to = least(from + CHUNK, last);
+#define BODY(c, rest)                                                                                             \
+    {                                                                                                             \
+        V sum = {0};                                                                                              \
+        for (long pixel = from; pixel < to; pixel++) {                                                            \
+            long at = pixel * channels + c;                                                                       \
+            V slope = only(~(load(job->values, at, rest, half) <= 0), load(job->slopes, at, rest, half));         \
+            store(job->output, at, slope, rest, half);                                                            \
+            sum += slope;                                                                                         \
+        }                                                                                                         \
+        for (int k = 0; k < rest; k++)                                                                            \
+            sums[c + k] += sum[k];                                                                                \
+    }
+        EACH_CHANNEL(channels, BODY);
+#undef BODY
+    }
+}
+TASK(cut_pixels)
+
+/* ---- what passes.py calls; 0, or 1 where memory did not suffice ---- */
+
+typedef struct {
+    double *sums;
+    float *factors; /* (5, channels) */
+    float *scratch;
+} Room;
+
+/* In whole lines of the cache: a vector across two takes twice as long. */
+static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
+
+static int take_room(Room *room, const Shape *shape) {
+    size_t threads = (size_t)shape->threads, channels = (size_t)shape->channels;
+    room->sums = calloc(threads * 2 * channels, sizeof(double));
+    room->factors = aligned(5 * channels * sizeof(float));
+    room->scratch = shape->rows ? aligned(threads * (size_t)shape->width * channels * sizeof(float)) : NULL;
+    return room->sums && room->factors && (room->scratch || !shape->rows);
+}
+
+static void give_room(Room *room) {
+    free(room->sums);
+    free(room->factors);
+    free(room->scratch);
+}
+
+static double total_of(const Room *room, const Shape *shape, long which, long channel) {
+    double total = 0;
+    for (long thread = 0; thread < shape->threads; thread++)
+        total += room->sums[(2 * thread + which) * shape->channels + channel];
+    return total;
+}
+
+static void set_normalisation(const Shape *shape, const float *weight, const float *bias, const float *mean, const float *inverse, float *factors) {
+    for (long c = 0; c < shape->channels; c++) {
+        factors[c] = weight[c] * inverse[c];
+        factors[shape->channels + c] = bias[c] - mean[c] * factors[c];
+    }
+}
+
+static float first_value(const void *values, long at, int half) {
+    if (!half)
+        return ((const float *)values)[at];
+    uint32_t bits = (uint32_t)((const uint16_t *)values)[at] << 16;
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+/* ReLU of the normalised pictures, pooled before it where there are `rows`; mean and one over the deviation are left for the way back. */
+int normalise(const Shape *shape, const void *values, void *output, uint8_t *places, const float *weight, const float *bias,
+              float *running_mean, float *running_variance, double momentum, double epsilon, float *mean, float *inverse) {
+    Room room;
+    if (!take_room(&room, shape)) {
+        give_room(&room);
+        return 1;
+    }
+    long channels = shape->channels, pixels = pixels_of(shape);
+    Job job = {.shape = *shape, .values = values, .output = output, .places = places, .sums = room.sums};
+    run(&job, measure, pixels);
+    for (long c = 0; c < channels; c++) {
+        double apart = total_of(&room, shape, 0, c) / pixels;
+        double variance = total_of(&room, shape, 1, c) / pixels - apart * apart;
+        variance = variance < 0 ? 0 : variance;
+        mean[c] = (float)(first_value(values, c, shape->half) + apart);
+        inverse[c] = (float)(1 / sqrt(variance + epsilon));
+        if (running_mean) {
+            double unbiased = variance * pixels / (pixels - 1);
+            running_mean[c] = (float)((1 - momentum) * running_mean[c] + momentum * mean[c]);
+            running_variance[c] = (float)((1 - momentum) * running_variance[c] + momentum * unbiased);
+        }
+    }
+    set_normalisation(shape, weight, bias, mean, inverse, room.factors);
+    job.scale = room.factors;
+    job.shift = room.factors + channels;
+    if (shape->rows)
+        run(&job, pool_rows, shape->pictures * shape->rows);
+    else
+        run(&job, normalise_pixels, pixels);
+    give_room(&room);
+    return 0;
+}
+
+int normalise_backward(const Shape *shape, const void *values, const void *slopes, const uint8_t *places, void *output, const float *weight,
+                       const float *bias, const float *mean, const float *inverse, float *of_weight, float *of_bias) {
+    Room room;
+    if (!take_room(&room, shape)) {
+        give_room(&room);
+        return 1;
+    }
+    long channels = shape->channels, pixels = pixels_of(shape), rows = shape->pictures * shape->height;
+    float *factors = room.factors;
+    set_normalisation(shape, weight, bias, mean, inverse, factors);
+    Job job = {.shape = *shape, .values = values, .slopes = slopes, .output = output, .places = (uint8_t *)places, .sums = room.sums,
+               .scratch = room.scratch, .scale = factors, .shift = factors + channels, .centre = mean, .by_slope = factors + 2 * channels,
+               .by_value = factors + 3 * channels, .level = factors + 4 * channels};
+    if (shape->rows)
+        run(&job, sum_rows, rows);
+    else
+        run(&job, sum_pixels, pixels);
+    for (long c = 0; c < channels; c++) {
+        double sum = total_of(&room, shape, 0, c), product = total_of(&room, shape, 1, c) * inverse[c];
+        double by_slope = (double)weight[c] * inverse[c], by_value = -by_slope * inverse[c] * product / pixels;
+        of_bias[c] = (float)sum;
+        of_weight[c] = (float)product;
+        factors[2 * channels + c] = (float)by_slope;
+        factors[3 * channels + c] = (float)by_value;
+        factors[4 * channels + c] = (float)(-by_slope * sum / pixels - by_value * mean[c]);
+    }
+    if (shape->rows)
+        run(&job, descend_rows, rows);
+    else
+        run(&job, descend_pixels, pixels);
+    give_room(&room);
+    return 0;
+}
+
+/* ReLU of the largest of each window. */
+int pool(const Shape *shape, const void *values, void *output, uint8_t *places) {
+    Job job = {.shape = *shape, .values = values, .output = output, .places = places};
+    run(&job, pool_rows, shape->pictures * shape->rows);
+    return 0;
+}
+
+int pool_backward(const Shape *shape, const void *slopes, const uint8_t *places, void *output) {
+    Room room;
+    int taken = take_room(&room, shape);
+    if (taken) {
+        Job job = {.shape = *shape, .slopes = slopes, .output = output, .places = (uint8_t *)places, .scratch = room.scratch};
+        run(&job, unpool_rows, shape->pictures * shape->height);
+    }
+    give_room(&room);
+    return !taken;
+}
+
+/* The gradient in front of a ReLU, from its output and the gradient behind it; and its sum over the pixels, which a bias there has. */
+int relu_backward(const Shape *shape, const void *values, const void *slopes, void *output, float *of_bias) {
+    Room room;
+    int taken = take_room(&room, shape);
+    if (taken) {
+        Job job = {.shape = *shape, .values = values, .slopes = slopes, .output = output, .sums = room.sums};
+        run(&job, cut_pixels, pixels_of(shape));
+        for (long c = 0; c < shape->channels; c++)
+            of_bias[c] = (float)total_of(&room, shape, 0, c);
+    }
+    give_room(&room);
+    return !taken;
+}

@@ -1,0 +1,255 @@
+"""Batch normalisation, max pooling and ReLU in as few passes over the pictures as there can be, for training on a processor.
+
+torch takes these layers one by one; what they do to a value is little, and what a step of a small network waits for is memory. Here they
+are one pass, after one for mean and variance, and two on the way back, in C (`passes.c`, compiled when the package is built). Where that
+was not done, for want of a compiler or of instructions that the processor has, torch's own layers do the same, up to rounding
+(tests/models/test_passes.py says how near). `NiNBlock` takes these ways by itself; inside `layer_by_layer()` it does without.
+"""
+
+import ctypes
+import functools
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import POOL_KERNEL, POOL_STRIDE
+
+# What a processor has to have for each compiled file, in the words of torch, the best first.
+_KINDS = {"x86_64": {"AVX512": ("x86-64-v4", "x86-64-v3"), "AVX2": ("x86-64-v3",)}}
+_PLAIN = "plain"
+_POINTER = ctypes.c_void_p
+
+
+class _Shape(ctypes.Structure):
+    """`Shape` of passes.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("half", "threads")),
+        *((name, ctypes.c_int64) for name in ("pictures", "height", "width", "channels", "rows", "columns")),
+    )
+
+
+def file_for(kind: str) -> Path:
+    """Where the compiled passes lie, for processors of some kind: `x86-64-v3`, `x86-64-v4`, or elsewhere `plain`."""
+    return Path(__file__).with_name(f"passes-{kind}.so")
+
+
+def kinds() -> tuple[str, ...]:
+    """The kinds of compiled passes that this processor can run, the best first."""
+    of_machine = _KINDS.get(platform.machine())
+    return (_PLAIN,) if of_machine is None else of_machine.get(torch.backends.cpu.get_cpu_capability(), ())
+
+
+@functools.cache
+def compiled() -> str | None:
+    """The kind of compiled passes that are there for this processor; None where there are none."""
+    return next((kind for kind in kinds() if _load(kind) is not None), None)
+
+
+@functools.cache
+def _load(kind: str) -> ctypes.CDLL | None:
+    """A compiled file, which shares its work among the threads that torch has; None where either cannot be had."""
+    if not file_for(kind).exists():
+        return None
+    try:
+        # What torch itself is bound to; a second OpenMP library would bring threads of its own to the same cores.
+        openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        crew = [getattr(openmp, name) for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")]
+        library = ctypes.CDLL(str(file_for(kind)))
+    except (OSError, AttributeError):
+        return None
+    library.set_up.restype = None
+    library.set_up(*(ctypes.cast(function, _POINTER) for function in crew))
+    shape, doubles = ctypes.POINTER(_Shape), [ctypes.c_double] * 2
+    library.normalise.argtypes = [shape, *[_POINTER] * 7, *doubles, *[_POINTER] * 2]
+    library.normalise_backward.argtypes = [shape, *[_POINTER] * 10]
+    for name, number in (("pool", 3), ("pool_backward", 3), ("relu_backward", 4)):
+        getattr(library, name).argtypes = [shape, *[_POINTER] * number]
+    return library
+
+
+def _call(name: str, pictures: Tensor, pooled: Sequence[int], *arguments: Tensor | float | None) -> None:
+    """Call a function of passes.c.
+
+    Args:
+        name: which.
+        pictures: `(n, c, h, w)`, before any pooling; for their shape and dtype.
+        pooled: height and width behind it; nothing without it.
+        arguments: addresses of tensors, or numbers.
+
+    Raises:
+        MemoryError: there is none for its sums.
+    """
+    kind = compiled()
+    assert kind is not None
+    number, channels, height, width = pictures.shape
+    shape = _Shape(pictures.dtype == torch.bfloat16, torch.get_num_threads(), number, height, width, channels, *(pooled or (0, 0)))
+    values = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
+    if getattr(_load(kind), name)(shape, *values):
+        raise MemoryError(f"no memory for {name} of pictures of {channels} channels")
+
+
+def take(layers: Sequence[nn.Module], pictures: Tensor) -> tuple[int, Tensor] | None:
+    """What the first of some layers make of pictures, in fewer passes than one after the other.
+
+    Args:
+        layers: in the order in which they follow; nobody listens to what goes in or comes out.
+        pictures: `(n, c, h, w)` on a processor.
+
+    Returns:
+        How many layers that were, and what they make, `(n, c, h', w')` in channels-last memory: of batch normalisation and ReLU, with max
+        pooling between them or without, or of max pooling and ReLU. None where they are others, or the pictures are of another kind.
+    """
+    norm = layers[0] if type(layers[0]) is nn.BatchNorm2d else None
+    rest = layers[1:] if norm is not None else layers
+    pool = rest[0] if rest and type(rest[0]) is nn.MaxPool2d else None
+    relu = rest[1:] if pool is not None else rest
+    if (norm is None and pool is None) or not relu or type(relu[0]) is not nn.ReLU or not _admits(norm, pool, pictures):
+        return None
+    sides: tuple[int, ...] = () if pool is None else tuple(_pooled(side, ceil=pool.ceil_mode) for side in pictures.shape[2:])
+    taken = (norm is not None) + (pool is not None) + 1
+    if norm is None:
+        return taken, _Pool.apply(pictures, sides)
+    if norm.num_batches_tracked is not None:
+        norm.num_batches_tracked.add_(1)
+    return taken, _Normalise.apply(pictures, norm.weight, norm.bias, norm, sides)
+
+
+def _admits(norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, pictures: Tensor) -> bool:
+    if (
+        compiled() is None
+        or type(pictures) is not Tensor
+        or pictures.dtype not in (torch.float32, torch.bfloat16)
+        or not pictures.is_contiguous(memory_format=torch.channels_last)
+        or pictures.numel() <= pictures.shape[1]  # of one pixel there is no variance, which torch says in a sentence
+    ):
+        return False
+    if pool is not None and not (
+        pool.kernel_size == POOL_KERNEL
+        and pool.stride == POOL_STRIDE
+        and pool.padding == 0
+        and pool.dilation == 1
+        and not pool.return_indices
+        and min(pictures.shape[2:]) >= POOL_KERNEL
+    ):
+        return False
+    return norm is None or (
+        norm.training
+        and norm.affine
+        and norm.momentum is not None
+        and norm.num_features == pictures.shape[1]
+        and all(value is None or (value.dtype == torch.float32 and value.is_contiguous()) for value in _values_of(norm))
+    )
+
+
+def _values_of(norm: nn.BatchNorm2d) -> tuple[Tensor | None, ...]:
+    return norm.weight, norm.bias, norm.running_mean, norm.running_var
+
+
+def _pooled(side: int, *, ceil: bool) -> int:
+    """What pooling leaves of a side of so many pixels; rounded up, a window that begins beyond it is none."""
+    windows = (side - POOL_KERNEL + (POOL_STRIDE - 1 if ceil else 0)) // POOL_STRIDE + 1
+    return windows - (ceil and (windows - 1) * POOL_STRIDE >= side)
+
+
+def _room(pictures: Tensor, sides: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+    """`(n, c, *sides)` in channels-last memory, with nothing in it yet; without sides as large as the pictures."""
+    shape = (*pictures.shape[:2], *(sides or pictures.shape[2:]))
+    return torch.empty(shape, dtype=dtype or pictures.dtype, memory_format=torch.channels_last)
+
+
+def relu_gradient(output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """The way back through a ReLU.
+
+    Args:
+        output: `(n, c, h, w)`, what it made, in channels-last memory.
+        grad: of that, of the same shape, dtype and memory.
+
+    Returns:
+        Gradient of what went in, `(n, c, h, w)`; its sum over pictures and pixels `(c,)`, float32, which is a bias' that was added before.
+    """
+    gradient, of_bias = torch.empty_like(output), torch.empty(output.shape[1])
+    _call("relu_backward", output, (), output, grad, gradient, of_bias)
+    return gradient, of_bias
+
+
+class _Normalise(torch.autograd.Function):
+    """Batch normalisation, pooling where there are sides of what it leaves, and ReLU."""
+
+    @staticmethod
+    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, sides: tuple[int, ...]) -> Tensor:
+        output, places = _room(pictures, sides), _room(pictures, sides, torch.uint8) if sides else None
+        mean, inverse = torch.empty_like(weight), torch.empty_like(weight)
+        assert norm.momentum is not None
+        running = norm.running_mean, norm.running_var, norm.momentum, norm.eps
+        _call("normalise", pictures, sides, pictures, output, places, weight, bias, *running, mean, inverse)
+        ctx.save_for_backward(pictures, weight, bias, mean, inverse, places)
+        ctx.sides, ctx.eps = sides, norm.eps
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        pictures, weight, bias, mean, inverse, places = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return *_differentiable(ctx, (pictures, weight, bias), places, grad), None, None
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        found = torch.empty_like(pictures), torch.empty_like(weight), torch.empty_like(bias)
+        arguments = pictures, grad, places, found[0], weight, bias, mean, inverse, found[1], found[2]
+        _call("normalise_backward", pictures, ctx.sides, *arguments)
+        return *found, None, None
+
+
+class _Pool(torch.autograd.Function):
+    """Pooling and ReLU."""
+
+    @staticmethod
+    def forward(ctx: Any, pictures: Tensor, sides: tuple[int, ...]) -> Tensor:
+        output, places = _room(pictures, sides), _room(pictures, sides, torch.uint8)
+        _call("pool", pictures, sides, pictures, output, places)
+        ctx.save_for_backward(places)
+        ctx.shape, ctx.sides = pictures.shape, sides
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (places,) = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _unpooled(places, grad, ctx.shape), None
+        gradient = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=torch.channels_last)
+        _call("pool_backward", gradient, ctx.sides, grad.contiguous(memory_format=torch.channels_last), places, gradient)
+        return gradient, None
+
+
+def _differentiable(ctx: Any, values: tuple[Tensor, ...], places: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradients through normalisation, where they are to have gradients themselves: by torch's own layers."""
+    pictures, weight, bias = values
+    output = F.batch_norm(pictures, None, None, weight, bias, training=True, eps=ctx.eps)
+    if places is None:
+        output = output.relu()
+    else:
+        grad = _unpooled(places, grad, output.shape)
+    asked = [value for value, want in zip(values, ctx.needs_input_grad[:3], strict=True) if want]
+    found = iter(torch.autograd.grad(output, asked, grad, create_graph=True))
+    return tuple(next(found) if want else None for want in ctx.needs_input_grad[:3])
+
+
+def _unpooled(places: Tensor, grad: Tensor, shape: Sequence[int]) -> Tensor:
+    """`pool_backward` by torch's own functions, so that it has a gradient.
+
+    Args:
+        places: `(n, c, rows, columns)`, which of the nine pixels of each window was the largest; another number where ReLU made zero of it.
+        grad: of the same shape.
+        shape: `(n, c, h, w)` of what was pooled.
+    """
+    number, channels, height, width = shape
+    rows, columns = (torch.arange(side) * POOL_STRIDE for side in places.shape[2:])
+    taken = places < POOL_KERNEL**2
+    pixels = (places // POOL_KERNEL + rows[:, None]) * width + places % POOL_KERNEL + columns
+    where = torch.where(taken, pixels, 0).flatten(2)
+    gradient = grad.new_zeros(number, channels, height * width).scatter_add(2, where, (grad * taken).flatten(2))
+    return gradient.unflatten(2, (height, width))

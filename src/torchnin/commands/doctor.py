@@ -10,6 +10,7 @@ from typing import Any
 import torchnin
 from torchnin.commands.networks import Json
 from torchnin.commands.output import result
+from torchnin.models import passes
 
 # Of each extra the modules that it brings, by the names of their packages.
 _EXTRAS = {
@@ -48,6 +49,7 @@ def doctor(*, as_json: Json = False) -> None:
     found = {status.name: status.found for status in torchnin.find_datasets()}
     document: dict[str, Any] = {
         **choice.to_dict(),
+        "passes": passes.compiled(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
         "versions": versions,
@@ -57,6 +59,7 @@ def doctor(*, as_json: Json = False) -> None:
     }
     lines = [
         str(choice),
+        f"passes in C: {passes.compiled() or passes.advice() or 'none for this system'}",
         f"threads: {document['threads']} on {document['cores']} cores, {document['platform']}",
         "versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         *(_line(extra, found_there) for extra, found_there in extras.items()),

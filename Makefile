@@ -40,7 +40,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || sh tools/install-packages python3-venv
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: $(VENV)/bin/python pyproject.toml hatch_build.py src/torchnin/models/passes.c $(LOCKED)
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml hatch_build.py $(wildcard src/torchnin/models/native/*.[ch]) $(LOCKED)
 	$(VENV)/bin/python tools/install.py run
 	@touch $@
 

@@ -86,5 +86,5 @@ def test_wheel_and_source_carry_them() -> None:
     wheel = {file.distribution_path for file in WheelBuilder(str(ROOT)).recurse_included_files()}
     source = {file.distribution_path for file in SdistBuilder(str(ROOT)).recurse_included_files()}
     assert wanted <= wheel
-    assert {f"src/{path}" for path in wanted} | {"hatch_build.py", "src/torchnin/models/passes.c"} <= source
+    assert {f"src/{path}" for path in wanted} | {"hatch_build.py", "src/torchnin/models/native/passes.c"} <= source
     assert not [path for path in source if path.endswith(".so")]

@@ -31,8 +31,8 @@ from ways import CASES, THROUGHPUT, Case, case_of  # noqa: E402
 
 ROWS = ("step", "epoch", "evaluate", "latency", "throughput", "start", "memory")
 TIMED = ("step", "epoch", "evaluate", "latency", "throughput")
-# How often in one turn: what takes milliseconds is repeated.
-REPEAT = {"cpu": {"latency": 20}, "cuda": {"step": 50, "latency": 200, "throughput": 20}}
+# How often in one turn: what takes milliseconds is repeated, and a step follows a step, as in a training.
+REPEAT = {"cpu": {"step": 5, "latency": 20}, "cuda": {"step": 50, "latency": 200, "throughput": 20}}
 
 
 class Process:

@@ -12,7 +12,7 @@ import torchnin
 from torchnin import Run
 from torchnin.commands.doctor import _version
 from torchnin.commands.main import _COMMANDS, main
-from torchnin.models import passes
+from torchnin.models import native
 
 
 def test_no_argument_is_a_call_for_help(nin: Callable[..., Any]) -> None:
@@ -96,17 +96,17 @@ def test_doctor(nin: Callable[..., Any], tmp_path: Path) -> None:
     assert document["device"] == "cpu" or document["device"].startswith("cuda")
     assert document["reasons"].keys() == {"device", "dtype", "memory_format"}
     assert document["cache"] == str(tmp_path / "torchnin-home")
-    assert document["passes"] == passes.compiled()
+    assert document["native"] == native.compiled()
     assert "torch" in nin("doctor").out
 
 
 def test_doctor_says_what_would_make_training_faster(nin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "compiled", lambda: None)
-    monkeypatch.setattr(passes, "kinds", lambda: ("plain",))
-    monkeypatch.setattr(passes.sys, "platform", "linux")
-    assert "passes in C: normalisation, pooling and ReLU take torch's way" in nin("doctor").out
-    monkeypatch.setattr(passes, "kinds", lambda: ())
-    assert "passes in C: none for this system" in nin("doctor").out
+    monkeypatch.setattr(native, "compiled", lambda: None)
+    monkeypatch.setattr(native, "kinds", lambda: ("plain",))
+    monkeypatch.setattr(native.sys, "platform", "linux")
+    assert "compiled for: normalisation, pooling and ReLU take torch's way" in nin("doctor").out
+    monkeypatch.setattr(native, "kinds", lambda: ())
+    assert "compiled for: none for this system" in nin("doctor").out
 
 
 def test_doctor_knows_a_module_that_another_package_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

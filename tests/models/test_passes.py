@@ -13,21 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from torchnin import create_model
-from torchnin.models import passes, shortcuts
+from torchnin.models import native, passes, shortcuts
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the norm: what rounding once to bfloat16 leaves, and what rounding in float32 does.
 NEAR = {torch.bfloat16: 3e-3, torch.float32: 2e-6}
 
-needs_compiled = pytest.mark.skipif(passes.compiled() is None, reason="the passes are not compiled here, or not for this processor")
+needs_compiled = pytest.mark.skipif(native.compiled() is None, reason="the passes are not compiled here, or not for this processor")
 
 
-@pytest.fixture(params=passes.kinds())
+@pytest.fixture(params=native.kinds())
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every compiled file that this processor can run, and not only the best."""
-    if passes._load(request.param) is None:
-        pytest.skip(f"there is no {passes.file_for(request.param).name}")
-    monkeypatch.setattr(passes, "compiled", lambda: request.param)
+    if native.load(request.param) is None:
+        pytest.skip(f"there is no {native.file_for(request.param).name}")
+    monkeypatch.setattr(native, "compiled", lambda: request.param)
     return request.param
 
 
@@ -213,15 +213,15 @@ def test_without_compiled_files_torch_does_it(monkeypatch: pytest.MonkeyPatch) -
     pictures = torch.randn(4, 1, 28, 28).contiguous(memory_format=torch.channels_last)
     with shortcuts.layer_by_layer():
         expected = copy.deepcopy(network)(pictures)
-    monkeypatch.setattr(passes, "compiled", lambda: None)
+    monkeypatch.setattr(native, "compiled", lambda: None)
     torch.testing.assert_close(network(pictures), expected)
 
 
 def test_a_broken_file_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "file_for", lambda kind: tmp_path / kind)
+    monkeypatch.setattr(native, "file_for", lambda kind: tmp_path / kind)
     (tmp_path / "broken").write_bytes(b"no library")
-    assert passes._load.__wrapped__("broken") is None
-    assert passes._load.__wrapped__("absent") is None
+    assert native.load.__wrapped__("broken") is None
+    assert native.load.__wrapped__("absent") is None
 
 
 @pytest.fixture(scope="module")
@@ -237,15 +237,15 @@ def build() -> ModuleType:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_it_compiles_without_a_warning(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
-    built = build.compile_passes(ROOT, tmp_path, flags=("-Wall", "-Wextra", "-Werror"))
-    assert {path.name for path in built} >= {passes.file_for(kind).name for kind in passes.kinds()}
+    built = build.compile_native(ROOT, tmp_path, flags=("-Wall", "-Wextra", "-Werror"))
+    assert {path.name for path in built} >= {native.file_for(kind).name for kind in native.kinds()}
     assert sorted(tmp_path.iterdir()) == sorted(built)
 
 
 def test_without_a_compiler_nothing_is_built(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
     monkeypatch.delenv("CC", raising=False)
-    assert build.compile_passes(ROOT, tmp_path) == []
+    assert build.compile_native(ROOT, tmp_path) == []
     monkeypatch.setenv("CC", "false")  # one that cannot
-    assert build.compile_passes(ROOT, tmp_path) == []
+    assert build.compile_native(ROOT, tmp_path) == []
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,6 @@ from typing import Any
 import torchnin
 from torchnin.commands.networks import Json
 from torchnin.commands.output import result
-from torchnin.models import passes
 
 # Of each extra the modules that it brings, by the names of their packages.
 _EXTRAS = {
@@ -42,6 +41,8 @@ _CORE = {
 
 def doctor(*, as_json: Json = False) -> None:
     """Say which device, number format and memory layout would be used, and why; versions; data; extras."""
+    from torchnin.models import native  # brings torch
+
     choice = torchnin.choose_device()
     versions = {"torchnin": torchnin.__version__, "python": platform.python_version()}
     versions |= {name: _version(name, module) or "missing" for name, module in _CORE.items()}
@@ -49,7 +50,7 @@ def doctor(*, as_json: Json = False) -> None:
     found = {status.name: status.found for status in torchnin.find_datasets()}
     document: dict[str, Any] = {
         **choice.to_dict(),
-        "passes": passes.compiled(),
+        "native": native.compiled(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),
         "versions": versions,
@@ -59,7 +60,7 @@ def doctor(*, as_json: Json = False) -> None:
     }
     lines = [
         str(choice),
-        f"passes in C: {passes.compiled() or passes.advice() or 'none for this system'}",
+        f"compiled for: {native.compiled() or native.advice() or 'none for this system'}",
         f"threads: {document['threads']} on {document['cores']} cores, {document['platform']}",
         "versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()),
         *(_line(extra, found_there) for extra, found_there in extras.items()),

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import passes
+from . import native, passes, products
 
 # Up to so many channels, a strided convolution of the pictures themselves is computed on larger pixels of more channels.
 _FEW_CHANNELS = 4
@@ -106,22 +106,23 @@ class _Convolution(torch.autograd.Function):
         grad = grad.contiguous(memory_format=torch.channels_last)
         wanted = list(ctx.needs_input_grad[:3])
         summed = None
-        if ctx.relu and passes.compiled() is not None and output.is_contiguous(memory_format=torch.channels_last):
+        if ctx.relu and native.compiled() is not None and output.is_contiguous(memory_format=torch.channels_last):
             grad, summed = passes.relu_gradient(output, grad)
             wanted[2] = False
         elif ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output, 0)
-        if kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
-            found = _pixel_gradients(pictures, kernel, grad, wanted)
+        by_matrices = wanted[1] and products.takes(pictures, kernel, ctx.stride)
+        if by_matrices and wanted[2]:
+            summed, wanted[2] = _sums(grad), False
+        asked = [wanted[0], wanted[1] and not by_matrices, wanted[2]]
+        if not any(asked):
+            found: tuple[Tensor | None, ...] = (None, None, None)
+        elif kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
+            found = _pixel_gradients(pictures, kernel, grad, asked)
         else:
-            small = max(grad.shape[2:]) <= _SMALL_SIDE and ctx.stride == (1, 1) and wanted[1]
-            sizes = [len(bias)] if wanted[2] else None
-            asked = [wanted[0], wanted[1] and not small, wanted[2]]
-            found = torch.ops.aten.convolution_backward(
-                grad, pictures, kernel, sizes, ctx.stride, ctx.padding, [1, 1], False, [0, 0], 1, asked
-            )
-            if small:
-                found = found[0], _weight_gradient(pictures, kernel, grad, ctx.padding), found[2]
+            found = _gradients(pictures, kernel, grad, ctx.stride, ctx.padding, asked)
+        if by_matrices:
+            found = found[0], products.weight_gradient(pictures, grad, kernel, ctx.padding), found[2]
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
         of_bias = summed if ctx.needs_input_grad[2] and summed is not None else of_bias
         return (
@@ -169,9 +170,22 @@ def _pixel_gradients(pictures: Tensor, kernel: Tensor, grad: Tensor, wanted: lis
         arguments = (grad, pictures, kernel, [len(kernel)], [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [False, *wanted[1:]])
         return of_pictures, *torch.ops.aten.convolution_backward(*arguments)[1:]
     of_weight = _products(slopes, inputs).view_as(kernel) if wanted[1] else None
-    # torch's own sum over so many rows takes as long as all of the rest.
-    of_bias = _products(slopes, slopes.new_ones(1, 1).expand(len(slopes), 1)).flatten() if wanted[2] else None
-    return of_pictures, of_weight, of_bias
+    return of_pictures, of_weight, _sums(grad) if wanted[2] else None
+
+
+def _sums(grad: Tensor) -> Tensor:
+    """Over pictures and pixels, `(c,)`; torch's own sum over so many rows takes as long as all the rest of a step."""
+    slopes = grad.permute(0, 2, 3, 1).flatten(0, 2)
+    return _products(slopes, slopes.new_ones(1, 1).expand(len(slopes), 1)).flatten()
+
+
+def _gradients(pictures: Tensor, kernel: Tensor, grad: Tensor, stride: Any, padding: Any, wanted: list[bool]) -> tuple[Tensor | None, ...]:
+    """Of a convolution: of its pictures, weights and bias, as far as they are wanted."""
+    small = max(grad.shape[2:]) <= _SMALL_SIDE and stride == (1, 1) and wanted[1]
+    asked = [wanted[0], wanted[1] and not small, wanted[2]]
+    sizes = [len(kernel)] if wanted[2] else None
+    found = torch.ops.aten.convolution_backward(grad, pictures, kernel, sizes, stride, padding, [1, 1], False, [0, 0], 1, asked)
+    return (found[0], _weight_gradient(pictures, kernel, grad, padding), found[2]) if small else found
 
 
 def _weight_gradient(pictures: Tensor, kernel: Tensor, grad: Tensor, padding: Any) -> Tensor:

@@ -1,29 +1,21 @@
 """Batch normalisation, max pooling and ReLU in as few passes over the pictures as there can be, for training on a processor.
 
 torch takes these layers one by one; what they do to a value is little, and what a step of a small network waits for is memory. Here they
-are one pass, after one for mean and variance, and two on the way back, in C (`passes.c`, compiled when the package is built). Where that
-was not done, for want of a compiler or of instructions that the processor has, torch's own layers do the same, up to rounding
-(tests/models/test_passes.py says how near). `NiNBlock` takes these ways by itself; inside `layer_by_layer()` it does without.
+are one pass, after one for mean and variance, and two on the way back, in C (`native/passes.c`); where that is not compiled, torch's own
+layers do the same, up to rounding (tests/models/test_passes.py says how near). `NiNBlock` takes these ways by itself; inside
+`layer_by_layer()` it does without.
 """
 
 import ctypes
-import functools
-import platform
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import native
 from .config import POOL_KERNEL, POOL_STRIDE
-
-# What a processor has to have for each compiled file, in the words of torch, the best first.
-_KINDS = {"x86_64": {"AVX512": ("x86-64-v4", "x86-64-v3"), "AVX2": ("x86-64-v3",)}}
-_PLAIN = "plain"
-_POINTER = ctypes.c_void_p
 
 
 class _Shape(ctypes.Structure):
@@ -35,53 +27,14 @@ class _Shape(ctypes.Structure):
     )
 
 
-def file_for(kind: str) -> Path:
-    """Where the compiled passes lie, for processors of some kind: `x86-64-v3`, `x86-64-v4`, or elsewhere `plain`."""
-    return Path(__file__).with_name(f"passes-{kind}.so")
-
-
-def kinds() -> tuple[str, ...]:
-    """The kinds of compiled passes that this processor can run, the best first."""
-    of_machine = _KINDS.get(platform.machine())
-    return (_PLAIN,) if of_machine is None else of_machine.get(torch.backends.cpu.get_cpu_capability(), ())
-
-
-@functools.cache
-def compiled() -> str | None:
-    """The kind of compiled passes that are there for this processor; None where there are none."""
-    return next((kind for kind in kinds() if _load(kind) is not None), None)
-
-
-def advice() -> str | None:
-    """What to do about passes that are missing where they could be; None where they are there, or nothing can be done."""
-    if compiled() is not None or not sys.platform.startswith("linux") or not kinds():
-        return None
-    return (
-        "normalisation, pooling and ReLU take torch's way, so that small networks train a third more slowly: "
-        "their C file is not compiled here; with a C compiler (apt-get install gcc) install torchnin once more"
-    )
-
-
-@functools.cache
-def _load(kind: str) -> ctypes.CDLL | None:
-    """A compiled file, which shares its work among the threads that torch has; None where either cannot be had."""
-    if not file_for(kind).exists():
-        return None
-    try:
-        # What torch itself is bound to; a second OpenMP library would bring threads of its own to the same cores.
-        openmp = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
-        crew = [getattr(openmp, name) for name in ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")]
-        library = ctypes.CDLL(str(file_for(kind)))
-    except (OSError, AttributeError):
-        return None
-    library.set_up.restype = None
-    library.set_up(*(ctypes.cast(function, _POINTER) for function in crew))
-    shape, doubles = ctypes.POINTER(_Shape), [ctypes.c_double] * 2
-    library.normalise.argtypes = [shape, *[_POINTER] * 7, *doubles, *[_POINTER] * 2]
-    library.normalise_backward.argtypes = [shape, *[_POINTER] * 10]
-    for name, number in (("pool", 3), ("pool_backward", 3), ("relu_backward", 4)):
-        getattr(library, name).argtypes = [shape, *[_POINTER] * number]
-    return library
+# What the functions of passes.c take behind the shape.
+_ARGUMENTS = {
+    "normalise": (*[ctypes.c_void_p] * 7, *[ctypes.c_double] * 2, *[ctypes.c_void_p] * 2),
+    "normalise_backward": (ctypes.c_void_p,) * 10,
+    "pool": (ctypes.c_void_p,) * 3,
+    "pool_backward": (ctypes.c_void_p,) * 3,
+    "relu_backward": (ctypes.c_void_p,) * 4,
+}
 
 
 def _call(name: str, pictures: Tensor, pooled: Sequence[int], *arguments: Tensor | float | None) -> None:
@@ -96,12 +49,10 @@ def _call(name: str, pictures: Tensor, pooled: Sequence[int], *arguments: Tensor
     Raises:
         MemoryError: there is none for its sums.
     """
-    kind = compiled()
-    assert kind is not None
     number, channels, height, width = pictures.shape
     shape = _Shape(pictures.dtype == torch.bfloat16, torch.get_num_threads(), number, height, width, channels, *(pooled or (0, 0)))
     values = [argument.data_ptr() if isinstance(argument, Tensor) else argument for argument in arguments]
-    if getattr(_load(kind), name)(shape, *values):
+    if native.function(name, ctypes.POINTER(_Shape), *_ARGUMENTS[name])(shape, *values):
         raise MemoryError(f"no memory for {name} of pictures of {channels} channels")
 
 
@@ -133,7 +84,7 @@ def take(layers: Sequence[nn.Module], pictures: Tensor) -> tuple[int, Tensor] | 
 
 def _admits(norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, pictures: Tensor) -> bool:
     if (
-        compiled() is None
+        native.compiled() is None
         or type(pictures) is not Tensor
         or pictures.dtype not in (torch.float32, torch.bfloat16)
         or not pictures.is_contiguous(memory_format=torch.channels_last)

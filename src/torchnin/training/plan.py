@@ -9,7 +9,7 @@ import torch
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.device import DeviceChoice
-from torchnin.models import NiN, NiNConfig, model_entry, passes
+from torchnin.models import NiN, NiNConfig, model_entry, native
 from torchnin.models.described import require_described
 from torchnin.training.going_on import beginning, describe_beginning, going_on, network_for
 from torchnin.training.options import Options
@@ -66,7 +66,7 @@ class Plan:
             yield beginning(describe_beginning(self.begins_from, self.splits))
         if self.network.pretrained and recipe.initialisation != "as built" and not goes_on:
             yield f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
-        if self.choice.device.type == "cpu" and (advice := passes.advice()) is not None:
+        if self.choice.device.type == "cpu" and (advice := native.advice()) is not None:
             yield advice
         yield self._heading(processes)
 

@@ -16,7 +16,7 @@ from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing,
 from torchnin.data.load import Progress
 from torchnin.data.locate import existing_folder
 from torchnin.device import DeviceChoice
-from torchnin.models import NiN, passes
+from torchnin.models import NiN, native
 from torchnin.saved import ELSEWHERE, known_as
 from torchnin.training.recipe import Recipe
 from torchnin.version import __version__
@@ -58,7 +58,7 @@ def describe_run(
         },
         "seed": seed,
         "validation": validation,
-        "device": choice.to_dict() | {"passes": passes.compiled() if choice.device.type == "cpu" else None},
+        "device": choice.to_dict() | {"native": native.compiled() if choice.device.type == "cpu" else None},
         "versions": versions(),
         "git_commit": _git_commit(),
         "command": sys.argv,

@@ -32,7 +32,7 @@ from torchnin.training.run import Run, new_run_folder, opened
 # What a run keeps from its beginning to its end.
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
 # What of a run's device changes its last bits.
-_ELSEWHERE = ("device", "dtype", "threads", "processes", "deterministic", "passes")
+_ELSEWHERE = ("device", "dtype", "threads", "processes", "deterministic", "native")
 
 
 def train(

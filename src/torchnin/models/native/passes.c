@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "crew.h"
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -21,7 +23,6 @@
 #define LANES 8
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
 #define POOL 3
 #define STRIDE 2
 #define NOWHERE 255 /* in place of a pixel of its window, for a largest value that ReLU makes zero */
@@ -41,10 +42,8 @@ typedef struct {
     int64_t rows, columns; /* of what pooling leaves of a picture; 0: no pooling */
 } Shape;
 
-typedef struct Job {
+typedef struct {
     Shape shape;
-    void (*task)(const struct Job *, int thread, long first, long last);
-    long total; /* of what the threads share: pixels, or rows of pixels */
     const void *values, *slopes;
     void *output;
     uint8_t *places;
@@ -55,34 +54,7 @@ typedef struct Job {
     float *scratch; /* (threads, width, channels) */
 } Job;
 
-static void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
-static int (*thread_number)(void);
-static int (*number_of_threads)(void);
-
-void set_up(void *of_parallel, void *of_thread_number, void *of_number_of_threads) {
-    parallel = (void (*)(void (*)(void *), void *, unsigned, unsigned))of_parallel;
-    thread_number = (int (*)(void))of_thread_number;
-    number_of_threads = (int (*)(void))of_number_of_threads;
-}
-
-static void take_part(void *of_job) {
-    const Job *job = of_job;
-    long thread = thread_number(), threads = number_of_threads();
-    job->task(job, (int)thread, job->total * thread / threads, job->total * (thread + 1) / threads);
-}
-
-static void run(Job *job, void (*task)(const Job *, int, long, long), long total) {
-    job->task = task;
-    job->total = total;
-    if (job->shape.threads > 1 && total > 1)
-        parallel(take_part, job, (unsigned)job->shape.threads, 0);
-    else
-        task(job, 0, 0, total);
-}
-
 static long pixels_of(const Shape *shape) { return shape->pictures * shape->height * shape->width; }
-
-static long least(long one, long other) { return one < other ? one : other; }
 
 /* ---- LANES channels of a pixel, or the `rest` that there are ---- */
 
@@ -210,7 +182,8 @@ INLINE V either(I where, V values, V others) { return (V)(((I)values & where) | 
 
 /* A task for either kind of number, with what depends on the kind decided outside its loops. */
 #define TASK(name)                                                              \
-    static void name(const Job *job, int thread, long first, long last) {       \
+    static void name(const void *of_job, int thread, long first, long last) {   \
+        const Job *job = of_job;                                                \
         if (job->shape.half)                                                    \
             name##_of(job, thread, first, last, 1);                             \
         else                                                                    \
@@ -458,9 +431,6 @@ typedef struct {
     float *scratch;
 } Room;
 
-/* In whole lines of the cache: a vector across two takes twice as long. */
-static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
-
 static int take_room(Room *room, const Shape *shape) {
     size_t threads = (size_t)shape->threads, channels = (size_t)shape->channels;
     room->sums = calloc(threads * 2 * channels, sizeof(double));
@@ -508,7 +478,7 @@ int normalise(const Shape *shape, const void *values, void *output, uint8_t *pla
     }
     long channels = shape->channels, pixels = pixels_of(shape);
     Job job = {.shape = *shape, .values = values, .output = output, .places = places, .sums = room.sums};
-    run(&job, measure, pixels);
+    share(measure, &job, pixels, shape->threads);
     for (long c = 0; c < channels; c++) {
         double apart = total_of(&room, shape, 0, c) / pixels;
         double variance = total_of(&room, shape, 1, c) / pixels - apart * apart;
@@ -525,9 +495,9 @@ int normalise(const Shape *shape, const void *values, void *output, uint8_t *pla
     job.scale = room.factors;
     job.shift = room.factors + channels;
     if (shape->rows)
-        run(&job, pool_rows, shape->pictures * shape->rows);
+        share(pool_rows, &job, shape->pictures * shape->rows, shape->threads);
     else
-        run(&job, normalise_pixels, pixels);
+        share(normalise_pixels, &job, pixels, shape->threads);
     give_room(&room);
     return 0;
 }
@@ -546,9 +516,9 @@ int normalise_backward(const Shape *shape, const void *values, const void *slope
                .scratch = room.scratch, .scale = factors, .shift = factors + channels, .centre = mean, .by_slope = factors + 2 * channels,
                .by_value = factors + 3 * channels, .level = factors + 4 * channels};
     if (shape->rows)
-        run(&job, sum_rows, rows);
+        share(sum_rows, &job, rows, shape->threads);
     else
-        run(&job, sum_pixels, pixels);
+        share(sum_pixels, &job, pixels, shape->threads);
     for (long c = 0; c < channels; c++) {
         double sum = total_of(&room, shape, 0, c), product = total_of(&room, shape, 1, c) * inverse[c];
         double by_slope = (double)weight[c] * inverse[c], by_value = -by_slope * inverse[c] * product / pixels;
@@ -559,9 +529,9 @@ int normalise_backward(const Shape *shape, const void *values, const void *slope
         factors[4 * channels + c] = (float)(-by_slope * sum / pixels - by_value * mean[c]);
     }
     if (shape->rows)
-        run(&job, descend_rows, rows);
+        share(descend_rows, &job, rows, shape->threads);
     else
-        run(&job, descend_pixels, pixels);
+        share(descend_pixels, &job, pixels, shape->threads);
     give_room(&room);
     return 0;
 }
@@ -569,7 +539,7 @@ int normalise_backward(const Shape *shape, const void *values, const void *slope
 /* ReLU of the largest of each window. */
 int pool(const Shape *shape, const void *values, void *output, uint8_t *places) {
     Job job = {.shape = *shape, .values = values, .output = output, .places = places};
-    run(&job, pool_rows, shape->pictures * shape->rows);
+    share(pool_rows, &job, shape->pictures * shape->rows, shape->threads);
     return 0;
 }
 
@@ -578,7 +548,7 @@ int pool_backward(const Shape *shape, const void *slopes, const uint8_t *places,
     int taken = take_room(&room, shape);
     if (taken) {
         Job job = {.shape = *shape, .slopes = slopes, .output = output, .places = (uint8_t *)places, .scratch = room.scratch};
-        run(&job, unpool_rows, shape->pictures * shape->height);
+        share(unpool_rows, &job, shape->pictures * shape->height, shape->threads);
     }
     give_room(&room);
     return !taken;
@@ -590,7 +560,7 @@ int relu_backward(const Shape *shape, const void *values, const void *slopes, vo
     int taken = take_room(&room, shape);
     if (taken) {
         Job job = {.shape = *shape, .values = values, .slopes = slopes, .output = output, .sums = room.sums};
-        run(&job, cut_pixels, pixels_of(shape));
+        share(cut_pixels, &job, pixels_of(shape), shape->threads);
         for (long c = 0; c < shape->channels; c++)
             of_bias[c] = (float)total_of(&room, shape, 0, c);
     }

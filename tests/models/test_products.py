@@ -27,6 +27,8 @@ pytestmark = pytest.mark.skipif(not native.has_matrices(), reason="no matrix uni
         (3, 16, 96, (15, 15), (3, 3), (0, 0)),
         (2, 18, 20, (4, 9), (1, 3), (0, 1)),
         (2, 18, 20, (9, 4), (5, 1), (2, 0)),
+        (3, 48, 64, (14, 14), (5, 5), (2, 2)),
+        (2, 16, 16, (6, 6), (3, 3), (4, 3)),  # more zeros than the kernel is large
         (3, 16, 16, (1, 1), (3, 3), (1, 1)),
     ],
 )
@@ -65,7 +67,7 @@ def test_others_are_left_to_torch() -> None:
     assert not products.takes(shown.float(), weight, (1, 1))
     assert not products.takes(shown.contiguous(), weight, (1, 1))
     assert not products.takes(shown[:, :8], weight[:, :8], (1, 1))
-    assert not products.takes(shown, torch.randn(8, 32, 5, 5), (1, 1))
+    assert not products.takes(shown, torch.randn(800, 32, 5, 5), (1, 1))
 
 
 def test_torch_goes_on_with_its_own_tiles() -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from . import native
 
-# Fewer channels that come in leave most of a tile empty. With more taps, sums of as many channels as the published networks have there are
-# more than the caches hold.
-_CHANNELS, _TAPS = 16, 9
+# Fewer channels that come in leave most of a tile empty.
+_CHANNELS = 16
+# With more taps than these, more weights than these are more sums than the caches hold, of which torch's kernels take better care.
+_TAPS, _WEIGHTS = 9, 400_000
 
 
 class _Convolution(ctypes.Structure):
@@ -32,7 +33,7 @@ def takes(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
         and pictures.dtype == torch.bfloat16
         and tuple(stride) == (1, 1)
         and kernel.shape[1] >= _CHANNELS
-        and kernel[0, 0].numel() <= _TAPS
+        and (kernel[0, 0].numel() <= _TAPS or kernel.numel() <= _WEIGHTS)
         and pictures.is_contiguous(memory_format=torch.channels_last)
     )
 

@@ -29,7 +29,7 @@ typedef struct {
 typedef struct {
     const Convolution *of;
     const uint16_t *pictures, *slopes;
-    long width, rows, columns, line; /* of a padded picture; of what came out; pixels from one picture to the next in the long line */
+    long width, rows, columns, line; /* from one row of the long line to the next; of what came out; from one picture to the next */
     long parts, at_once, blocks;     /* parts that there are, pictures or pixels of each, tiles of pixels of each */
     long inputs, outputs;            /* channels, filled up to whole tiles */
     size_t bytes;                    /* of a thread's room */
@@ -48,6 +48,8 @@ typedef struct {
 int matrices(void) { return syscall(SYS_arch_prctl, 0x1023, 18) == 0; }
 
 static long whole(long number, long of) { return (number + of - 1) / of * of; }
+
+static long most(long one, long other) { return one > other ? one : other; }
 
 static int is_line(const Convolution *of) { return of->down == 1 && of->across == 1 && !of->above && !of->beside; }
 
@@ -233,10 +235,11 @@ static void learn(const void *of_plan, int thread, long first, long last) {
 /* `gradient`, (outputs, down, across, channels): float32. 0, or 1 where memory did not suffice. */
 int weight_gradient(const Convolution *of, const void *pictures, const void *slopes, float *gradient) {
     Plan plan = {.of = of, .pictures = pictures, .slopes = slopes, .inputs = whole(of->channels, SIDE), .outputs = whole(of->outputs, SIDE)};
-    plan.width = of->width + 2 * of->beside;
     plan.rows = of->height + 2 * of->above - of->down + 1;
-    plan.columns = plan.width - of->across + 1;
-    plan.line = is_line(of) ? 1 : (of->height + 2 * of->above) * plan.width;
+    plan.columns = of->width + 2 * of->beside - of->across + 1;
+    /* The zeros behind a row are those before the next, and those below a picture those above the next. */
+    plan.width = most(of->width + of->beside, plan.columns);
+    plan.line = is_line(of) ? 1 : most(of->height + of->above, plan.rows) * plan.width;
     plan.at_once = plan.line < PART ? PART / plan.line : 1;
     plan.blocks = whole(plan.at_once * plan.line, BLOCK) / BLOCK;
     plan.parts = (total_of(&plan) + plan.at_once - 1) / plan.at_once;

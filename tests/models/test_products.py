@@ -28,6 +28,9 @@ pytestmark = pytest.mark.skipif(not native.has_matrices(), reason="no matrix uni
         (2, 18, 20, (4, 9), (1, 3), (0, 1)),
         (2, 18, 20, (9, 4), (5, 1), (2, 0)),
         (3, 48, 64, (14, 14), (5, 5), (2, 2)),
+        (3, 16, 32, (67, 41), (3, 3), (1, 1)),  # a picture in strips
+        (2, 16, 16, (90, 30), (5, 3), (0, 2)),
+        (1, 16, 16, (2, 1500), (2, 3), (1, 1)),  # rows of more than a part
         (2, 16, 16, (6, 6), (3, 3), (4, 3)),  # more zeros than the kernel is large
         (3, 16, 16, (1, 1), (3, 3), (1, 1)),
     ],

@@ -18,7 +18,8 @@
 
 #define SIDE 16  /* channels of a tile, and pairs of pixels */
 #define BLOCK 32 /* pixels of a tile */
-#define PART 512 /* pixels that are laid out at once, about */
+#define PART 512 /* pixels that are laid out at once, about: of small pictures so many together */
+#define MOST 1024 /* of large ones no more */
 
 typedef struct {
     int32_t threads;
@@ -30,7 +31,9 @@ typedef struct {
     const Convolution *of;
     const uint16_t *pictures, *slopes;
     long width, rows, columns, line; /* from one row of the long line to the next; of what came out; from one picture to the next */
-    long parts, at_once, blocks;     /* parts that there are, pictures or pixels of each, tiles of pixels of each */
+    long strips, strip;              /* of a picture that is large, so many; rows of what came out in each */
+    long total, at_once;             /* pictures, strips of them, or pixels of a line; so many are a part */
+    long parts, blocks;              /* so many of these; tiles of pixels of each */
     long inputs, outputs;            /* channels, filled up to whole tiles */
     size_t bytes;                    /* of a thread's room */
     char *room;
@@ -116,36 +119,49 @@ static void copy(const uint16_t *from, long channels, uint16_t *to, long filled,
         memcpy(to + pixel * filled, from + pixel * channels, sizeof(uint16_t) * (size_t)channels);
 }
 
-/* Lay out pictures from `first` on, so many (or pixels, of a line): values and slopes; what lies between them is zero since the beginning. */
-static void lay_out(const Plan *plan, Room *room, long first, long number) {
+static void clear(uint16_t *line, long channels, long pixels) { memset(line, 0, sizeof(uint16_t) * (size_t)(channels * pixels)); }
+
+/* Rows of a picture from `top` of what came out on: slopes, and the values under the kernel; what lies between is zero since the beginning. */
+static void lay_out_rows(const Plan *plan, const Room *room, long picture, long top, long rows, long here) {
     const Convolution *of = plan->of;
-    if (is_line(of) && number == plan->blocks * BLOCK && of->channels == plan->inputs && of->outputs == plan->outputs) {
-        room->values = plan->pictures + first * of->channels; /* as they lie */
-        room->slopes = plan->slopes + first * of->outputs;
-        return;
+    const uint16_t *values = plan->pictures + picture * of->height * of->width * of->channels;
+    const uint16_t *slopes = plan->slopes + picture * plan->rows * plan->columns * of->outputs;
+    for (long y = 0; y < rows + of->down - 1; y++) {
+        long from = top + y - of->above;
+        uint16_t *row = room->own_values + (here + y * plan->width + of->beside) * plan->inputs;
+        if (from >= 0 && from < of->height)
+            copy(values + from * of->width * of->channels, of->channels, row, plan->inputs, of->width);
+        else if (plan->strips > 1) /* of the strip before */
+            clear(row, plan->inputs, of->width);
     }
+    for (long y = 0; y < rows; y++)
+        copy(slopes + (top + y) * plan->columns * of->outputs, of->outputs,
+             room->own_slopes + (here + y * plan->width) * plan->outputs, plan->outputs, plan->columns);
+}
+
+static void lay_out(const Plan *plan, Room *room, long part) {
+    const Convolution *of = plan->of;
+    long first = part * plan->at_once, number = least(plan->at_once, plan->total - first), filled = number * plan->line;
     room->values = room->own_values;
     room->slopes = room->own_slopes;
     if (is_line(of)) {
+        if (number == plan->blocks * BLOCK && of->channels == plan->inputs && of->outputs == plan->outputs) {
+            room->values = plan->pictures + first * of->channels; /* as they lie */
+            room->slopes = plan->slopes + first * of->outputs;
+            return;
+        }
         copy(plan->pictures + first * of->channels, of->channels, room->own_values, plan->inputs, number);
         copy(plan->slopes + first * of->outputs, of->outputs, room->own_slopes, plan->outputs, number);
+    } else if (plan->strips > 1) {
+        long top = part % plan->strips * plan->strip, rows = least(plan->strip, plan->rows - top);
+        lay_out_rows(plan, room, part / plan->strips, top, rows, 0);
+        filled = rows * plan->width;
     } else {
-        for (long picture = 0; picture < number; picture++) {
-            long here = picture * plan->line;
-            const uint16_t *values = plan->pictures + (first + picture) * of->height * of->width * of->channels;
-            const uint16_t *slopes = plan->slopes + (first + picture) * plan->rows * plan->columns * of->outputs;
-            for (long y = 0; y < of->height; y++)
-                copy(values + y * of->width * of->channels, of->channels,
-                     room->own_values + (here + (y + of->above) * plan->width + of->beside) * plan->inputs, plan->inputs, of->width);
-            for (long y = 0; y < plan->rows; y++)
-                copy(slopes + y * plan->columns * of->outputs, of->outputs, room->own_slopes + (here + y * plan->width) * plan->outputs,
-                     plan->outputs, plan->columns);
-        }
+        for (long picture = 0; picture < number; picture++)
+            lay_out_rows(plan, room, first + picture, 0, plan->rows, picture * plan->line);
     }
     /* The last part has fewer. */
-    long filled = number * plan->line, all = plan->blocks * BLOCK;
-    if (number < plan->at_once)
-        memset(room->own_slopes + filled * plan->outputs, 0, sizeof(uint16_t) * (size_t)((all - filled) * plan->outputs));
+    clear(room->own_slopes + filled * plan->outputs, plan->outputs, plan->blocks * BLOCK - filled);
 }
 
 /* Two by two tiles of sums, or fewer, over all pixels of a part. */
@@ -200,11 +216,6 @@ static void add_up_part(const Plan *plan, const Room *room, float *sums) {
     }
 }
 
-static long total_of(const Plan *plan) {
-    const Convolution *of = plan->of;
-    return is_line(of) ? of->pictures * of->height * of->width : of->pictures;
-}
-
 static void learn(const void *of_plan, int thread, long first, long last) {
     const Plan *plan = of_plan;
     long pixels = plan->blocks * BLOCK, reach = (plan->of->down - 1) * plan->width + plan->of->across - 1;
@@ -220,8 +231,7 @@ static void learn(const void *of_plan, int thread, long first, long last) {
     float *sums = plan->sums + thread * taps * plan->outputs * plan->inputs;
     configure();
     for (long part = first; part < last; part++) {
-        long begin = part * plan->at_once;
-        lay_out(plan, &room, begin, least(plan->at_once, total_of(plan) - begin));
+        lay_out(plan, &room, part);
         pair(room.values, room.pairs[0], pixels + reach, plan->inputs);
         if (reach) pair(room.values + plan->inputs, room.pairs[1], pixels + reach - 1, plan->inputs);
         for (long block = 0; block < plan->blocks; block++)
@@ -240,9 +250,13 @@ int weight_gradient(const Convolution *of, const void *pictures, const void *slo
     /* The zeros behind a row are those before the next, and those below a picture those above the next. */
     plan.width = most(of->width + of->beside, plan.columns);
     plan.line = is_line(of) ? 1 : most(of->height + of->above, plan.rows) * plan.width;
+    plan.strips = is_line(of) ? 1 : (plan.line + MOST - 1) / MOST;
+    plan.strip = (plan.rows + plan.strips - 1) / plan.strips;
+    plan.strips = (plan.rows + plan.strip - 1) / plan.strip;
     plan.at_once = plan.line < PART ? PART / plan.line : 1;
-    plan.blocks = whole(plan.at_once * plan.line, BLOCK) / BLOCK;
-    plan.parts = (total_of(&plan) + plan.at_once - 1) / plan.at_once;
+    plan.blocks = whole(plan.strips > 1 ? plan.strip * plan.width : plan.at_once * plan.line, BLOCK) / BLOCK;
+    plan.total = (is_line(of) ? of->height * of->width : plan.strips) * of->pictures;
+    plan.parts = (plan.total + plan.at_once - 1) / plan.at_once;
     long taps = of->down * of->across, pixels = plan.blocks * BLOCK, reach = (of->down - 1) * plan.width + of->across - 1;
     plan.bytes = 2 * (size_t)((pixels + reach + 2) * plan.inputs + 2 * pixels * plan.outputs + 4 * ((pixels + reach + 2) / 2 + 1) * plan.inputs);
     plan.bytes = (size_t)whole((long)plan.bytes, 64);

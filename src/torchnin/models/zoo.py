@@ -138,6 +138,7 @@ def _ours(*widths: int, hidden: int, first_stride: int = 1, unpooled: tuple[int,
 _OWN = (
     ModelEntry(name="nin_small", config=_ours(32, 96, hidden=160, first_stride=2), source=_OURS),
     ModelEntry(name="nin_compact", config=_ours(32, 64, 64, 96, hidden=160, unpooled=(1, 3)), source=_OURS_COMPACT),
+    ModelEntry(name="nin_deep", config=_ours(32, 32, 64, 64, 64, 96, hidden=96, unpooled=(0, 2, 3, 5)), source=_OURS_COMPACT),
     ModelEntry(name="nin_base", config=_ours(48, 128, 256, hidden=160), source=_OURS_LONG),
     ModelEntry(name="nin_large", config=_ours(64, 192, 384, hidden=256), source=_OURS_LONG),
 )

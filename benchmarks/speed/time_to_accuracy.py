@@ -43,7 +43,7 @@ CANDIDATES: dict[str, dict[str, list[str]]] = {
     "94": {
         "nin_base, sixteen epochs": ["--model", "nin_base", "--num-epochs", "16"],
         "nin_compact, eight epochs, batch 256": [*COMPACT, "--num-epochs", "8"],
-        "nin_compact, twelve epochs, batch 256": [*COMPACT, "--num-epochs", "12"],
+        "nin_compact, eleven epochs, batch 256": [*COMPACT, "--num-epochs", "11"],
     },
 }
 # What is reported, by goal: the soonest known to reach it on held-out pictures with half a point to spare, for test pictures have been
@@ -51,7 +51,7 @@ CANDIDATES: dict[str, dict[str, list[str]]] = {
 CHOSEN = {
     "85": "16 pixels, three fifths seen once",
     "93": "nin_compact, three epochs, batch 256, no shifts",
-    "94": "nin_compact, twelve epochs, batch 256",
+    "94": "nin_compact, eleven epochs, batch 256",
 }
 
 

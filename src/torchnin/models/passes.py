@@ -85,7 +85,7 @@ def take(layers: Sequence[nn.Module], pictures: Tensor) -> tuple[int, Tensor] | 
 def _admits(norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, pictures: Tensor) -> bool:
     if (
         native.compiled() is None
-        or type(pictures) is not Tensor
+        or type(pictures) is not Tensor  # other kinds, as those that have a shape alone, have no memory to point to
         or pictures.dtype not in (torch.float32, torch.bfloat16)
         or not pictures.is_contiguous(memory_format=torch.channels_last)
         or pictures.numel() <= pictures.shape[1]  # of one pixel there is no variance, which torch says in a sentence

@@ -98,7 +98,7 @@ def _is_wanted(pictures: Tensor) -> bool:
     """Whether shorter ways are wanted at all: on a CPU, where gradients are, and not while the network is traced."""
     return (
         not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and torch._C._get_tracing_state() is None
         and not _unwanted
         and torch.is_grad_enabled()
         and pictures.device.type == "cpu"

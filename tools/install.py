@@ -11,6 +11,7 @@ With OWN_TORCH=1 torch is whatever build of the right version the machine's own 
 Python's CPU build), without a hash: for machines where PyPI's is of no use.
 """
 
+import importlib.util
 import json
 import os
 import re
@@ -56,8 +57,10 @@ def main() -> None:
         if wants_cuda():
             pip(*locked, "--requirement", "locked/cuda.txt")
     pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
-    pip("check")
-    if sys.argv[1] == "dev":  # after the check, for it asks for torchvision, whose names the tests bring themselves
+    # timm asks for torchvision, whose names the tests bring themselves: it comes after the check, or is there from the time before.
+    if importlib.util.find_spec("timm") is None:
+        pip("check")
+    if sys.argv[1] == "dev":
         pip(*locked, "--requirement", "locked/timm.txt")
 
 

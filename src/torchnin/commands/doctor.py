@@ -41,8 +41,7 @@ _CORE = {
 
 def doctor(*, as_json: Json = False) -> None:
     """Say which device, number format and memory layout would be used, and why; versions; data; extras."""
-    from torchnin.models import native  # brings torch
-
+    native = torchnin.models.native
     choice = torchnin.choose_device()
     versions = {"torchnin": torchnin.__version__, "python": platform.python_version()}
     versions |= {name: _version(name, module) or "missing" for name, module in _CORE.items()}

@@ -8,7 +8,7 @@
 
 #include "crew.h"
 
-#ifdef __AMX_BF16__
+#if defined(__AMX_BF16__) || defined(__AMXBF16__) /* as GCC and as Clang say it */
 
 #include <immintrin.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-"""The gradient of weights on matrix units is the one that torch computes in double precision."""
+"""The gradients of weights and bias on matrix units are the ones that torch computes in double precision."""
 
 import copy
 
@@ -50,8 +50,8 @@ def test_any_shape(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found = products.weight_gradient(shown, slope, weight, padding)
-        again = products.weight_gradient(shown, slope, weight, padding)
+        found, of_bias = products.gradients(shown, slope, weight, padding)
+        again, _ = products.gradients(shown, slope, weight, padding)
     finally:
         torch.set_num_threads(before)
 
@@ -59,6 +59,7 @@ def test_any_shape(
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert exact.grad is not None
     assert float((found - exact.grad).norm() / exact.grad.norm()) < 2e-6
+    torch.testing.assert_close(of_bias.double(), slope.double().sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
     assert torch.equal(found, again)
 
 

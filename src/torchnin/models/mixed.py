@@ -113,9 +113,7 @@ class _Convolution(torch.autograd.Function):
         elif ctx.relu:
             grad = torch.ops.aten.threshold_backward(grad, output, 0)
         by_matrices = wanted[1] and products.takes(pictures, kernel, ctx.stride)
-        if by_matrices and wanted[2]:
-            summed, wanted[2] = _sums(grad), False
-        asked = [wanted[0], wanted[1] and not by_matrices, wanted[2]]
+        asked = [wanted[0], *(want and not by_matrices for want in wanted[1:])]
         if not any(asked):
             found: tuple[Tensor | None, ...] = (None, None, None)
         elif kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
@@ -123,7 +121,7 @@ class _Convolution(torch.autograd.Function):
         else:
             found = _gradients(pictures, kernel, grad, ctx.stride, ctx.padding, asked)
         if by_matrices:
-            found = found[0], products.weight_gradient(pictures, grad, kernel, ctx.padding), found[2]
+            found = found[0], *products.gradients(pictures, grad, kernel, ctx.padding)
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
         of_bias = summed if ctx.needs_input_grad[2] and summed is not None else of_bias
         return (

@@ -1,4 +1,4 @@
-"""The gradient of a convolution's weights on a processor's matrix units, in C (`native/products.c`), for training in bfloat16.
+"""The gradients of a convolution's weights and bias on a processor's matrix units, in C (`native/products.c`), for training in bfloat16.
 
 Where a network has few channels, torch's kernels for it leave most of the units' time unused. `mixed` takes this way by itself.
 """
@@ -38,8 +38,8 @@ def takes(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
     )
 
 
-def weight_gradient(pictures: Tensor, grad: Tensor, kernel: Tensor, padding: Sequence[int]) -> Tensor:
-    """The gradient of a kernel of stride 1.
+def gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, padding: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The gradients of a kernel of stride 1 and of the bias behind it.
 
     Args:
         pictures: what came in, `(n, c, h, w)`, bfloat16, in channels-last memory.
@@ -48,15 +48,15 @@ def weight_gradient(pictures: Tensor, grad: Tensor, kernel: Tensor, padding: Seq
         padding: zeros above and below, and on either side.
 
     Returns:
-        `(out_channels, c, rows, columns)`, float32, in channels-last memory.
+        `(out_channels, c, rows, columns)`, float32, in channels-last memory; and `(out_channels,)`, float32.
 
     Raises:
         MemoryError: there is none for its sums.
     """
-    gradient = torch.empty(kernel.shape, memory_format=torch.channels_last)
+    of_weight, of_bias = torch.empty(kernel.shape, memory_format=torch.channels_last), torch.empty(len(kernel))
     number, channels, height, width = pictures.shape
     shape = _Convolution(torch.get_num_threads(), number, height, width, channels, len(kernel), *kernel.shape[2:], *padding)
-    call = native.function("weight_gradient", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 3)
-    if call(shape, pictures.data_ptr(), grad.data_ptr(), gradient.data_ptr()):
+    call = native.function("weight_gradient", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 4)
+    if call(shape, pictures.data_ptr(), grad.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()):
         raise MemoryError(f"no memory for the gradient of a kernel of {tuple(kernel.shape)}")
-    return gradient
+    return of_weight, of_bias

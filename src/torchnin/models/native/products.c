@@ -1,5 +1,5 @@
 /* The gradient of a convolution's weights, in bfloat16 on matrix units (AMX): for every tap of the kernel and every pixel, the product of
- * what came in with the slope of what came out.
+ * what came in with the slope of what came out; and that of its bias, the sum of the slopes.
  *
  * Pictures and slopes lie in channels-last memory; the stride is 1. Of each part of the pictures the slopes are turned round once, so that
  * the pixels of a channel lie side by side, and what came in is paired pixel by pixel, as the units want them. Padded pictures are laid out
@@ -37,7 +37,8 @@ typedef struct {
     long inputs, outputs;            /* channels, filled up to whole tiles */
     size_t bytes;                    /* of a thread's room */
     char *room;
-    float *sums; /* (threads, taps, outputs / SIDE, inputs / SIDE, SIDE, SIDE) */
+    float *sums;       /* (threads, taps, outputs / SIDE, inputs / SIDE, SIDE, SIDE) */
+    float *slope_sums; /* (threads, outputs, SIDE), to be added up */
 } Plan;
 
 typedef struct {
@@ -79,8 +80,8 @@ static void pair(const uint16_t *values, uint32_t *pairs, long pixels, long chan
         }
 }
 
-/* BLOCK pixels of SIDE channels, the pixels of a channel side by side. */
-static void turn(const uint16_t *slopes, long channels, uint16_t *turned) {
+/* BLOCK pixels of SIDE channels, the pixels of a channel side by side; and what they add up to is added to `sums`, (SIDE, SIDE). */
+static void turn(const uint16_t *slopes, long channels, uint16_t *turned, float *sums) {
     __m512i a[SIDE], b[SIDE];
     for (int k = 0; k < SIDE; k++) {
         const uint16_t *here = slopes + 2 * k * channels;
@@ -106,6 +107,11 @@ static void turn(const uint16_t *slopes, long channels, uint16_t *turned) {
         _mm512_storeu_si512(turned + (k + 4) * BLOCK, _mm512_shuffle_i32x4(odd, last, 0x88));
         _mm512_storeu_si512(turned + (k + 8) * BLOCK, _mm512_shuffle_i32x4(even, later, 0xdd));
         _mm512_storeu_si512(turned + (k + 12) * BLOCK, _mm512_shuffle_i32x4(odd, last, 0xdd));
+    }
+    __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+    for (int k = 0; k < SIDE; k++) {
+        __m512bh pixels = (__m512bh)_mm512_loadu_si512(turned + k * BLOCK);
+        _mm512_store_ps(sums + k * SIDE, _mm512_dpbf16_ps(_mm512_load_ps(sums + k * SIDE), pixels, ones));
     }
 }
 
@@ -228,7 +234,7 @@ static void learn(const void *of_plan, int thread, long first, long last) {
     room.pairs[0] = (uint32_t *)(room.turned + pixels * plan->outputs);
     room.pairs[1] = room.pairs[0] + (pixels + reach + 2) / 2 * plan->inputs;
     memset(at, 0, (size_t)((char *)room.turned - at));
-    float *sums = plan->sums + thread * taps * plan->outputs * plan->inputs;
+    float *sums = plan->sums + thread * taps * plan->outputs * plan->inputs, *of_slopes = plan->slope_sums + thread * plan->outputs * SIDE;
     configure();
     for (long part = first; part < last; part++) {
         lay_out(plan, &room, part);
@@ -236,14 +242,15 @@ static void learn(const void *of_plan, int thread, long first, long last) {
         if (reach) pair(room.values + plan->inputs, room.pairs[1], pixels + reach - 1, plan->inputs);
         for (long block = 0; block < plan->blocks; block++)
             for (long n = 0; n < plan->outputs; n += SIDE)
-                turn(room.slopes + block * BLOCK * plan->outputs + n, plan->outputs, room.turned + (block * plan->outputs + n) * BLOCK);
+                turn(room.slopes + block * BLOCK * plan->outputs + n, plan->outputs, room.turned + (block * plan->outputs + n) * BLOCK,
+                     of_slopes + n * SIDE);
         add_up_part(plan, &room, sums);
     }
     _tile_release();
 }
 
-/* `gradient`, (outputs, down, across, channels): float32. 0, or 1 where memory did not suffice. */
-int weight_gradient(const Convolution *of, const void *pictures, const void *slopes, float *gradient) {
+/* `of_weight`, (outputs, down, across, channels), and `of_bias`, (outputs): float32. 0, or 1 where memory did not suffice. */
+int weight_gradient(const Convolution *of, const void *pictures, const void *slopes, float *of_weight, float *of_bias) {
     Plan plan = {.of = of, .pictures = pictures, .slopes = slopes, .inputs = whole(of->channels, SIDE), .outputs = whole(of->outputs, SIDE)};
     plan.rows = of->height + 2 * of->above - of->down + 1;
     plan.columns = of->width + 2 * of->beside - of->across + 1;
@@ -260,11 +267,12 @@ int weight_gradient(const Convolution *of, const void *pictures, const void *slo
     long taps = of->down * of->across, pixels = plan.blocks * BLOCK, reach = (of->down - 1) * plan.width + of->across - 1;
     plan.bytes = 2 * (size_t)((pixels + reach + 2) * plan.inputs + 2 * pixels * plan.outputs + 4 * ((pixels + reach + 2) / 2 + 1) * plan.inputs);
     plan.bytes = (size_t)whole((long)plan.bytes, 64);
-    size_t sums = sizeof(float) * (size_t)(of->threads * taps * plan.outputs * plan.inputs);
+    size_t sums = sizeof(float) * (size_t)(of->threads * plan.outputs * (taps * plan.inputs + SIDE));
     plan.room = aligned((size_t)of->threads * plan.bytes);
     plan.sums = aligned(sums);
     if (plan.room && plan.sums) {
         memset(plan.sums, 0, sums);
+        plan.slope_sums = plan.sums + of->threads * taps * plan.outputs * plan.inputs;
         share(learn, &plan, plan.parts, of->threads);
         for (long n = 0; n < of->outputs; n++)
             for (long tap = 0; tap < taps; tap++)
@@ -274,8 +282,13 @@ int weight_gradient(const Convolution *of, const void *pictures, const void *slo
                         long tile = (thread * taps + tap) * plan.outputs * plan.inputs + n / SIDE * SIDE * plan.inputs + c / SIDE * SIDE * SIDE;
                         sum += plan.sums[tile + n % SIDE * SIDE + c % SIDE];
                     }
-                    gradient[(n * taps + tap) * of->channels + c] = sum;
+                    of_weight[(n * taps + tap) * of->channels + c] = sum;
                 }
+        for (long n = 0; n < of->outputs; n++) {
+            of_bias[n] = 0;
+            for (long thread = 0; thread < of->threads; thread++)
+                of_bias[n] += _mm512_reduce_add_ps(_mm512_load_ps(plan.slope_sums + (thread * plan.outputs + n) * SIDE));
+        }
     }
     int failed = !plan.room || !plan.sums;
     free(plan.room);

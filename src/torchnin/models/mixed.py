@@ -61,10 +61,11 @@ def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: bool) -> Tensor:
     """
     weight, bias = layer.weight, layer.bias
     stride, padding = layer.stride, layer.padding
-    pictures = pictures.to(torch.bfloat16)
-    if max(stride) > 1 and stride[0] == stride[1] and layer.in_channels <= _FEW_CHANNELS and not pictures.requires_grad:
-        pictures, weight = _in_larger_pixels(pictures, weight, stride[0], padding)
-        stride, padding = (1, 1), (0, 0)
+    if not products.gathers(pictures, weight, stride):
+        pictures = pictures.to(torch.bfloat16)
+        if max(stride) > 1 and stride[0] == stride[1] and layer.in_channels <= _FEW_CHANNELS and not pictures.requires_grad:
+            pictures, weight = _in_larger_pixels(pictures, weight, stride[0], padding)
+            stride, padding = (1, 1), (0, 0)
     output: Tensor = _Convolution.apply(pictures, weight, bias, stride, padding, relu)
     return output
 
@@ -93,8 +94,10 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:
         kernel = weight.to(torch.bfloat16)
-        added = None if bias is None else bias.to(torch.bfloat16)
-        output = _convolved(pictures, kernel, added, stride, padding, relu)
+        if products.gathers(pictures, kernel, stride):
+            output = products.convolve(pictures, kernel, bias, stride, padding, relu=relu)
+        else:
+            output = _convolved(pictures, kernel, None if bias is None else bias.to(torch.bfloat16), stride, padding, relu)
         ctx.save_for_backward(pictures, weight, bias, kernel, output if relu else None)
         ctx.stride, ctx.padding, ctx.relu = stride, padding, relu
         return output
@@ -121,7 +124,7 @@ class _Convolution(torch.autograd.Function):
         else:
             found = _gradients(pictures, kernel, grad, ctx.stride, ctx.padding, asked)
         if by_matrices:
-            found = found[0], *products.gradients(pictures, grad, kernel, ctx.padding)
+            found = found[0], *products.gradients(pictures, grad, kernel, ctx.stride, ctx.padding)
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
         of_bias = summed if ctx.needs_input_grad[2] and summed is not None else of_bias
         return (
@@ -210,7 +213,7 @@ def _products(first: Tensor, second: Tensor) -> Tensor:
 def _differentiable(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients, where they are to have gradients themselves: by torch's own kernels."""
     kernel, added = weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16)
-    output = F.conv2d(pictures, kernel, added, ctx.stride, ctx.padding)
+    output = F.conv2d(pictures.to(torch.bfloat16), kernel, added, ctx.stride, ctx.padding)
     if ctx.relu:
         output = output.relu()
     values = (pictures, weight, bias)

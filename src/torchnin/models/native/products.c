@@ -1,9 +1,12 @@
 /* The gradient of a convolution's weights, in bfloat16 on matrix units (AMX): for every tap of the kernel and every pixel, the product of
  * what came in with the slope of what came out; and that of its bias, the sum of the slopes.
  *
- * Pictures and slopes lie in channels-last memory; the stride is 1. Of each part of the pictures the slopes are turned round once, so that
- * the pixels of a channel lie side by side, and what came in is paired pixel by pixel, as the units want them. Padded pictures are laid out
- * as one long line in which every tap is a distance; where that is odd, the pairs are other ones. Added up in float32.
+ * Pictures and slopes lie in channels-last memory. Of each part of the pictures the slopes are turned round once, so that the pixels of a
+ * channel lie side by side, and what came in is paired pixel by pixel, as the units want them. Padded pictures are laid out as one long
+ * line in which every tap is a distance; where that is odd, the pairs are other ones. Added up in float32.
+ *
+ * Of pictures with few channels, all that the kernel meets at a pixel is laid out as the channels of one (`gathered`), whatever the stride;
+ * so is the convolution itself computed then.
  */
 
 #include "crew.h"
@@ -25,15 +28,19 @@ typedef struct {
     int32_t threads;
     int64_t pictures, height, width, channels, outputs; /* of what came in, and how many channels came out */
     int64_t down, across, above, beside;                /* taps, and zeros on each side */
+    int64_t stride;                                     /* 1 where nothing is gathered */
+    int32_t gathered, half;                             /* `half`: the pictures are bfloat16; only gathered ones may be float32 */
 } Convolution;
 
 typedef struct {
     const Convolution *of;
-    const uint16_t *pictures, *slopes;
+    const void *pictures;
+    const uint16_t *slopes;
     long width, rows, columns, line; /* from one row of the long line to the next; of what came out; from one picture to the next */
     long strips, strip;              /* of a picture that is large, so many; rows of what came out in each */
-    long total, at_once;             /* pictures, strips of them, or pixels of a line; so many are a part */
+    long total, at_once;             /* pictures, strips or gathered rows of them, or pixels of a line; so many are a part */
     long parts, blocks;              /* so many of these; tiles of pixels of each */
+    long taps, channels;             /* of a pixel as it is laid out, which has one tap where all under the kernel is gathered */
     long inputs, outputs;            /* channels, filled up to whole tiles */
     size_t bytes;                    /* of a thread's room */
     char *room;
@@ -42,6 +49,7 @@ typedef struct {
 } Plan;
 
 typedef struct {
+    uint16_t *padded;                  /* rows under the kernel, where they are gathered */
     uint16_t *own_values, *own_slopes; /* in a long line */
     const uint16_t *values, *slopes;   /* these, or the pictures as they lie */
     uint32_t *pairs[2];        /* from even and from odd pixels on: (pixels / 2, inputs) */
@@ -55,7 +63,7 @@ static long whole(long number, long of) { return (number + of - 1) / of * of; }
 
 static long most(long one, long other) { return one > other ? one : other; }
 
-static int is_line(const Convolution *of) { return of->down == 1 && of->across == 1 && !of->above && !of->beside; }
+static int is_line(const Convolution *of) { return of->down == 1 && of->across == 1 && !of->above && !of->beside && !of->gathered; }
 
 static void configure(void) {
     struct {
@@ -130,7 +138,7 @@ static void clear(uint16_t *line, long channels, long pixels) { memset(line, 0, 
 /* Rows of a picture from `top` of what came out on: slopes, and the values under the kernel; what lies between is zero since the beginning. */
 static void lay_out_rows(const Plan *plan, const Room *room, long picture, long top, long rows, long here) {
     const Convolution *of = plan->of;
-    const uint16_t *values = plan->pictures + picture * of->height * of->width * of->channels;
+    const uint16_t *values = (const uint16_t *)plan->pictures + picture * of->height * of->width * of->channels;
     const uint16_t *slopes = plan->slopes + picture * plan->rows * plan->columns * of->outputs;
     for (long y = 0; y < rows + of->down - 1; y++) {
         long from = top + y - of->above;
@@ -145,6 +153,45 @@ static void lay_out_rows(const Plan *plan, const Room *room, long picture, long 
              room->own_slopes + (here + y * plan->width) * plan->outputs, plan->outputs, plan->columns);
 }
 
+/* A row of a picture between zeros, which are there already. */
+static void pad(const Convolution *of, const void *pictures, long from, uint16_t *row) {
+    long values = of->width * of->channels;
+    if (of->half) {
+        memcpy(row, (const uint16_t *)pictures + from * values, sizeof(uint16_t) * (size_t)values);
+        return;
+    }
+    const float *first = (const float *)pictures + from * values;
+    for (long k = 0; k < values; k += SIDE) {
+        __mmask16 there = (__mmask16)((1u << least(SIDE, values - k)) - 1);
+        _mm256_mask_storeu_epi16(row + k, there, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(there, first + k)));
+    }
+}
+
+/* Of so many rows of what comes out, counted through all pictures, all values under the kernel, pixel by pixel: (rows * columns, inputs). */
+static void gather(const Plan *plan, uint16_t *padded, long first, long number, uint16_t *gathered) {
+    const Convolution *of = plan->of;
+    long edge = of->beside * of->channels, length = plan->width * of->channels, run = of->across * of->channels;
+    long columns = plan->columns, inputs = plan->inputs, apart = of->stride * of->channels;
+    __mmask32 taps = (__mmask32)((1ull << run) - 1);
+    for (long row = first; row < first + number; row++) {
+        long picture = row / plan->rows, top = row % plan->rows * of->stride - of->above;
+        for (long y = 0; y < of->down; y++) {
+            uint16_t *here = padded + y * length + edge;
+            if (top + y >= 0 && top + y < of->height)
+                pad(of, plan->pictures, picture * of->height + top + y, here);
+            else
+                clear(here, of->channels, of->width);
+        }
+        for (long y = 0; y < of->down; y++) {
+            const uint16_t *from = padded + y * length;
+            uint16_t *to = gathered + y * run;
+            for (long x = 0; x < columns; x++, from += apart, to += inputs)
+                _mm512_mask_storeu_epi16(to, taps, _mm512_maskz_loadu_epi16(taps, from));
+        }
+        gathered += columns * inputs;
+    }
+}
+
 static void lay_out(const Plan *plan, Room *room, long part) {
     const Convolution *of = plan->of;
     long first = part * plan->at_once, number = least(plan->at_once, plan->total - first), filled = number * plan->line;
@@ -152,12 +199,15 @@ static void lay_out(const Plan *plan, Room *room, long part) {
     room->slopes = room->own_slopes;
     if (is_line(of)) {
         if (number == plan->blocks * BLOCK && of->channels == plan->inputs && of->outputs == plan->outputs) {
-            room->values = plan->pictures + first * of->channels; /* as they lie */
+            room->values = (const uint16_t *)plan->pictures + first * of->channels; /* as they lie */
             room->slopes = plan->slopes + first * of->outputs;
             return;
         }
-        copy(plan->pictures + first * of->channels, of->channels, room->own_values, plan->inputs, number);
+        copy((const uint16_t *)plan->pictures + first * of->channels, of->channels, room->own_values, plan->inputs, number);
         copy(plan->slopes + first * of->outputs, of->outputs, room->own_slopes, plan->outputs, number);
+    } else if (of->gathered) {
+        gather(plan, room->padded, first, number, room->own_values);
+        copy(plan->slopes + first * plan->columns * of->outputs, of->outputs, room->own_slopes, plan->outputs, filled);
     } else if (plan->strips > 1) {
         long top = part % plan->strips * plan->strip, rows = least(plan->strip, plan->rows - top);
         lay_out_rows(plan, room, part / plan->strips, top, rows, 0);
@@ -202,7 +252,7 @@ INLINE void add_up(const uint16_t *turned, const uint32_t *pairs, float *sums, l
 
 static void add_up_part(const Plan *plan, const Room *room, float *sums) {
     long inputs = plan->inputs, outputs = plan->outputs, blocks = plan->blocks;
-    for (long tap = 0; tap < plan->of->down * plan->of->across; tap++) {
+    for (long tap = 0; tap < plan->taps; tap++) {
         long away = tap / plan->of->across * plan->width + tap % plan->of->across;
         const uint32_t *pairs = room->pairs[away % 2] + away / 2 * inputs;
         for (long n = 0; n < outputs; n += 2 * SIDE)
@@ -222,13 +272,50 @@ static void add_up_part(const Plan *plan, const Room *room, float *sums) {
     }
 }
 
+/* Of what is laid out, the pixels that the last tap is away. */
+static long reach_of(const Plan *plan) { return plan->taps > 1 ? (plan->of->down - 1) * plan->width + plan->of->across - 1 : 0; }
+
+/* How the pictures are parted and laid out. */
+static Plan plan_for(const Convolution *of) {
+    Plan plan = {.of = of, .taps = of->down * of->across, .channels = of->channels, .outputs = whole(of->outputs, SIDE)};
+    plan.rows = (of->height + 2 * of->above - of->down) / of->stride + 1;
+    plan.columns = (of->width + 2 * of->beside - of->across) / of->stride + 1;
+    plan.strips = 1;
+    if (of->gathered) {
+        plan.channels *= plan.taps;
+        plan.taps = 1;
+        plan.width = of->width + 2 * of->beside;
+        plan.line = plan.columns;
+        plan.total = of->pictures * plan.rows;
+    } else if (is_line(of)) {
+        plan.line = 1;
+        plan.total = of->pictures * of->height * of->width;
+    } else {
+        /* The zeros behind a row are those before the next, and those below a picture those above the next. */
+        plan.width = most(of->width + of->beside, plan.columns);
+        plan.line = most(of->height + of->above, plan.rows) * plan.width;
+        plan.strips = (plan.line + MOST - 1) / MOST;
+        plan.strip = (plan.rows + plan.strips - 1) / plan.strips;
+        plan.strips = (plan.rows + plan.strip - 1) / plan.strip;
+        plan.total = of->pictures * plan.strips;
+    }
+    plan.inputs = whole(plan.channels, SIDE);
+    plan.at_once = plan.line < PART ? PART / plan.line : 1;
+    plan.blocks = whole(plan.strips > 1 ? plan.strip * plan.width : plan.at_once * plan.line, BLOCK) / BLOCK;
+    plan.parts = (plan.total + plan.at_once - 1) / plan.at_once;
+    return plan;
+}
+
+/* Values of the rows under the kernel, where they are gathered. */
+static long padded_of(const Plan *plan) { return plan->of->gathered ? whole(plan->of->down * plan->width * plan->of->channels, BLOCK) : 0; }
+
 static void learn(const void *of_plan, int thread, long first, long last) {
     const Plan *plan = of_plan;
-    long pixels = plan->blocks * BLOCK, reach = (plan->of->down - 1) * plan->width + plan->of->across - 1;
-    long taps = plan->of->down * plan->of->across;
+    long pixels = plan->blocks * BLOCK, reach = reach_of(plan), taps = plan->taps;
     char *at = plan->room + (size_t)thread * plan->bytes;
     Room room;
-    room.own_values = (uint16_t *)at;
+    room.padded = (uint16_t *)at;
+    room.own_values = room.padded + padded_of(plan);
     room.own_slopes = room.own_values + (pixels + reach + 2) * plan->inputs;
     room.turned = room.own_slopes + pixels * plan->outputs;
     room.pairs[0] = (uint32_t *)(room.turned + pixels * plan->outputs);
@@ -251,21 +338,11 @@ static void learn(const void *of_plan, int thread, long first, long last) {
 
 /* `of_weight`, (outputs, down, across, channels), and `of_bias`, (outputs): float32. 0, or 1 where memory did not suffice. */
 int weight_gradient(const Convolution *of, const void *pictures, const void *slopes, float *of_weight, float *of_bias) {
-    Plan plan = {.of = of, .pictures = pictures, .slopes = slopes, .inputs = whole(of->channels, SIDE), .outputs = whole(of->outputs, SIDE)};
-    plan.rows = of->height + 2 * of->above - of->down + 1;
-    plan.columns = of->width + 2 * of->beside - of->across + 1;
-    /* The zeros behind a row are those before the next, and those below a picture those above the next. */
-    plan.width = most(of->width + of->beside, plan.columns);
-    plan.line = is_line(of) ? 1 : most(of->height + of->above, plan.rows) * plan.width;
-    plan.strips = is_line(of) ? 1 : (plan.line + MOST - 1) / MOST;
-    plan.strip = (plan.rows + plan.strips - 1) / plan.strips;
-    plan.strips = (plan.rows + plan.strip - 1) / plan.strip;
-    plan.at_once = plan.line < PART ? PART / plan.line : 1;
-    plan.blocks = whole(plan.strips > 1 ? plan.strip * plan.width : plan.at_once * plan.line, BLOCK) / BLOCK;
-    plan.total = (is_line(of) ? of->height * of->width : plan.strips) * of->pictures;
-    plan.parts = (plan.total + plan.at_once - 1) / plan.at_once;
-    long taps = of->down * of->across, pixels = plan.blocks * BLOCK, reach = (of->down - 1) * plan.width + of->across - 1;
-    plan.bytes = 2 * (size_t)((pixels + reach + 2) * plan.inputs + 2 * pixels * plan.outputs + 4 * ((pixels + reach + 2) / 2 + 1) * plan.inputs);
+    Plan plan = plan_for(of);
+    plan.pictures = pictures;
+    plan.slopes = slopes;
+    long taps = plan.taps, pixels = plan.blocks * BLOCK, around = pixels + reach_of(&plan) + 2;
+    plan.bytes = 2 * (size_t)(padded_of(&plan) + around * plan.inputs + 2 * pixels * plan.outputs + 4 * (around / 2 + 1) * plan.inputs);
     plan.bytes = (size_t)whole((long)plan.bytes, 64);
     size_t sums = sizeof(float) * (size_t)(of->threads * plan.outputs * (taps * plan.inputs + SIDE));
     plan.room = aligned((size_t)of->threads * plan.bytes);
@@ -276,13 +353,13 @@ int weight_gradient(const Convolution *of, const void *pictures, const void *slo
         share(learn, &plan, plan.parts, of->threads);
         for (long n = 0; n < of->outputs; n++)
             for (long tap = 0; tap < taps; tap++)
-                for (long c = 0; c < of->channels; c++) {
+                for (long c = 0; c < plan.channels; c++) {
                     float sum = 0;
                     for (long thread = 0; thread < of->threads; thread++) {
                         long tile = (thread * taps + tap) * plan.outputs * plan.inputs + n / SIDE * SIDE * plan.inputs + c / SIDE * SIDE * SIDE;
                         sum += plan.sums[tile + n % SIDE * SIDE + c % SIDE];
                     }
-                    of_weight[(n * taps + tap) * of->channels + c] = sum;
+                    of_weight[(n * taps + tap) * plan.channels + c] = sum;
                 }
         for (long n = 0; n < of->outputs; n++) {
             of_bias[n] = 0;
@@ -293,6 +370,119 @@ int weight_gradient(const Convolution *of, const void *pictures, const void *slo
     int failed = !plan.room || !plan.sums;
     free(plan.room);
     free(plan.sums);
+    return failed;
+}
+
+/* ---- the convolution itself, of what is gathered ---- */
+
+typedef struct {
+    Plan plan;
+    const uint32_t *kernel; /* (inputs / 2, outputs): of every output pairs of values under the kernel */
+    const float *bias;      /* (outputs) */
+    int relu;
+    uint16_t *output; /* (pixels, of->outputs) */
+} Forward;
+
+/* Sums of SIDE pixels for SIDE outputs, of which there are fewer at the end. */
+INLINE void finish(const Forward *forward, const float *sums, long pixel, long pixels, long output) {
+    long outputs = forward->plan.of->outputs, number = least(SIDE, pixels);
+    int relu = forward->relu;
+    uint16_t *to = forward->output + pixel * outputs + output;
+    __mmask16 there = (__mmask16)((1u << least(SIDE, outputs - output)) - 1);
+    __m512 bias = _mm512_loadu_ps(forward->bias + output), zero = _mm512_setzero_ps();
+    for (long k = 0; k < number; k++, to += outputs) {
+        __m512 values = _mm512_add_ps(_mm512_load_ps(sums + k * SIDE), bias);
+        if (relu) values = _mm512_max_ps(zero, values); /* in this order what is no number stays none */
+        _mm256_mask_storeu_epi16(to, there, (__m256i)_mm512_cvtneps_pbh(values));
+    }
+}
+
+/* Two by two tiles of pixels and outputs, or fewer. */
+INLINE void meet(const Forward *forward, const uint16_t *values, long n, float *sums, int high, int wide) {
+    long inputs = forward->plan.inputs, outputs = forward->plan.outputs;
+    const uint32_t *kernel = forward->kernel + n;
+    int row = SIDE * sizeof(float), step = (int)inputs * 2, next = (int)outputs * 4;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (long k = 0; k < inputs; k += BLOCK) {
+        _tile_loadd(4, values + k, step);
+        _tile_loadd(6, kernel + k / 2 * outputs, next);
+        _tile_dpbf16ps(0, 4, 6);
+        if (wide > 1) {
+            _tile_loadd(7, kernel + k / 2 * outputs + SIDE, next);
+            _tile_dpbf16ps(1, 4, 7);
+        }
+        if (high > 1) {
+            _tile_loadd(5, values + SIDE * inputs + k, step);
+            _tile_dpbf16ps(2, 5, 6);
+            if (wide > 1) _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, sums, row);
+    if (wide > 1) _tile_stored(1, sums + SIDE * SIDE, row);
+    if (high > 1) _tile_stored(2, sums + 2 * SIDE * SIDE, row);
+    if (high > 1 && wide > 1) _tile_stored(3, sums + 3 * SIDE * SIDE, row);
+}
+
+static void go_forward(const void *of_forward, int thread, long first, long last) {
+    const Forward *forward = of_forward;
+    const Plan *plan = &forward->plan;
+    char *at = plan->room + (size_t)thread * plan->bytes;
+    float *sums = (float *)at;
+    uint16_t *padded = (uint16_t *)(sums + 4 * SIDE * SIDE), *values = padded + padded_of(plan);
+    memset(at, 0, plan->bytes);
+    configure();
+    for (long part = first; part < last; part++) {
+        long row = part * plan->at_once, rows = least(plan->at_once, plan->total - row), start = row * plan->columns;
+        long pixels = rows * plan->columns;
+        gather(plan, padded, row, rows, values);
+        for (long p = 0; p < pixels; p += BLOCK)
+            for (long n = 0; n < plan->outputs; n += BLOCK) {
+                int high = p + SIDE < pixels, wide = n + SIDE < plan->outputs;
+                const uint16_t *here = values + p * plan->inputs;
+                if (high && wide)
+                    meet(forward, here, n, sums, 2, 2);
+                else if (high)
+                    meet(forward, here, n, sums, 2, 1);
+                else if (wide)
+                    meet(forward, here, n, sums, 1, 2);
+                else
+                    meet(forward, here, n, sums, 1, 1);
+                for (int tile = 0; tile < 4; tile++)
+                    if ((tile < 2 || high) && (tile % 2 == 0 || wide))
+                        finish(forward, sums + tile * SIDE * SIDE, start + p + tile / 2 * SIDE, pixels - p - tile / 2 * SIDE, n + tile % 2 * SIDE);
+            }
+    }
+    _tile_release();
+}
+
+/* `output`, (pictures, rows, columns, outputs), bfloat16, of a `kernel`, (outputs, down, across, channels), likewise, whose pictures are
+ * gathered; ReLU of it if `relu`. `bias` may be NULL. 0, or 1 where memory did not suffice. */
+int convolve(const Convolution *of, const void *pictures, const uint16_t *kernel, const float *bias, int relu, uint16_t *output) {
+    Forward forward = {.plan = plan_for(of), .relu = relu, .output = output};
+    Plan *plan = &forward.plan;
+    plan->pictures = pictures;
+    plan->inputs = whole(plan->channels, BLOCK);
+    plan->bytes = (size_t)whole(4 * 4 * SIDE * SIDE + 2 * (padded_of(plan) + plan->blocks * BLOCK * plan->inputs), 64);
+    plan->room = aligned((size_t)of->threads * plan->bytes);
+    size_t pairs = sizeof(uint32_t) * (size_t)(plan->inputs / 2 * plan->outputs), added = sizeof(float) * (size_t)plan->outputs;
+    char *weights = aligned(pairs + added);
+    if (plan->room && weights) {
+        memset(weights, 0, pairs + added);
+        uint16_t *packed = (uint16_t *)weights;
+        for (long n = 0; n < of->outputs; n++)
+            for (long k = 0; k < plan->channels; k++)
+                packed[(k / 2 * plan->outputs + n) * 2 + k % 2] = kernel[n * plan->channels + k];
+        if (bias) memcpy(weights + pairs, bias, sizeof(float) * (size_t)of->outputs);
+        forward.kernel = (const uint32_t *)weights;
+        forward.bias = (const float *)(weights + pairs);
+        share(go_forward, &forward, plan->parts, of->threads);
+    }
+    int failed = !plan->room || !weights;
+    free(plan->room);
+    free(weights);
     return failed;
 }
 

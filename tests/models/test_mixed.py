@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnin import create_model
-from torchnin.models import NiN, mixed, shortcuts
+from torchnin.models import NiN, NiNBlock, mixed, shortcuts
 
 pytestmark = pytest.mark.skipif(not mixed._is_supported(), reason="this processor's kernels have no bfloat16")
 
@@ -83,7 +83,7 @@ def test_a_convolution_of_any_shape(layer: nn.Conv2d, shape: tuple[int, ...], re
     expected = exact(other)
     with BFLOAT16:
         assert mixed.takes(layer, shown)
-        found = mixed.convolve(layer, shown, relu=relu)
+        found = mixed.convolve(layer, shown, relu=mixed.Cut() if relu else None)
     slope = torch.randn_like(found).contiguous(memory_format=torch.channels_last)
     expected = expected * (found > 0) if relu else expected
     found.backward(slope)
@@ -125,6 +125,41 @@ def test_a_gradient_of_the_gradient() -> None:
         assert distance(value, expected[name]) <= 1.25 * distance(usual[name], expected[name]) + 1e-2, name
 
 
+def test_way_back_through_several_convolutions() -> None:
+    """It may pass a ReLU together with the convolution behind it: once, again, only so far, or where somebody listens."""
+    torch.manual_seed(0)
+    block = NiNBlock(48, (128, 96, 48), 5, padding=2).to(memory_format=torch.channels_last)
+    pictures = torch.randn(8, 48, 14, 14).contiguous(memory_format=torch.channels_last).requires_grad_()
+    parameters = list(block.parameters())
+
+    def output() -> Tensor:
+        with BFLOAT16:
+            return block(pictures).float().square().sum()
+
+    with shortcuts.layer_by_layer():
+        usual = torch.autograd.grad(output(), [pictures, *parameters])
+    found = output()
+    # The last convolution alone, whose gradient comes first; then all of them, twice.
+    last = torch.autograd.grad(found, parameters[-2:], retain_graph=True)
+    for gradients in [torch.autograd.grad(found, [pictures, *parameters], retain_graph=keep) for keep in (True, False)]:
+        for value, expected in zip(gradients, usual, strict=True):
+            assert distance(value, expected) < 2e-2
+        assert all(torch.equal(value, again) for value, again in zip(last, gradients[-2:], strict=True))
+
+    heard: list[Tensor] = []
+    handle = block[2].register_forward_hook(lambda layer, given, made: heard.append(made))
+    gradients = torch.autograd.grad(output(), [pictures, *parameters])
+    handle.remove()
+    assert len(heard) == 1
+    for value, expected in zip(gradients, usual, strict=True):
+        assert distance(value, expected) < 2e-2
+
+
+def test_a_kernel_larger_than_the_pictures() -> None:
+    with BFLOAT16, pytest.raises((ValueError, RuntimeError), match=r"(?i)kernel"):
+        mixed.convolve(nn.Conv2d(1, 8, 5, stride=2), torch.randn(2, 1, 4, 9))
+
+
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_what_is_no_number_stays_none_behind_a_relu(kernel: int) -> None:
     layer = nn.Conv2d(24, 40, kernel, padding=kernel // 2)
@@ -132,7 +167,7 @@ def test_what_is_no_number_stays_none_behind_a_relu(kernel: int) -> None:
         layer.weight[3, 2] = math.nan
     shown = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
     with BFLOAT16:
-        found = mixed.convolve(layer, shown, relu=True)
+        found = mixed.convolve(layer, shown, relu=mixed.Cut())
     assert found[:, 3].isnan().all()
     assert found[:, :3].isfinite().all()
 

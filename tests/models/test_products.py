@@ -1,6 +1,8 @@
-"""The gradients of weights and bias on matrix units are the ones that torch computes in double precision."""
+"""Convolutions and their gradients on matrix units are the ones that torch computes in double precision."""
 
+import contextlib
 import copy
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,6 +11,24 @@ from torch import nn
 from torchnin.models import mixed, native, products
 
 pytestmark = pytest.mark.skipif(not native.has_matrices(), reason="no matrix units, or nothing is compiled for them here")
+
+
+@contextlib.contextmanager
+def with_threads(number: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def drawn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def apart(found: torch.Tensor, exact: torch.Tensor) -> float:
+    return float((found - exact).norm() / exact.norm())
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -39,28 +59,115 @@ def test_any_shape(
     pictures: int, channels: int, outputs: int, sides: tuple[int, int], kernel: tuple[int, int], padding: tuple[int, int], threads: int
 ) -> None:
     torch.manual_seed(0)
-    shown = torch.randn(pictures, channels, *sides).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-    weight = torch.randn(outputs, channels, *kernel).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    shown, weight = drawn(pictures, channels, *sides), drawn(outputs, channels, *kernel)
     exact = weight.double().requires_grad_()
     output = nn.functional.conv2d(shown.double(), exact, None, 1, padding)
-    slope = torch.randn(output.shape).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    slope = drawn(*output.shape)
     output.backward(slope.double())
     assert products.takes(shown, weight, (1, 1))
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        found, of_bias = products.gradients(shown, slope, weight, padding)
-        again, _ = products.gradients(shown, slope, weight, padding)
-    finally:
-        torch.set_num_threads(before)
+    with with_threads(threads):
+        found, of_bias = products.gradients(shown, slope, weight, (1, 1), padding)
+        again, _ = products.gradients(shown, slope, weight, (1, 1), padding)
 
     assert found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert exact.grad is not None
-    assert float((found - exact.grad).norm() / exact.grad.norm()) < 2e-6
+    assert apart(found, exact.grad) < 2e-6
     torch.testing.assert_close(of_bias.double(), slope.double().sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
     assert torch.equal(found, again)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("pictures", "channels", "outputs", "sides", "kernel", "stride", "padding"),
+    [
+        (5, 1, 96, (28, 28), (5, 5), 1, (2, 2)),
+        (9, 1, 32, (28, 28), (3, 3), 2, (1, 1)),
+        (3, 3, 64, (32, 32), (3, 3), 1, (1, 1)),
+        (2, 1, 40, (67, 67), (11, 11), 4, (0, 0)),  # 121 values under the kernel
+        (3, 3, 17, (17, 23), (3, 5), 3, (0, 4)),
+        (2, 2, 10, (9, 700), (2, 3), 1, (1, 0)),  # rows of more than a part
+        (4, 15, 16, (5, 4), (2, 2), 2, (0, 1)),
+        (33, 4, 20, (3, 3), (1, 1), 1, (0, 0)),
+        (1, 1, 8, (1, 1), (3, 3), 1, (1, 1)),
+        (3, 8, 16, (6, 6), (3, 4), 1, (3, 5)),  # more zeros than the kernel is large
+    ],
+)
+def test_few_channels(
+    pictures: int,
+    channels: int,
+    outputs: int,
+    sides: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: int,
+    padding: tuple[int, int],
+    dtype: torch.dtype,
+    threads: int,
+) -> None:
+    torch.manual_seed(0)
+    shown, weight, bias = drawn(pictures, channels, *sides, dtype=dtype), drawn(outputs, channels, *kernel), torch.randn(outputs)
+    strides = (stride, stride)
+    assert products.gathers(shown, weight, strides)
+    exact = weight.double().requires_grad_()
+    output = nn.functional.conv2d(shown.to(torch.bfloat16).double(), exact, bias.double(), stride, padding)
+    slope = drawn(*output.shape)
+    output.backward(slope.double())
+
+    with with_threads(threads):
+        found = products.convolve(shown, weight, bias, strides, padding, relu=False)
+        cut = products.convolve(shown, weight, None, strides, padding, relu=True)
+        of_weight, of_bias = products.gradients(shown, slope, weight, strides, padding)
+
+    assert found.dtype == torch.bfloat16
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(cut.double(), (output - bias.double().view(-1, 1, 1)).relu().detach(), rtol=2**-8, atol=1e-5)
+    assert exact.grad is not None
+    assert apart(of_weight, exact.grad) < 2e-6
+    torch.testing.assert_close(of_bias.double(), slope.double().sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("pictures", "channels", "outputs", "sides"),
+    [(3, 33, 40, (5, 4)), (1, 16, 17, (1, 1)), (2, 96, 64, (28, 28)), (1, 64, 48, (32, 16)), (70, 128, 16, (3, 3)), (2, 48, 130, (9, 13))],
+)
+def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, int], threads: int) -> None:
+    """A 1x1 convolution, and the way back through it and the ReLU before it."""
+    torch.manual_seed(0)
+    before = drawn(pictures, channels, *sides).double().requires_grad_()
+    shown = drawn(*before.shape).copy_(before.detach().relu())
+    weight, bias, slope = drawn(outputs, channels, 1, 1), torch.randn(outputs), drawn(pictures, outputs, *sides)
+    output = nn.functional.conv2d(before.relu(), weight.double(), bias.double())
+    output.backward(slope.double())
+    assert products.descends(slope, weight)
+
+    with with_threads(threads):
+        gradient, of_bias = products.descend(slope, weight, shown)
+        if products.convolves(shown, weight, (1, 1), (0, 0)):
+            found = products.convolve(shown, weight, bias, (1, 1), (0, 0), relu=False)
+            torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-5)
+
+    assert before.grad is not None
+    torch.testing.assert_close(gradient.double(), before.grad, rtol=2**-8, atol=1e-5)
+    torch.testing.assert_close(of_bias.double(), before.grad.sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
+
+
+def test_what_is_no_number_stays_none() -> None:
+    shown, weight = drawn(2, 1, 8, 8), drawn(16, 1, 3, 3)
+    shown[0, 0, 4, 4] = torch.nan
+    found = products.convolve(shown, weight, None, (1, 1), (1, 1), relu=True)
+    assert torch.equal(found.isnan().any(1).nonzero(), torch.tensor([[0, y, x] for y in (3, 4, 5) for x in (3, 4, 5)]))
+
+    shown, slope = drawn(2, 16, 4, 4).relu(), drawn(2, 16, 4, 4)
+    shown[0, 3, 2, 2] = torch.nan
+    slope[1, 5, 1, 1] = torch.nan
+    gradient, of_bias = products.descend(slope, drawn(16, 16, 1, 1), shown)
+    assert gradient[1, :, 1, 1].isnan().any()
+    assert of_bias.isnan().any()
+    assert not gradient[0].isnan().any()
 
 
 def test_others_are_left_to_torch() -> None:
@@ -71,6 +178,13 @@ def test_others_are_left_to_torch() -> None:
     assert not products.takes(shown.float(), weight, (1, 1))
     assert not products.takes(shown.contiguous(), weight, (1, 1))
     assert not products.takes(shown[:, :8], weight[:, :8], (1, 1))
+    assert not products.gathers(shown[:, :8], weight[:, :8], (1, 1))  # other memory
+    assert not products.gathers(drawn(2, 15, 9, 9), drawn(8, 15, 3, 3), (1, 1))
+    assert not products.gathers(drawn(2, 3, 9, 9), drawn(8, 3, 3, 3), (1, 2))
+    assert not products.gathers(drawn(2, 3, 9, 9).requires_grad_(), drawn(8, 3, 3, 3), (1, 1))
+    assert not products.convolves(shown, drawn(8, 32, 1, 1), (1, 1), (1, 1))
+    assert not products.convolves(drawn(2, 256, 3, 3), drawn(8, 256, 1, 1), (1, 1), (0, 0))
+    assert not products.descends(drawn(2, 10, 3, 3), drawn(10, 32, 1, 1))
     assert not products.takes(shown, torch.randn(800, 32, 5, 5), (1, 1))
 
 
@@ -83,7 +197,7 @@ def test_torch_goes_on_with_its_own_tiles() -> None:
     for each in (first, second, first, second):
         with torch.autocast("cpu", torch.bfloat16):
             assert mixed.takes(each, shown)
-            output = mixed.convolve(each, shown, relu=each is first)
+            output = mixed.convolve(each, shown, relu=mixed.Cut() if each is first else None)
         output.sum().backward()
         torch.testing.assert_close(
             output.float(), (layer(shown.float()).relu() if each is first else layer(shown.float())), rtol=2e-2, atol=2e-2

@@ -48,13 +48,22 @@ def takes(layer: nn.Conv2d, pictures: Tensor) -> bool:
     )
 
 
-def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: bool) -> Tensor:
+class Cut:
+    """A ReLU behind a convolution, which the way back may pass together with the convolution that follows."""
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+        """Where it has been passed, the sum of the gradient in front of it over pictures and pixels, `(c,)`."""
+
+
+def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: Cut | None = None, before: Cut | None = None) -> Tensor:
     """What a convolution that `takes` such pictures makes of them, and a ReLU behind it.
 
     Args:
         layer: its weights in float32; their gradients are in float32 too.
         pictures: `(n, c, h, w)`, float32 or bfloat16, in channels-last memory.
-        relu: whether what is below zero becomes zero.
+        relu: a new one where what is below zero becomes zero.
+        before: that of the convolution that made the pictures, where they went through it and nowhere else.
 
     Returns:
         `(n, out_channels, h', w')`, bfloat16, in channels-last memory.
@@ -66,7 +75,7 @@ def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: bool) -> Tensor:
         if max(stride) > 1 and stride[0] == stride[1] and layer.in_channels <= _FEW_CHANNELS and not pictures.requires_grad:
             pictures, weight = _in_larger_pixels(pictures, weight, stride[0], padding)
             stride, padding = (1, 1), (0, 0)
-    output: Tensor = _Convolution.apply(pictures, weight, bias, stride, padding, relu)
+    output: Tensor = _Convolution.apply(pictures, weight, bias, stride, padding, relu, before)
     return output
 
 
@@ -92,37 +101,48 @@ class _Convolution(torch.autograd.Function):
     """A convolution in bfloat16 of weights in float32, with the ReLU behind it where there is one."""
 
     @staticmethod
-    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:
+    def forward(
+        ctx: Any,
+        pictures: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Any,
+        padding: Any,
+        relu: Cut | None,
+        before: Cut | None,
+    ) -> Tensor:
         kernel = weight.to(torch.bfloat16)
-        if products.gathers(pictures, kernel, stride):
-            output = products.convolve(pictures, kernel, bias, stride, padding, relu=relu)
+        if products.convolves(pictures, kernel, stride, padding):
+            output = products.convolve(pictures, kernel, bias, stride, padding, relu=relu is not None)
         else:
-            output = _convolved(pictures, kernel, None if bias is None else bias.to(torch.bfloat16), stride, padding, relu)
-        ctx.save_for_backward(pictures, weight, bias, kernel, output if relu else None)
-        ctx.stride, ctx.padding, ctx.relu = stride, padding, relu
+            output = _convolved(pictures, kernel, None if bias is None else bias.to(torch.bfloat16), stride, padding, relu is not None)
+        ctx.save_for_backward(pictures, weight, bias, kernel, None if relu is None else output)
+        ctx.stride, ctx.padding, ctx.relu, ctx.before = stride, padding, relu, before
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         pictures, weight, bias, kernel, output = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable(ctx, pictures, weight, bias, grad), None, None, None
+            return *_differentiable(ctx, pictures, weight, bias, grad), None, None, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         wanted = list(ctx.needs_input_grad[:3])
         summed = None
-        if ctx.relu and native.compiled() is not None and output.is_contiguous(memory_format=torch.channels_last):
-            grad, summed = passes.relu_gradient(output, grad)
-            wanted[2] = False
-        elif ctx.relu:
-            grad = torch.ops.aten.threshold_backward(grad, output, 0)
+        if ctx.relu is not None:
+            grad, summed = _in_front(ctx.relu, output, grad)
+            wanted[2] = wanted[2] and summed is None
         by_matrices = wanted[1] and products.takes(pictures, kernel, ctx.stride)
-        asked = [wanted[0], *(want and not by_matrices for want in wanted[1:])]
+        at_once = wanted[0] and ctx.before is not None and products.descends(grad, kernel)
+        asked = [wanted[0] and not at_once, *(want and not by_matrices for want in wanted[1:])]
         if not any(asked):
             found: tuple[Tensor | None, ...] = (None, None, None)
         elif kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
             found = _pixel_gradients(pictures, kernel, grad, asked)
         else:
             found = _gradients(pictures, kernel, grad, ctx.stride, ctx.padding, asked)
+        if at_once:
+            descended, ctx.before.sums = products.descend(grad, kernel, pictures)
+            found = descended, *found[1:]
         if by_matrices:
             found = found[0], *products.gradients(pictures, grad, kernel, ctx.stride, ctx.padding)
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
@@ -134,7 +154,19 @@ class _Convolution(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
+
+
+def _in_front(relu: Cut, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The gradient in front of a ReLU, and its sum over pictures and pixels where it is known."""
+    if relu.sums is not None:
+        summed, relu.sums = relu.sums, None
+        return grad, summed
+    if native.compiled() is not None and output.is_contiguous(memory_format=torch.channels_last):
+        return passes.relu_gradient(output, grad)
+    in_front: Tensor = torch.ops.aten.threshold_backward(grad, output, 0)
+    return in_front, None
 
 
 def laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
@@ -214,7 +246,7 @@ def _differentiable(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | N
     """The gradients, where they are to have gradients themselves: by torch's own kernels."""
     kernel, added = weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16)
     output = F.conv2d(pictures.to(torch.bfloat16), kernel, added, ctx.stride, ctx.padding)
-    if ctx.relu:
+    if ctx.relu is not None:
         output = output.relu()
     values = (pictures, weight, bias)
     asked = [value for value, want in zip(values, ctx.needs_input_grad[:3], strict=True) if want and value is not None]

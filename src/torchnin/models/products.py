@@ -1,5 +1,4 @@
-"""A convolution of pictures with few channels, and the gradients of any one's weights and bias, on a processor's matrix units, in C
-(`native/products.c`), for training in bfloat16.
+"""Convolutions and their gradients on a processor's matrix units, in C (`native/products.c`), for training in bfloat16.
 
 Where a network has few channels, torch's kernels leave most of the units' time unused. `mixed` takes these ways by itself.
 """
@@ -15,6 +14,8 @@ from . import native
 # Fewer channels that come in leave most of a tile empty, unless all that the kernel meets is gathered: so many values at most, and of a row
 # of the kernel as many as a vector holds.
 _CHANNELS, _GATHERED, _VECTOR = 16, 128, 32
+# From more channels on torch's kernels for 1x1 convolutions are as fast.
+_FEW = 128
 # With more taps than these, more weights than these are more sums than the caches hold, of which torch's kernels take better care.
 _TAPS, _WEIGHTS = 9, 400_000
 
@@ -33,7 +34,7 @@ class _Convolution(ctypes.Structure):
 
 
 def gathers(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
-    """Whether `convolve` takes such pictures, `(n, c, h, w)`, and such a kernel, `(out_channels, c, rows, columns)`."""
+    """Whether all that such a kernel, `(out_channels, c, rows, columns)`, meets in such pictures, `(n, c, h, w)`, is gathered here."""
     channels, rows, columns = kernel.shape[1:]
     return (
         native.has_matrices()
@@ -43,6 +44,17 @@ def gathers(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
         and channels < _CHANNELS
         and channels * columns <= _VECTOR
         and channels * columns * rows <= _GATHERED
+        and pictures.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def convolves(pictures: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether `convolve` takes such pictures, `(n, c, h, w)`, and such a kernel, `(out_channels, c, rows, columns)`."""
+    return gathers(pictures, kernel, stride) or (
+        native.has_matrices()
+        and pictures.dtype == torch.bfloat16
+        and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
+        and _CHANNELS <= kernel.shape[1] <= _FEW
         and pictures.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -66,10 +78,10 @@ def _described(pictures: Tensor, kernel: Tensor, stride: Sequence[int], padding:
 
 
 def convolve(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], *, relu: bool) -> Tensor:
-    """A convolution of pictures with few channels, which `gathers` takes, and a ReLU behind it.
+    """A convolution that `convolves` takes, and a ReLU behind it.
 
     Args:
-        pictures: `(n, c, h, w)`, float32 or bfloat16, in channels-last memory.
+        pictures: `(n, c, h, w)`, bfloat16, or float32 where `gathers` takes it, in channels-last memory.
         kernel: `(out_channels, c, rows, columns)`, bfloat16.
         bias: `(out_channels,)`, float32, or none.
         stride: the same both ways.
@@ -80,11 +92,16 @@ def convolve(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequ
         `(n, out_channels, h', w')`, bfloat16, in channels-last memory.
 
     Raises:
+        ValueError: the kernel is larger than the pictures with their zeros.
         MemoryError: there is none for what it lays out.
     """
     sides = [
         (side + 2 * zeros - taps) // stride[0] + 1 for side, zeros, taps in zip(pictures.shape[2:], padding, kernel.shape[2:], strict=True)
     ]
+    if min(sides) < 1:
+        raise ValueError(
+            f"a kernel of {kernel.shape[2]}x{kernel.shape[3]} is larger than pictures of {'x'.join(map(str, pictures.shape[2:]))}"
+        )
     output = torch.empty(len(pictures), len(kernel), *sides, dtype=torch.bfloat16, memory_format=torch.channels_last)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     address = ctypes.c_void_p
@@ -96,9 +113,7 @@ def convolve(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequ
     return output
 
 
-def gradients(
-    pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]
-) -> tuple[Tensor, Tensor]:
+def gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> tuple[Tensor, Tensor]:
     """The gradients of a kernel and of the bias behind it, which `takes` takes.
 
     Args:
@@ -120,3 +135,37 @@ def gradients(
     if call(shape, pictures.data_ptr(), grad.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()):
         raise MemoryError(f"no memory for the gradient of a kernel of {tuple(kernel.shape)}")
     return of_weight, of_bias
+
+
+def descends(grad: Tensor, kernel: Tensor) -> bool:
+    """Whether `descend` takes gradients of what came out of a 1x1 convolution, `(n, out_channels, h, w)`, and its kernel."""
+    return (
+        native.has_matrices()
+        and grad.dtype == torch.bfloat16
+        and kernel.shape[2:] == (1, 1)
+        and min(kernel.shape[:2]) >= _CHANNELS
+        and grad.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def descend(grad: Tensor, kernel: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+    """The way back through a 1x1 convolution and the ReLU before it, in one pass.
+
+    Args:
+        grad: of what the convolution made, `(n, out_channels, h, w)`, bfloat16, in channels-last memory.
+        kernel: `(out_channels, c, 1, 1)`, bfloat16.
+        output: what the ReLU made, `(n, c, h, w)`, bfloat16, in channels-last memory.
+
+    Returns:
+        Gradient of what came into the ReLU, `(n, c, h, w)`, bfloat16; its sum over pictures and pixels, `(c,)`, float32.
+
+    Raises:
+        MemoryError: there is none for its sums.
+    """
+    gradient, of_bias = torch.empty_like(output), torch.empty(output.shape[1])
+    number, channels, height, width = grad.shape
+    shape = _Convolution(torch.get_num_threads(), number, height, width, channels, output.shape[1], 1, 1, 0, 0, 1, False, True)
+    call = native.function("descend", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 5)
+    if call(shape, grad.data_ptr(), kernel.data_ptr(), output.data_ptr(), gradient.data_ptr(), of_bias.data_ptr()):
+        raise MemoryError(f"no memory for the gradient through a kernel of {tuple(kernel.shape)}")
+    return gradient, of_bias

@@ -46,18 +46,20 @@ def layer_by_layer() -> Iterator[None]:
 def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     """What layers make of pictures `(n, c, h, w)`, one after the other, by a shorter way where there is one."""
     waiting = list(layers)
+    before: mixed.Cut | None = None  # what the pictures went through last
     while waiting:
-        layer = waiting.pop(0)
+        layer, relu = waiting.pop(0), None
         if _is_plain(layer, pictures) and mixed.takes(layer, pictures):
-            relu = bool(waiting) and type(waiting[0]) is nn.ReLU and not _is_heard(waiting[0])
-            if relu:
+            if waiting and type(waiting[0]) is nn.ReLU and not _is_heard(waiting[0]):
                 waiting.pop(0)
-            pictures = mixed.convolve(layer, pictures, relu=relu)
+                relu = mixed.Cut()
+            pictures = mixed.convolve(layer, pictures, relu=relu, before=before)
         elif (taken := _taken_at_once([layer, *waiting[:2]], pictures)) is not None:
             number, pictures = taken
             del waiting[: number - 1]
         else:
             pictures = convolve(layer, pictures)
+        before = relu
     return pictures
 
 

@@ -373,34 +373,49 @@ int weight_gradient(const Convolution *of, const void *pictures, const void *slo
     return failed;
 }
 
-/* ---- the convolution itself, of what is gathered ---- */
+/* ---- the convolution itself, of what is gathered, and the gradient of what comes into a 1x1 one ---- */
 
 typedef struct {
     Plan plan;
-    const uint32_t *kernel; /* (inputs / 2, outputs): of every output pairs of values under the kernel */
+    const uint32_t *kernel; /* (inputs / 2, outputs): of every output pairs of what comes in */
     const float *bias;      /* (outputs) */
     int relu;
-    uint16_t *output; /* (pixels, of->outputs) */
-} Forward;
+    const uint16_t *above;  /* instead of both: (pixels, of->outputs), where these are zero so is the output; and the sums of the rest */
+    double *sums;           /* (threads, outputs) */
+    uint16_t *output;       /* (pixels, of->outputs) */
+} Product;
 
 /* Sums of SIDE pixels for SIDE outputs, of which there are fewer at the end. */
-INLINE void finish(const Forward *forward, const float *sums, long pixel, long pixels, long output) {
-    long outputs = forward->plan.of->outputs, number = least(SIDE, pixels);
-    int relu = forward->relu;
-    uint16_t *to = forward->output + pixel * outputs + output;
+INLINE void finish(const Product *product, const float *sums, double *total, long pixel, long pixels, long output, int cut) {
+    long outputs = product->plan.of->outputs, number = least(SIDE, pixels), at = pixel * outputs + output;
+    int relu = product->relu;
+    uint16_t *to = product->output + at;
+    const uint16_t *above = product->above + at;
     __mmask16 there = (__mmask16)((1u << least(SIDE, outputs - output)) - 1);
-    __m512 bias = _mm512_loadu_ps(forward->bias + output), zero = _mm512_setzero_ps();
-    for (long k = 0; k < number; k++, to += outputs) {
-        __m512 values = _mm512_add_ps(_mm512_load_ps(sums + k * SIDE), bias);
-        if (relu) values = _mm512_max_ps(zero, values); /* in this order what is no number stays none */
+    __m512 zero = _mm512_setzero_ps(), bias = cut ? zero : _mm512_loadu_ps(product->bias + output), sum = zero;
+    for (long k = 0; k < number; k++, to += outputs, above += outputs) {
+        __m512 values = _mm512_load_ps(sums + k * SIDE);
+        if (cut) {
+            __m256i other = _mm256_maskz_loadu_epi16(there, above);
+            values = _mm512_maskz_mov_ps(_mm256_test_epi16_mask(other, _mm256_set1_epi16(0x7fff)), values);
+            sum = _mm512_add_ps(sum, values);
+        } else {
+            values = _mm512_add_ps(values, bias);
+            if (relu) values = _mm512_max_ps(zero, values); /* in this order what is no number stays none */
+        }
         _mm256_mask_storeu_epi16(to, there, (__m256i)_mm512_cvtneps_pbh(values));
+    }
+    if (cut) {
+        total += output;
+        _mm512_storeu_pd(total, _mm512_add_pd(_mm512_loadu_pd(total), _mm512_cvtps_pd(_mm512_castps512_ps256(sum))));
+        _mm512_storeu_pd(total + 8, _mm512_add_pd(_mm512_loadu_pd(total + 8), _mm512_cvtps_pd(_mm512_extractf32x8_ps(sum, 1))));
     }
 }
 
 /* Two by two tiles of pixels and outputs, or fewer. */
-INLINE void meet(const Forward *forward, const uint16_t *values, long n, float *sums, int high, int wide) {
-    long inputs = forward->plan.inputs, outputs = forward->plan.outputs;
-    const uint32_t *kernel = forward->kernel + n;
+INLINE void meet(const Product *product, const uint16_t *values, long n, float *sums, int high, int wide) {
+    long inputs = product->plan.inputs, outputs = product->plan.outputs;
+    const uint32_t *kernel = product->kernel + n;
     int row = SIDE * sizeof(float), step = (int)inputs * 2, next = (int)outputs * 4;
     _tile_zero(0);
     _tile_zero(1);
@@ -426,64 +441,105 @@ INLINE void meet(const Forward *forward, const uint16_t *values, long n, float *
     if (high > 1 && wide > 1) _tile_stored(3, sums + 3 * SIDE * SIDE, row);
 }
 
-static void go_forward(const void *of_forward, int thread, long first, long last) {
-    const Forward *forward = of_forward;
-    const Plan *plan = &forward->plan;
+/* BLOCK pixels, or fewer at the end, for as many outputs. */
+INLINE void multiply_tiles(const Product *product, const uint16_t *values, float *sums, double *totals, long pixel, long pixels, long n, int cut) {
+    int high = pixels > SIDE, wide = n + SIDE < product->plan.outputs;
+    if (high && wide)
+        meet(product, values, n, sums, 2, 2);
+    else if (high)
+        meet(product, values, n, sums, 2, 1);
+    else if (wide)
+        meet(product, values, n, sums, 1, 2);
+    else
+        meet(product, values, n, sums, 1, 1);
+    finish(product, sums, totals, pixel, pixels, n, cut);
+    if (wide) finish(product, sums + SIDE * SIDE, totals, pixel, pixels, n + SIDE, cut);
+    if (high) finish(product, sums + 2 * SIDE * SIDE, totals, pixel + SIDE, pixels - SIDE, n, cut);
+    if (high && wide) finish(product, sums + 3 * SIDE * SIDE, totals, pixel + SIDE, pixels - SIDE, n + SIDE, cut);
+}
+
+static void multiply(const void *of_product, int thread, long first, long last) {
+    const Product *product = of_product;
+    const Plan *plan = &product->plan;
     char *at = plan->room + (size_t)thread * plan->bytes;
     float *sums = (float *)at;
-    uint16_t *padded = (uint16_t *)(sums + 4 * SIDE * SIDE), *values = padded + padded_of(plan);
+    double *totals = product->sums + thread * plan->outputs;
+    uint16_t *padded = (uint16_t *)(sums + 4 * SIDE * SIDE), *own_values = padded + padded_of(plan);
     memset(at, 0, plan->bytes);
     configure();
     for (long part = first; part < last; part++) {
-        long row = part * plan->at_once, rows = least(plan->at_once, plan->total - row), start = row * plan->columns;
-        long pixels = rows * plan->columns;
-        gather(plan, padded, row, rows, values);
+        long from = part * plan->at_once, number = least(plan->at_once, plan->total - from);
+        long start = from * plan->line, pixels = number * plan->line;
+        const uint16_t *values = own_values;
+        if (plan->of->gathered)
+            gather(plan, padded, from, number, own_values);
+        else if (plan->of->channels == plan->inputs && pixels % BLOCK == 0)
+            values = (const uint16_t *)plan->pictures + start * plan->inputs; /* as they lie */
+        else
+            copy((const uint16_t *)plan->pictures + start * plan->of->channels, plan->of->channels, own_values, plan->inputs, pixels);
         for (long p = 0; p < pixels; p += BLOCK)
-            for (long n = 0; n < plan->outputs; n += BLOCK) {
-                int high = p + SIDE < pixels, wide = n + SIDE < plan->outputs;
-                const uint16_t *here = values + p * plan->inputs;
-                if (high && wide)
-                    meet(forward, here, n, sums, 2, 2);
-                else if (high)
-                    meet(forward, here, n, sums, 2, 1);
-                else if (wide)
-                    meet(forward, here, n, sums, 1, 2);
+            for (long n = 0; n < plan->outputs; n += BLOCK)
+                if (product->above)
+                    multiply_tiles(product, values + p * plan->inputs, sums, totals, start + p, pixels - p, n, 1);
                 else
-                    meet(forward, here, n, sums, 1, 1);
-                for (int tile = 0; tile < 4; tile++)
-                    if ((tile < 2 || high) && (tile % 2 == 0 || wide))
-                        finish(forward, sums + tile * SIDE * SIDE, start + p + tile / 2 * SIDE, pixels - p - tile / 2 * SIDE, n + tile % 2 * SIDE);
-            }
+                    multiply_tiles(product, values + p * plan->inputs, sums, totals, start + p, pixels - p, n, 0);
     }
     _tile_release();
+}
+
+/* A product with a kernel, (plan->channels, of->outputs), or turned round, (of->outputs, plan->channels). 0, or 1 where memory did not
+ * suffice. */
+static int carry_out(Product *product, const uint16_t *kernel, int turned_round, const float *bias, float *totals) {
+    Plan *plan = &product->plan;
+    long threads = plan->of->threads, outputs = plan->of->outputs, filled = plan->outputs;
+    plan->inputs = whole(plan->channels, BLOCK);
+    plan->bytes = (size_t)whole(4 * 4 * SIDE * SIDE + 2 * (padded_of(plan) + plan->blocks * BLOCK * plan->inputs), 64);
+    plan->room = aligned((size_t)threads * plan->bytes);
+    size_t rows = sizeof(uint16_t) * (size_t)(plan->inputs * filled), sums = sizeof(double) * (size_t)(threads * filled);
+    char *room = aligned(2 * rows + sums + sizeof(float) * (size_t)filled);
+    if (plan->room && room) {
+        memset(room, 0, 2 * rows + sums + sizeof(float) * (size_t)filled);
+        uint16_t *weights = (uint16_t *)(room + rows);
+        if (turned_round)
+            for (long n = 0; n < outputs; n++)
+                for (long k = 0; k < plan->channels; k++)
+                    weights[k * filled + n] = kernel[n * plan->channels + k];
+        else
+            copy(kernel, outputs, weights, filled, plan->channels);
+        pair(weights, (uint32_t *)room, plan->inputs, filled);
+        product->kernel = (const uint32_t *)room;
+        product->sums = (double *)(room + 2 * rows);
+        product->bias = (const float *)(room + 2 * rows + sums);
+        if (bias) memcpy(room + 2 * rows + sums, bias, sizeof(float) * (size_t)outputs);
+        share(multiply, product, plan->parts, (int)threads);
+        for (long n = 0; totals && n < outputs; n++) {
+            double total = 0;
+            for (long thread = 0; thread < threads; thread++)
+                total += product->sums[thread * filled + n];
+            totals[n] = (float)total;
+        }
+    }
+    int failed = !plan->room || !room;
+    free(plan->room);
+    free(room);
+    return failed;
 }
 
 /* `output`, (pictures, rows, columns, outputs), bfloat16, of a `kernel`, (outputs, down, across, channels), likewise, whose pictures are
  * gathered; ReLU of it if `relu`. `bias` may be NULL. 0, or 1 where memory did not suffice. */
 int convolve(const Convolution *of, const void *pictures, const uint16_t *kernel, const float *bias, int relu, uint16_t *output) {
-    Forward forward = {.plan = plan_for(of), .relu = relu, .output = output};
-    Plan *plan = &forward.plan;
-    plan->pictures = pictures;
-    plan->inputs = whole(plan->channels, BLOCK);
-    plan->bytes = (size_t)whole(4 * 4 * SIDE * SIDE + 2 * (padded_of(plan) + plan->blocks * BLOCK * plan->inputs), 64);
-    plan->room = aligned((size_t)of->threads * plan->bytes);
-    size_t pairs = sizeof(uint32_t) * (size_t)(plan->inputs / 2 * plan->outputs), added = sizeof(float) * (size_t)plan->outputs;
-    char *weights = aligned(pairs + added);
-    if (plan->room && weights) {
-        memset(weights, 0, pairs + added);
-        uint16_t *packed = (uint16_t *)weights;
-        for (long n = 0; n < of->outputs; n++)
-            for (long k = 0; k < plan->channels; k++)
-                packed[(k / 2 * plan->outputs + n) * 2 + k % 2] = kernel[n * plan->channels + k];
-        if (bias) memcpy(weights + pairs, bias, sizeof(float) * (size_t)of->outputs);
-        forward.kernel = (const uint32_t *)weights;
-        forward.bias = (const float *)(weights + pairs);
-        share(go_forward, &forward, plan->parts, of->threads);
-    }
-    int failed = !plan->room || !weights;
-    free(plan->room);
-    free(weights);
-    return failed;
+    Product product = {.plan = plan_for(of), .relu = relu, .output = output};
+    product.plan.pictures = pictures;
+    return carry_out(&product, kernel, 1, bias, NULL);
+}
+
+/* Of a 1x1 convolution behind a ReLU, from the slopes of what came out, (pixels, of->channels), the gradient in front of that ReLU,
+ * (pixels, of->outputs), and its sum over the pixels, float32. `kernel`: (of->channels, of->outputs); `above`: what the ReLU made. All
+ * else bfloat16. 0, or 1 where memory did not suffice. */
+int descend(const Convolution *of, const void *slopes, const uint16_t *kernel, const uint16_t *above, uint16_t *output, float *of_bias) {
+    Product product = {.plan = plan_for(of), .above = above, .output = output};
+    product.plan.pictures = slopes;
+    return carry_out(&product, kernel, 0, NULL, of_bias);
 }
 
 #endif

@@ -32,7 +32,7 @@ def test_networks_that_can_collapse_get_the_steady_recipe() -> None:
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(ValueError, match="no recipe is named 'stedy'; did you mean steady"):
         named_recipe("stedy")
-    with pytest.raises(ValueError, match="the recipes: fast, steady, d2l"):
+    with pytest.raises(ValueError, match="the recipes: fast, long, steady, d2l"):
         named_recipe("adam")
 
 

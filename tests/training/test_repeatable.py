@@ -17,6 +17,7 @@ RECIPE = Recipe(
     batch_size=40,
     optimizer="muon",
     lr=0.05,
+    keep_norms=True,
     thinning=0.5,
     ema_decay=0.9,
     augmentation=Augmentation(flip=True, shift=2, erase=0.5),

@@ -22,7 +22,22 @@ from torchnin.training.checkpoint import Checkpoint, _sealed, read_checkpoint, w
 
 # Dropout, augmentation, running mean, clipping, thinning, held-out pictures: everything that draws or remembers.
 OPTIONS = [
-    *("--model", "nin_small", "--dropout", "0.3", "--num-epochs", "2", "--batch-size", "8", "--lr", "0.05", "--ema-decay", "0.9"),
+    *(
+        "--recipe",
+        "long",
+        "--model",
+        "nin_small",
+        "--dropout",
+        "0.3",
+        "--num-epochs",
+        "2",
+        "--batch-size",
+        "8",
+        "--lr",
+        "0.05",
+        "--ema-decay",
+        "0.9",
+    ),
     *("--flip", "--shift", "2", "--erase", "0.5", "--clip-norm", "1", "--thinning", "0.5", "--validation", "0.1", "--seed", "4"),
 ]
 ONE: dict[str, Any] = {"channels": 1, "height": 28, "width": 28, "mean": (0.3,), "std": (0.3,)}
@@ -231,6 +246,16 @@ def test_data_that_changed_meanwhile_are_refused(interrupted: Path, few: Any, fe
         torchnin.train(
             network, data, torchnin.Recipe.from_dict(recorded["recipe"]), out=out, seed=4, validation=0.1, resume=True, quiet=True
         )
+
+
+def test_a_run_from_when_recipes_had_fewer_fields(interrupted: Path, few_file: Path, tmp_path: Path) -> None:
+    out = copied(interrupted, tmp_path / "run")
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    network, recipe = torchnin.NiN(torchnin.NiNConfig.from_dict(config["network"])), torchnin.Recipe.from_dict(config["recipe"])
+    del config["recipe"]["class_weights"]
+    (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    run = torchnin.train(network, str(few_file), recipe, out=out, seed=4, validation=0.1, resume=True, quiet=True)
+    assert len(run.metrics) == 2
 
 
 def test_another_recipe_is_refused(interrupted: Path, few_file: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def train(
         model: A named network (see `nin models`) or a variant such as nin_small:mlp_layers=2; nin_small by default.
         weights: Go on from trained weights and their network (fine-tuning): the name of weights that ship (see `nin models`), a run, a
             saved classifier or hf-hub:OWNER/NAME. Where the classes are others, the last block begins anew.
-        recipe: fast, steady or d2l; by default the one that suits the network. d2l brings nin_d2l with it.
+        recipe: fast, long, steady or d2l; by default the one that suits the network. d2l brings nin_d2l with it.
         recipe_choices: What to change in the recipe.
         network_choices: What to change in the network.
         validation: Share of the train pictures to hold out and report on after every epoch.

@@ -10,6 +10,7 @@ from torchnin.training.descent import Descent
 # A quintic iteration whose slope at zero is steep: a few steps bring all singular values near 1, which is all that is wanted.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 4  # enough at this size
+_SMALLEST_NORM = 1e-12  # of weights that are all zero, which stay so
 
 
 class Muon(Descent):
@@ -21,12 +22,15 @@ class Muon(Descent):
         parameters: convolution weights `(out, in, k, k)`.
         lr: step in units of the weights: every update has singular values near 1, times `sqrt(max(1, out / (in * k * k)))`.
         momentum: of the gradient, in Nesterov's form, in [0, 1).
+        keep_norms: bring every weight back to the norm that it began with. An update adds to the norm, so that later ones turn the weight
+            less and less; with the norms kept the learning rate alone says by how much.
 
     Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); KellerJordan/cifar10-airbench.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], *, lr: float, momentum: float, keep_norms: bool = False) -> None:
         super().__init__([{"params": list(parameters)}], lr=lr, momentum=momentum)
+        self._keep_norms = keep_norms
 
     @torch.no_grad()
     def step(self) -> None:
@@ -38,6 +42,8 @@ class Muon(Descent):
                 state = self.state[parameter]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
+                    if self._keep_norms:
+                        state["norm"] = parameter.norm()
                 buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(parameter.grad)
                 direction = parameter.grad.add(buffer, alpha=group["momentum"])
                 # Channels last is how the weights lie in memory, so this order makes the matrix without a copy.
@@ -49,6 +55,8 @@ class Muon(Descent):
                     parameter.sub_(update * group["lr"])
                 else:
                     parameter.sub_(update, alpha=group["lr"])
+                if self._keep_norms:
+                    parameter.mul_(state["norm"] / parameter.norm().clamp_min(_SMALLEST_NORM))
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:

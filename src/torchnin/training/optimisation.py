@@ -75,7 +75,7 @@ def make_optimizers(network: NiN, recipe: Recipe) -> list[Descent]:
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
     optimizers: list[Descent] = [SGD([group for group in groups if group["params"]], lr=recipe.lr, momentum=recipe.momentum)]
     if turned:
-        optimizers.append(Muon(turned, lr=recipe.muon_lr, momentum=recipe.muon_momentum))
+        optimizers.append(Muon(turned, lr=recipe.muon_lr, momentum=recipe.muon_momentum, keep_norms=recipe.keep_norms))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -354,6 +354,8 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
             f"the run was begun with other data ({before['data']['name']} from {before['data']['source']}); "
             "its pictures or labels have changed since; restore them, or train anew with --overwrite"
         )
+    # A field that a recipe did not have yet was as it is by default.
+    before = {**before, "recipe": {**json.loads(json.dumps(Recipe().to_dict())), **before.get("recipe", {})}}
     for key in _FIXED:
         if before.get(key) != now[key]:
             was, wanted = before.get(key), now[key]

@@ -63,10 +63,7 @@ class State:
         for optimizer in self.optimizers:
             for parameter in (parameter for group in optimizer.param_groups for parameter in group["params"]):
                 state = below(tensors, f"optimizer.{names[parameter]}.")
-                # In the parameter's own layout: the update must run through the values in the same order as before.
-                optimizer.state[parameter] = {
-                    key: torch.empty_like(parameter, requires_grad=False).copy_(value) for key, value in state.items()
-                }
+                optimizer.state[parameter] = {key: _laid_out_as(parameter, value) for key, value in state.items()}
         if self.thinning is not None:
             self.thinning.restore(below(tensors, "thinning."))
         self.monitor.restore(below(tensors, "monitor."), plain["monitor"])
@@ -95,6 +92,13 @@ class State:
         if self.mean is not None:
             self.mean.adopt(self.network, drawn)
         return words
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy beside the parameter; in its layout if it has its shape, for the update must run through the values in the order of before."""
+    if value.shape != parameter.shape:
+        return value.to(parameter.device, copy=True)
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -253,7 +253,7 @@ def test_a_run_from_when_recipes_had_fewer_fields(interrupted: Path, few_file: P
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     network, recipe = torchnin.NiN(torchnin.NiNConfig.from_dict(config["network"])), torchnin.Recipe.from_dict(config["recipe"])
     del config["recipe"]["class_weights"]
-    (out / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    torchnin.training.Run(out).write_config(config)
     run = torchnin.train(network, str(few_file), recipe, out=out, seed=4, validation=0.1, resume=True, quiet=True)
     assert len(run.metrics) == 2
 

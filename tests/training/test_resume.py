@@ -250,7 +250,7 @@ def test_data_that_changed_meanwhile_are_refused(interrupted: Path, few: Any, fe
 
 def test_a_run_from_when_recipes_had_fewer_fields(interrupted: Path, few_file: Path, tmp_path: Path) -> None:
     out = copied(interrupted, tmp_path / "run")
-    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    config = torchnin.training.Run(out).config
     network, recipe = torchnin.NiN(torchnin.NiNConfig.from_dict(config["network"])), torchnin.Recipe.from_dict(config["recipe"])
     del config["recipe"]["class_weights"]
     torchnin.training.Run(out).write_config(config)

@@ -142,17 +142,55 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
     weight, bias, slope = drawn(outputs, channels, 1, 1), torch.randn(outputs), drawn(pictures, outputs, *sides)
     output = nn.functional.conv2d(before.relu(), weight.double(), bias.double())
     output.backward(slope.double())
-    assert products.descends(slope, weight)
+    assert products.descends(slope, weight, (1, 1), (0, 0), relu=True)
 
     with with_threads(threads):
-        gradient, of_bias = products.descend(slope, weight, shown)
+        gradient, of_bias = products.descend(slope, weight, (0, 0), shown, relu=True)
         if products.convolves(shown, weight, (1, 1), (0, 0)):
             found = products.convolve(shown, weight, bias, (1, 1), (0, 0), relu=False)
             torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-5)
 
     assert before.grad is not None
+    assert of_bias is not None
     torch.testing.assert_close(gradient.double(), before.grad, rtol=2**-8, atol=1e-5)
     torch.testing.assert_close(of_bias.double(), before.grad.sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("pictures", "channels", "outputs", "sides", "kernel", "padding"),
+    [
+        (16, 32, 96, (7, 7), (3, 3), (1, 1)),
+        (37, 96, 160, (3, 3), (3, 3), (1, 1)),
+        (65, 48, 40, (5, 6), (3, 5), (1, 2)),  # the last channels are met together with some of those before
+        (33, 34, 32, (4, 3), (2, 3), (0, 2)),
+        (49, 32, 34, (9, 4), (5, 1), (2, 0)),
+        (20, 64, 64, (14, 14), (3, 3), (1, 1)),
+        (16, 32, 32, (6, 6), (3, 3), (4, 3)),  # more zeros than the kernel is large
+        (17, 112, 36, (1, 1), (3, 3), (1, 1)),
+        (30, 36, 50, (3, 3), (1, 1), (1, 2)),
+    ],
+)
+def test_many_pictures_at_once(
+    pictures: int, channels: int, outputs: int, sides: tuple[int, int], kernel: tuple[int, int], padding: tuple[int, int], threads: int
+) -> None:
+    torch.manual_seed(0)
+    shown, weight, bias = drawn(pictures, channels, *sides), drawn(outputs, channels, *kernel), torch.randn(outputs)
+    exact = shown.double().requires_grad_()
+    output = nn.functional.conv2d(exact, weight.double(), bias.double(), 1, padding)
+    slope = drawn(*output.shape)
+    output.backward(slope.double())
+
+    with with_threads(threads):
+        found = products.convolve(shown, weight, bias, (1, 1), padding, relu=False)
+        cut = products.convolve(shown, weight, None, (1, 1), padding, relu=True)
+        gradient, sums = products.descend(slope, weight, padding, shown, relu=False)
+
+    torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-4)
+    torch.testing.assert_close(cut.double(), (output - bias.double().view(-1, 1, 1)).relu().detach(), rtol=2**-8, atol=1e-4)
+    assert exact.grad is not None
+    assert sums is None
+    torch.testing.assert_close(gradient.double(), exact.grad, rtol=2**-8, atol=1e-4)
 
 
 def test_what_is_no_number_stays_none() -> None:
@@ -164,7 +202,8 @@ def test_what_is_no_number_stays_none() -> None:
     shown, slope = drawn(2, 16, 4, 4).relu(), drawn(2, 16, 4, 4)
     shown[0, 3, 2, 2] = torch.nan
     slope[1, 5, 1, 1] = torch.nan
-    gradient, of_bias = products.descend(slope, drawn(16, 16, 1, 1), shown)
+    gradient, of_bias = products.descend(slope, drawn(16, 16, 1, 1), (0, 0), shown, relu=True)
+    assert of_bias is not None
     assert gradient[1, :, 1, 1].isnan().any()
     assert of_bias.isnan().any()
     assert not gradient[0].isnan().any()
@@ -184,7 +223,12 @@ def test_others_are_left_to_torch() -> None:
     assert not products.gathers(drawn(2, 3, 9, 9).requires_grad_(), drawn(8, 3, 3, 3), (1, 1))
     assert not products.convolves(shown, drawn(8, 32, 1, 1), (1, 1), (1, 1))
     assert not products.convolves(drawn(2, 256, 3, 3), drawn(8, 256, 1, 1), (1, 1), (0, 0))
-    assert not products.descends(drawn(2, 10, 3, 3), drawn(10, 32, 1, 1))
+    assert not products.descends(drawn(2, 10, 3, 3), drawn(10, 32, 1, 1), (1, 1), (0, 0), relu=True)
+    assert products.convolves(drawn(16, 32, 9, 9), weight, (1, 1), (1, 1))
+    assert not products.convolves(drawn(15, 32, 9, 9), weight, (1, 1), (1, 1))
+    assert not products.convolves(drawn(16, 32, 29, 29), weight, (1, 1), (1, 1))
+    assert not products.convolves(drawn(16, 33, 9, 9), drawn(8, 33, 3, 3), (1, 1), (1, 1))
+    assert not products.descends(drawn(16, 8, 9, 9), weight, (1, 1), (1, 1), relu=False)
     assert not products.takes(shown, torch.randn(800, 32, 5, 5), (1, 1))
 
 

@@ -132,17 +132,20 @@ class _Convolution(torch.autograd.Function):
             grad, summed = _in_front(ctx.relu, output, grad)
             wanted[2] = wanted[2] and summed is None
         by_matrices = wanted[1] and products.takes(pictures, kernel, ctx.stride)
-        at_once = wanted[0] and ctx.before is not None and products.descends(grad, kernel)
-        asked = [wanted[0] and not at_once, *(want and not by_matrices for want in wanted[1:])]
+        cut = ctx.before is not None and products.descends(grad, kernel, ctx.stride, ctx.padding, relu=True)
+        descends = wanted[0] and (cut or products.descends(grad, kernel, ctx.stride, ctx.padding, relu=False))
+        asked = [wanted[0] and not descends, *(want and not by_matrices for want in wanted[1:])]
         if not any(asked):
             found: tuple[Tensor | None, ...] = (None, None, None)
         elif kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
             found = _pixel_gradients(pictures, kernel, grad, asked)
         else:
             found = _gradients(pictures, kernel, grad, ctx.stride, ctx.padding, asked)
-        if at_once:
-            descended, ctx.before.sums = products.descend(grad, kernel, pictures)
+        if descends:
+            descended, sums = products.descend(grad, kernel, ctx.padding, pictures, relu=cut)
             found = descended, *found[1:]
+            if cut:
+                ctx.before.sums = sums
         if by_matrices:
             found = found[0], *products.gradients(pictures, grad, kernel, ctx.stride, ctx.padding)
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))

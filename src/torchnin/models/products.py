@@ -1,4 +1,4 @@
-"""Convolutions and their gradients on a processor's matrix units, in C (`native/products.c`), for training in bfloat16.
+"""Convolutions and their gradients on matrix units, in C (`native/products.c`, `native/gradients.c`), for training in bfloat16.
 
 Where a network has few channels, torch's kernels leave most of the units' time unused. `mixed` takes these ways by itself.
 """
@@ -16,6 +16,8 @@ from . import native
 _CHANNELS, _GATHERED, _VECTOR = 16, 128, 32
 # From more channels on torch's kernels for 1x1 convolutions are as fast.
 _FEW = 128
+# Larger kernels meet so many pictures at once, of so many values each at most, which the caches hold, and so many channels at least.
+_STACK, _STACKED, _STEP = 16, 26_000, 32
 # With more taps than these, more weights than these are more sums than the caches hold, of which torch's kernels take better care.
 _TAPS, _WEIGHTS = 9, 400_000
 
@@ -48,14 +50,34 @@ def gathers(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
     )
 
 
+def _stacks(values: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
+    """Whether a kernel larger than 1x1 meets such values, `(n, c, h, w)`, in many pictures at once."""
+    number, channels, height, width = values.shape
+    return (
+        native.has_matrices()
+        and values.dtype == torch.bfloat16
+        and kernel[0, 0].numel() > 1
+        and tuple(stride) == (1, 1)
+        and number >= _STACK
+        and channels >= _STEP
+        and channels % 2 == 0
+        and channels * height * width <= _STACKED
+        and values.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
 def convolves(pictures: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
     """Whether `convolve` takes such pictures, `(n, c, h, w)`, and such a kernel, `(out_channels, c, rows, columns)`."""
-    return gathers(pictures, kernel, stride) or (
-        native.has_matrices()
-        and pictures.dtype == torch.bfloat16
-        and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
-        and _CHANNELS <= kernel.shape[1] <= _FEW
-        and pictures.is_contiguous(memory_format=torch.channels_last)
+    return (
+        gathers(pictures, kernel, stride)
+        or _stacks(pictures, kernel, stride)
+        or (
+            native.has_matrices()
+            and pictures.dtype == torch.bfloat16
+            and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
+            and _CHANNELS <= kernel.shape[1] <= _FEW
+            and pictures.is_contiguous(memory_format=torch.channels_last)
+        )
     )
 
 
@@ -137,35 +159,51 @@ def gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[i
     return of_weight, of_bias
 
 
-def descends(grad: Tensor, kernel: Tensor) -> bool:
-    """Whether `descend` takes gradients of what came out of a 1x1 convolution, `(n, out_channels, h, w)`, and its kernel."""
+def descends(grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int], *, relu: bool) -> bool:
+    """Whether `descend` takes gradients of what came out of a convolution, `(n, out_channels, h, w)`, and its kernel.
+
+    Args:
+        grad: the gradients.
+        kernel: `(out_channels, c, rows, columns)`.
+        stride, padding: the convolution's.
+        relu: whether what came in was made by a ReLU that it is to pass too.
+    """
+    if not relu:
+        return _stacks(grad, kernel, stride)
     return (
         native.has_matrices()
         and grad.dtype == torch.bfloat16
-        and kernel.shape[2:] == (1, 1)
+        and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
         and min(kernel.shape[:2]) >= _CHANNELS
         and grad.is_contiguous(memory_format=torch.channels_last)
     )
 
 
-def descend(grad: Tensor, kernel: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """The way back through a 1x1 convolution and the ReLU before it, in one pass.
+def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tensor, *, relu: bool) -> tuple[Tensor, Tensor | None]:
+    """The way back to what came into a convolution that `descends` takes, or in one pass through the ReLU that made it too.
 
     Args:
-        grad: of what the convolution made, `(n, out_channels, h, w)`, bfloat16, in channels-last memory.
-        kernel: `(out_channels, c, 1, 1)`, bfloat16.
-        output: what the ReLU made, `(n, c, h, w)`, bfloat16, in channels-last memory.
+        grad: of what the convolution made, `(n, out_channels, h', w')`, bfloat16, in channels-last memory.
+        kernel: `(out_channels, c, rows, columns)`, bfloat16.
+        padding: zeros above and below what came in, and on either side.
+        pictures: what came in, `(n, c, h, w)`, bfloat16, in channels-last memory.
+        relu: whether to pass the ReLU that made it.
 
     Returns:
-        Gradient of what came into the ReLU, `(n, c, h, w)`, bfloat16; its sum over pictures and pixels, `(c,)`, float32.
+        The gradient, `(n, c, h, w)`, bfloat16; and of one in front of a ReLU the sum over pictures and pixels, `(c,)`, float32.
 
     Raises:
         MemoryError: there is none for its sums.
     """
-    gradient, of_bias = torch.empty_like(output), torch.empty(output.shape[1])
+    gradient, of_bias = torch.empty_like(pictures), torch.empty(pictures.shape[1]) if relu else None
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    taps = kernel.shape[2:]
+    around = [side - 1 - zeros for side, zeros in zip(taps, padding, strict=True)]
     number, channels, height, width = grad.shape
-    shape = _Convolution(torch.get_num_threads(), number, height, width, channels, output.shape[1], 1, 1, 0, 0, 1, False, True)
+    sizes = number, height, width, channels, pictures.shape[1], *taps, *around, 1
+    shape = _Convolution(torch.get_num_threads(), *sizes, False, True)
     call = native.function("descend", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 5)
-    if call(shape, grad.data_ptr(), kernel.data_ptr(), output.data_ptr(), gradient.data_ptr(), of_bias.data_ptr()):
+    above, sums = (None if value is None else value.data_ptr() for value in (pictures if relu else None, of_bias))
+    if call(shape, grad.data_ptr(), kernel.data_ptr(), above, gradient.data_ptr(), sums):
         raise MemoryError(f"no memory for the gradient through a kernel of {tuple(kernel.shape)}")
     return gradient, of_bias

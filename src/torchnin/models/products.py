@@ -168,13 +168,14 @@ def descends(grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Seque
         stride, padding: the convolution's.
         relu: whether what came in was made by a ReLU that it is to pass too.
     """
-    if not relu:
-        return _stacks(grad, kernel, stride)
+    if _stacks(grad, kernel, stride) and not relu:
+        return True
     return (
         native.has_matrices()
         and grad.dtype == torch.bfloat16
         and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
         and min(kernel.shape[:2]) >= _CHANNELS
+        and (relu or len(kernel) <= _FEW)
         and grad.is_contiguous(memory_format=torch.channels_last)
     )
 

@@ -109,7 +109,11 @@ class BatchGradient:
     def draw(self, step: int) -> None:
         """Begin a step's random numbers, with seeds of its own, so that no random state is carried from one to the next."""
         self.generator.manual_seed(derived_seed(self.seed, "augmentation", step))
-        torch.manual_seed(derived_seed(self.seed, "dropout", step))
+        seed = derived_seed(self.seed, "dropout", step)
+        if self.generator.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a millisecond to write down who asks it
+        else:
+            torch.manual_seed(seed)
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:

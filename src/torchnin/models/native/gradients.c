@@ -5,6 +5,8 @@
  * channel lie side by side, and what came in is paired pixel by pixel, as the units want them. Padded pictures are laid out as one long
  * line in which every tap is a distance; where that is odd, the pairs are other ones. Added up in float32.
  *
+ * Small pictures are stacked instead: what is added up at once is the same pixel of 32 pictures, so that nothing is padded.
+ *
  * Of pictures with few channels, all that the kernel meets at a pixel is laid out as the channels of one (`gathered`), whatever the stride.
  */
 
@@ -12,9 +14,12 @@
 
 #ifdef MATRICES
 
+#define SMALL 26000 /* values of a picture, in and out, of which the caches hold a stack */
+
 typedef struct {
     Plan plan;
     const uint16_t *slopes;
+    int stacked;       /* parts are stacks of BLOCK pictures */
     float *sums;       /* (threads, taps, outputs / SIDE, inputs / SIDE, SIDE, SIDE) */
     float *slope_sums; /* (threads, outputs, SIDE), to be added up */
 } Gradient;
@@ -30,13 +35,13 @@ typedef struct {
 /* Of what is laid out, the pixels that the last tap is away. */
 static long reach_of(const Plan *plan) { return plan->taps > 1 ? (plan->of->down - 1) * plan->width + plan->of->across - 1 : 0; }
 
-/* BLOCK pixels of SIDE channels, the pixels of a channel side by side; and what they add up to is added to `sums`, (SIDE, SIDE). */
-static void turn(const uint16_t *slopes, long channels, uint16_t *turned, float *sums) {
+/* BLOCK pixels, so far apart, of SIDE channels, the pixels of a channel side by side; what they add up to is added to `sums`, (SIDE, SIDE). */
+static void turn(const uint16_t *slopes, long apart, uint16_t *turned, float *sums) {
     __m512i rows[SIDE];
     for (int k = 0; k < SIDE; k++) {
-        const uint16_t *here = slopes + 2 * k * channels;
+        const uint16_t *here = slopes + 2 * k * apart;
         __m512i first = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)here));
-        __m512i second = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(here + channels)));
+        __m512i second = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(here + apart)));
         rows[k] = _mm512_or_si512(first, _mm512_slli_epi32(second, 16));
     }
     transpose(rows);
@@ -95,83 +100,164 @@ static void lay_out(const Gradient *gradient, Room *room, long part) {
     clear(room->own_slopes + filled * plan->outputs, plan->outputs, plan->blocks * BLOCK - filled);
 }
 
-/* Two by two tiles of sums, or fewer, over all pixels of a part. */
-INLINE void add_up(const uint16_t *turned, const uint32_t *pairs, float *sums, long blocks, long outputs, long inputs, int high, int wide) {
-    long next = inputs / SIDE * SIDE * SIDE; /* from a tile of sums to the one for the next outputs */
-    int row = SIDE * sizeof(float), step = (int)inputs * 4;
+/* Two by two tiles of sums, or fewer; `next`: from one to that for the next outputs. */
+INLINE void begin(const float *sums, long next, int high, int wide) {
+    int row = SIDE * sizeof(float);
     _tile_loadd(0, sums, row);
-    if (wide > 1) _tile_loadd(1, sums + SIDE * SIDE, row);
-    if (high > 1) _tile_loadd(2, sums + next, row);
-    if (high > 1 && wide > 1) _tile_loadd(3, sums + next + SIDE * SIDE, row);
-    for (long block = 0; block < blocks; block++) {
-        _tile_loadd(4, turned, row);
-        _tile_loadd(6, pairs, step);
-        _tile_dpbf16ps(0, 4, 6);
-        if (wide > 1) {
-            _tile_loadd(7, pairs + SIDE, step);
-            _tile_dpbf16ps(1, 4, 7);
-        }
-        if (high > 1) {
-            _tile_loadd(5, turned + SIDE * BLOCK, row);
-            _tile_dpbf16ps(2, 5, 6);
-            if (wide > 1) _tile_dpbf16ps(3, 5, 7);
-        }
-        turned += outputs * BLOCK;
-        pairs += SIDE * inputs;
-    }
-    _tile_stored(0, sums, row);
-    if (wide > 1) _tile_stored(1, sums + SIDE * SIDE, row);
-    if (high > 1) _tile_stored(2, sums + next, row);
-    if (high > 1 && wide > 1) _tile_stored(3, sums + next + SIDE * SIDE, row);
+    if (wide) _tile_loadd(1, sums + SIDE * SIDE, row);
+    if (high) _tile_loadd(2, sums + next, row);
+    if (high && wide) _tile_loadd(3, sums + next + SIDE * SIDE, row);
 }
 
-static void add_up_part(const Plan *plan, const Room *room, float *sums) {
-    long inputs = plan->inputs, outputs = plan->outputs, blocks = plan->blocks;
+/* To these, the products of BLOCK pixels; `step`: bytes from a row of pairs to the next. */
+INLINE void add_block(const uint16_t *turned, const uint32_t *pairs, int step, int high, int wide) {
+    int row = SIDE * sizeof(float);
+    _tile_loadd(4, turned, row);
+    _tile_loadd(6, pairs, step);
+    _tile_dpbf16ps(0, 4, 6);
+    if (wide) {
+        _tile_loadd(7, pairs + SIDE, step);
+        _tile_dpbf16ps(1, 4, 7);
+    }
+    if (high) {
+        _tile_loadd(5, turned + SIDE * BLOCK, row);
+        _tile_dpbf16ps(2, 5, 6);
+        if (wide) _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
+INLINE void end(float *sums, long next, int high, int wide) {
+    int row = SIDE * sizeof(float);
+    _tile_stored(0, sums, row);
+    if (wide) _tile_stored(1, sums + SIDE * SIDE, row);
+    if (high) _tile_stored(2, sums + next, row);
+    if (high && wide) _tile_stored(3, sums + next + SIDE * SIDE, row);
+}
+
+/* Over all pixels of a part that lie in a line. */
+INLINE void add_up_line(const Plan *plan, const uint16_t *turned, const uint32_t *pairs, float *sums, int high, int wide) {
+    begin(sums, plan->inputs * SIDE, high, wide);
+    for (long block = 0; block < plan->blocks; block++)
+        add_block(turned + block * plan->outputs * BLOCK, pairs + block * SIDE * plan->inputs, (int)plan->inputs * 4, high, wide);
+    end(sums, plan->inputs * SIDE, high, wide);
+}
+
+/* Over all pixels of stacks of pictures that a tap meets. */
+INLINE void add_up_stacks(const Plan *plan, const uint16_t *turned, const uint32_t *pairs, float *sums, long stacks, long tap, int high, int wide) {
+    const Convolution *of = plan->of;
+    long down = tap / of->across - of->above, across = tap % of->across - of->beside;
+    long top = most(0, -down), bottom = least(plan->rows, of->height - down);
+    long left = most(0, -across), right = least(plan->columns, of->width - across);
+    begin(sums, plan->inputs * SIDE, high, wide);
+    for (long stack = 0; stack < stacks; stack++)
+        for (long y = top; y < bottom; y++)
+            for (long x = left; x < right; x++) {
+                long pixel = (stack * plan->rows + y) * plan->columns + x, met = (stack * of->height + y + down) * of->width + x + across;
+                add_block(turned + pixel * plan->outputs * BLOCK, pairs + met * SIDE * plan->inputs, (int)plan->inputs * 4, high, wide);
+            }
+    end(sums, plan->inputs * SIDE, high, wide);
+}
+
+/* With numbers that the compiler knows. */
+#define BY_TILES(call)                          \
+    do {                                        \
+        if (high && wide) call(1, 1);           \
+        else if (high) call(1, 0);              \
+        else if (wide) call(0, 1);              \
+        else call(0, 0);                        \
+    } while (0)
+
+static void add_up_part(const Plan *plan, const Room *room, float *sums, long stacks) {
+    long inputs = plan->inputs, outputs = plan->outputs;
     for (long tap = 0; tap < plan->taps; tap++) {
-        long away = tap / plan->of->across * plan->width + tap % plan->of->across;
+        long away = stacks ? 0 : tap / plan->of->across * plan->width + tap % plan->of->across;
         const uint32_t *pairs = room->pairs[away % 2] + away / 2 * inputs;
         for (long n = 0; n < outputs; n += 2 * SIDE)
             for (long c = 0; c < inputs; c += 2 * SIDE) {
                 float *here = sums + ((tap * outputs + n) * inputs + c * SIDE);
                 const uint16_t *turned = room->turned + n * BLOCK;
                 int high = n + SIDE < outputs, wide = c + SIDE < inputs;
-                if (high && wide)
-                    add_up(turned, pairs + c, here, blocks, outputs, inputs, 2, 2);
-                else if (high)
-                    add_up(turned, pairs + c, here, blocks, outputs, inputs, 2, 1);
-                else if (wide)
-                    add_up(turned, pairs + c, here, blocks, outputs, inputs, 1, 2);
+#define LINE(high, wide) add_up_line(plan, turned, pairs + c, here, high, wide)
+#define STACKS(high, wide) add_up_stacks(plan, turned, pairs + c, here, stacks, tap, high, wide)
+                if (stacks)
+                    BY_TILES(STACKS);
                 else
-                    add_up(turned, pairs + c, here, blocks, outputs, inputs, 1, 1);
+                    BY_TILES(LINE);
+#undef LINE
+#undef STACKS
             }
     }
+}
+
+/* A stack of BLOCK pictures, or fewer and zeros, pixel by pixel: slopes turned round, and pairs of what came in. */
+static void lay_out_stack(const Gradient *gradient, const Room *room, long first, uint16_t *turned, uint32_t *pairs, float *of_slopes) {
+    const Plan *plan = &gradient->plan;
+    const Convolution *of = plan->of;
+    long size = of->height * of->width * of->channels, made = plan->rows * plan->columns * of->outputs, number = of->pictures - first;
+    const uint16_t *values = (const uint16_t *)plan->pictures + first * size, *slopes = gradient->slopes + first * made;
+    if (number < BLOCK) { /* in what was zero since the beginning */
+        memcpy(room->own_values, values, sizeof(uint16_t) * (size_t)(number * size));
+        memcpy(room->own_slopes, slopes, sizeof(uint16_t) * (size_t)(number * made));
+        values = room->own_values;
+        slopes = room->own_slopes;
+    }
+    for (long pixel = 0; pixel < of->height * of->width; pixel++)
+        pair(values + pixel * of->channels, pairs + pixel * SIDE * plan->inputs, BLOCK, of->channels, size);
+    for (long pixel = 0; pixel < plan->rows * plan->columns; pixel++)
+        for (long n = 0; n < plan->outputs; n += SIDE)
+            turn(slopes + pixel * of->outputs + n, made, turned + (pixel * plan->outputs + n) * BLOCK, of_slopes + n * SIDE);
+}
+
+/* Values of a thread's room. */
+typedef struct {
+    long padded, values, slopes, turned, pairs; /* `pairs` of two values each, twice */
+} Sizes;
+
+static Sizes sizes_of(const Gradient *gradient) {
+    const Plan *plan = &gradient->plan;
+    const Convolution *of = plan->of;
+    long inputs = plan->inputs, outputs = plan->outputs;
+    if (gradient->stacked) {
+        long met = of->height * of->width, made = plan->rows * plan->columns, stacks = plan->at_once;
+        return (Sizes){0, BLOCK * met * inputs, BLOCK * made * outputs, stacks * made * outputs * BLOCK, stacks * met * SIDE * inputs};
+    }
+    long pixels = plan->blocks * BLOCK, around = pixels + reach_of(plan) + 2;
+    return (Sizes){padded_of(plan), around * inputs, pixels * outputs, pixels * outputs, (around / 2 + 1) * inputs};
 }
 
 static void learn(const void *of_gradient, int thread, long first, long last) {
     const Gradient *gradient = of_gradient;
     const Plan *plan = &gradient->plan;
-    long pixels = plan->blocks * BLOCK, reach = reach_of(plan), taps = plan->taps;
+    long pixels = plan->blocks * BLOCK, reach = reach_of(plan), outputs = plan->outputs;
+    Sizes sizes = sizes_of(gradient);
     char *at = plan->room + (size_t)thread * plan->bytes;
     Room room;
     room.padded = (uint16_t *)at;
-    room.own_values = room.padded + padded_of(plan);
-    room.own_slopes = room.own_values + (pixels + reach + 2) * plan->inputs;
-    room.turned = room.own_slopes + pixels * plan->outputs;
-    room.pairs[0] = (uint32_t *)(room.turned + pixels * plan->outputs);
-    room.pairs[1] = room.pairs[0] + (pixels + reach + 2) / 2 * plan->inputs;
+    room.own_values = room.padded + sizes.padded;
+    room.own_slopes = room.own_values + sizes.values;
+    room.turned = room.own_slopes + sizes.slopes;
+    room.pairs[0] = (uint32_t *)(room.turned + sizes.turned);
+    room.pairs[1] = room.pairs[0] + sizes.pairs;
     memset(at, 0, (size_t)((char *)room.turned - at));
-    float *sums = gradient->sums + thread * taps * plan->outputs * plan->inputs;
-    float *of_slopes = gradient->slope_sums + thread * plan->outputs * SIDE;
+    float *sums = gradient->sums + thread * plan->taps * outputs * plan->inputs;
+    float *of_slopes = gradient->slope_sums + thread * outputs * SIDE;
     configure(SIDE, SIDE);
     for (long part = first; part < last; part++) {
+        if (gradient->stacked) {
+            long from = part * plan->at_once, stacks = least(plan->at_once, plan->total - from);
+            long turned = plan->rows * plan->columns * outputs * BLOCK, pairs = plan->of->height * plan->of->width * SIDE * plan->inputs;
+            for (long stack = 0; stack < stacks; stack++)
+                lay_out_stack(gradient, &room, (from + stack) * BLOCK, room.turned + stack * turned, room.pairs[0] + stack * pairs, of_slopes);
+            add_up_part(plan, &room, sums, stacks);
+            continue;
+        }
         lay_out(gradient, &room, part);
-        pair(room.values, room.pairs[0], pixels + reach, plan->inputs);
-        if (reach) pair(room.values + plan->inputs, room.pairs[1], pixels + reach - 1, plan->inputs);
+        pair(room.values, room.pairs[0], pixels + reach, plan->inputs, plan->inputs);
+        if (reach) pair(room.values + plan->inputs, room.pairs[1], pixels + reach - 1, plan->inputs, plan->inputs);
         for (long block = 0; block < plan->blocks; block++)
-            for (long n = 0; n < plan->outputs; n += SIDE)
-                turn(room.slopes + block * BLOCK * plan->outputs + n, plan->outputs, room.turned + (block * plan->outputs + n) * BLOCK,
-                     of_slopes + n * SIDE);
-        add_up_part(plan, &room, sums);
+            for (long n = 0; n < outputs; n += SIDE)
+                turn(room.slopes + block * BLOCK * outputs + n, outputs, room.turned + (block * outputs + n) * BLOCK, of_slopes + n * SIDE);
+        add_up_part(plan, &room, sums, 0);
     }
     _tile_release();
 }
@@ -181,9 +267,16 @@ int weight_gradient(const Convolution *of, const void *pictures, const void *slo
     Gradient gradient = {.plan = plan_for(of), .slopes = slopes};
     Plan *plan = &gradient.plan;
     plan->pictures = pictures;
-    long taps = plan->taps, inputs = plan->inputs, outputs = plan->outputs, pixels = plan->blocks * BLOCK, around = pixels + reach_of(plan) + 2;
-    plan->bytes = 2 * (size_t)(padded_of(plan) + around * inputs + 2 * pixels * outputs + 4 * (around / 2 + 1) * inputs);
-    plan->bytes = (size_t)whole((long)plan->bytes, 64);
+    long taps = plan->taps, inputs = plan->inputs, outputs = plan->outputs, made = plan->rows * plan->columns;
+    gradient.stacked = !of->gathered && !is_line(of) && of->channels == inputs && of->outputs == outputs && of->pictures >= SIDE &&
+                       made * outputs + of->height * of->width * inputs <= SMALL;
+    if (gradient.stacked) {
+        plan->total = (of->pictures + BLOCK - 1) / BLOCK;
+        plan->at_once = most(1, 2 * PART / BLOCK / made);
+        plan->parts = (plan->total + plan->at_once - 1) / plan->at_once;
+    }
+    Sizes sizes = sizes_of(&gradient);
+    plan->bytes = (size_t)whole(2 * (sizes.padded + sizes.values + sizes.slopes + sizes.turned + 4 * sizes.pairs), 64);
     size_t sums = sizeof(float) * (size_t)(of->threads * outputs * (taps * inputs + SIDE));
     plan->room = aligned((size_t)of->threads * plan->bytes);
     gradient.sums = aligned(sums);

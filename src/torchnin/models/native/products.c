@@ -210,6 +210,12 @@ static void carry_out_pixels(const Product *product, uint16_t *padded, float *su
     }
 }
 
+/* Line by line, for pictures that are met across each other wait long for memory. */
+static void fetch(const void *first, long bytes) {
+    for (long at = 0; at < bytes; at += 64)
+        _mm_prefetch((const char *)first + at, _MM_HINT_T1);
+}
+
 /* A part is BLOCK pictures for as many outputs. */
 static void carry_out_stacked(const Product *product, float *sums, double *totals, long first, long last) {
     const Plan *plan = &product->plan;
@@ -217,6 +223,10 @@ static void carry_out_stacked(const Product *product, float *sums, double *total
         long wides = (plan->outputs + BLOCK - 1) / BLOCK, picture = part / wides * BLOCK, n = part % wides * BLOCK;
         long number = plan->of->pictures - picture;
         int high = number > SIDE, wide = n + SIDE < plan->outputs;
+        if (!n || part == first) {
+            long size = 2 * plan->of->height * plan->of->width * plan->of->channels;
+            fetch((const char *)plan->pictures + picture * size, least(BLOCK, number) * size);
+        }
         configure((int)least(SIDE, number), high ? (int)least(SIDE, number - SIDE) : SIDE);
         for (long y = 0; y < plan->rows; y++)
             for (long x = 0; x < plan->columns; x++) {

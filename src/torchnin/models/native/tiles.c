@@ -52,11 +52,11 @@ Plan plan_for(const Convolution *of) {
     return plan;
 }
 
-void pair(const uint16_t *values, uint32_t *pairs, long pixels, long channels) {
+void pair(const uint16_t *values, uint32_t *pairs, long pixels, long channels, long apart) {
     for (long pixel = 0; pixel + 1 < pixels; pixel += 2)
         for (long c = 0; c < channels; c += SIDE) {
-            __m512i first = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(values + pixel * channels + c)));
-            __m512i second = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(values + (pixel + 1) * channels + c)));
+            __m512i first = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(values + pixel * apart + c)));
+            __m512i second = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(values + (pixel + 1) * apart + c)));
             _mm512_storeu_si512(pairs + pixel / 2 * channels + c, _mm512_or_si512(first, _mm512_slli_epi32(second, 16)));
         }
 }

@@ -50,8 +50,8 @@ Plan plan_for(const Convolution *of);
 /* Tiles 0 to 3 are sums, 4 and 5 what came in or out, 6 and 7 pairs; of the first two rows of sums, and of 4 and 5, so many rows. */
 void configure(int first, int second);
 
-/* Pixels further on, pairs of two that follow each other, of all channels. */
-void pair(const uint16_t *values, uint32_t *pairs, long pixels, long channels);
+/* Pixels further on, pairs of two that follow each other so far apart, of all channels. */
+void pair(const uint16_t *values, uint32_t *pairs, long pixels, long channels, long apart);
 
 /* A matrix of 16x16 pairs: rows become columns. */
 INLINE void transpose(__m512i rows[SIDE]) {

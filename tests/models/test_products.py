@@ -151,6 +151,11 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
 
     with with_threads(threads):
         gradient, of_bias = products.descend(slope, weight, (0, 0), shown, relu=True)
+        if products.descends(slope, weight, (1, 1), (0, 0), relu=False):
+            plain, sums = products.descend(slope, weight, (0, 0), shown, relu=False)
+            exact = torch.einsum("nohw,oc->nchw", slope.double(), weight[:, :, 0, 0].double())
+            torch.testing.assert_close(plain.double(), exact, rtol=2**-8, atol=1e-5)
+            assert sums is None
         if products.convolves(shown, weight, (1, 1), (0, 0)):
             found = products.convolve(shown, weight, bias, (1, 1), (0, 0), relu=False)
             torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-5)

@@ -109,23 +109,6 @@ INLINE void begin(const float *sums, long next, int high, int wide) {
     if (high && wide) _tile_loadd(3, sums + next + SIDE * SIDE, row);
 }
 
-/* To these, the products of BLOCK pixels; `step`: bytes from a row of pairs to the next. */
-INLINE void add_block(const uint16_t *turned, const uint32_t *pairs, int step, int high, int wide) {
-    int row = SIDE * sizeof(float);
-    _tile_loadd(4, turned, row);
-    _tile_loadd(6, pairs, step);
-    _tile_dpbf16ps(0, 4, 6);
-    if (wide) {
-        _tile_loadd(7, pairs + SIDE, step);
-        _tile_dpbf16ps(1, 4, 7);
-    }
-    if (high) {
-        _tile_loadd(5, turned + SIDE * BLOCK, row);
-        _tile_dpbf16ps(2, 5, 6);
-        if (wide) _tile_dpbf16ps(3, 5, 7);
-    }
-}
-
 INLINE void end(float *sums, long next, int high, int wide) {
     int row = SIDE * sizeof(float);
     _tile_stored(0, sums, row);
@@ -134,16 +117,21 @@ INLINE void end(float *sums, long next, int high, int wide) {
     if (high && wide) _tile_stored(3, sums + next + SIDE * SIDE, row);
 }
 
+INLINE void add_block(const Plan *plan, const uint16_t *turned, const uint32_t *pairs, int high, int wide) {
+    meet(turned, turned + SIDE * BLOCK, SIDE * sizeof(float), pairs, (int)plan->inputs * 4, high, wide);
+}
+
 /* Over all pixels of a part that lie in a line. */
 INLINE void add_up_line(const Plan *plan, const uint16_t *turned, const uint32_t *pairs, float *sums, int high, int wide) {
     begin(sums, plan->inputs * SIDE, high, wide);
     for (long block = 0; block < plan->blocks; block++)
-        add_block(turned + block * plan->outputs * BLOCK, pairs + block * SIDE * plan->inputs, (int)plan->inputs * 4, high, wide);
+        add_block(plan, turned + block * plan->outputs * BLOCK, pairs + block * SIDE * plan->inputs, high, wide);
     end(sums, plan->inputs * SIDE, high, wide);
 }
 
 /* Over all pixels of stacks of pictures that a tap meets. */
-INLINE void add_up_stacks(const Plan *plan, const uint16_t *turned, const uint32_t *pairs, float *sums, long stacks, long tap, int high, int wide) {
+INLINE void add_up_stacks(const Plan *plan, const uint16_t *turned, const uint32_t *pairs, float *sums, long stacks, long tap, int high,
+                          int wide) {
     const Convolution *of = plan->of;
     long down = tap / of->across - of->above, across = tap % of->across - of->beside;
     long top = most(0, -down), bottom = least(plan->rows, of->height - down);
@@ -153,19 +141,10 @@ INLINE void add_up_stacks(const Plan *plan, const uint16_t *turned, const uint32
         for (long y = top; y < bottom; y++)
             for (long x = left; x < right; x++) {
                 long pixel = (stack * plan->rows + y) * plan->columns + x, met = (stack * of->height + y + down) * of->width + x + across;
-                add_block(turned + pixel * plan->outputs * BLOCK, pairs + met * SIDE * plan->inputs, (int)plan->inputs * 4, high, wide);
+                add_block(plan, turned + pixel * plan->outputs * BLOCK, pairs + met * SIDE * plan->inputs, high, wide);
             }
     end(sums, plan->inputs * SIDE, high, wide);
 }
-
-/* With numbers that the compiler knows. */
-#define BY_TILES(call)                          \
-    do {                                        \
-        if (high && wide) call(1, 1);           \
-        else if (high) call(1, 0);              \
-        else if (wide) call(0, 1);              \
-        else call(0, 0);                        \
-    } while (0)
 
 static void add_up_part(const Plan *plan, const Room *room, float *sums, long stacks) {
     long inputs = plan->inputs, outputs = plan->outputs;
@@ -218,8 +197,8 @@ static Sizes sizes_of(const Gradient *gradient) {
     const Convolution *of = plan->of;
     long inputs = plan->inputs, outputs = plan->outputs;
     if (gradient->stacked) {
-        long met = of->height * of->width, made = plan->rows * plan->columns, stacks = plan->at_once;
-        return (Sizes){0, BLOCK * met * inputs, BLOCK * made * outputs, stacks * made * outputs * BLOCK, stacks * met * SIDE * inputs};
+        long met = of->height * of->width, made = plan->rows * plan->columns, stacks = plan->at_once, own = of->pictures % BLOCK ? BLOCK : 0;
+        return (Sizes){0, own * met * inputs, own * made * outputs, stacks * made * outputs * BLOCK, stacks * met * SIDE * inputs};
     }
     long pixels = plan->blocks * BLOCK, around = pixels + reach_of(plan) + 2;
     return (Sizes){padded_of(plan), around * inputs, pixels * outputs, pixels * outputs, (around / 2 + 1) * inputs};

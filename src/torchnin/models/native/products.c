@@ -98,22 +98,6 @@ INLINE void finish(const Product *product, const float *sums, double *total, lon
     }
 }
 
-/* To two by two tiles of sums, or fewer, a step of BLOCK channels is added. */
-INLINE void meet(const uint16_t *first, const uint16_t *second, int apart, const uint32_t *kernel, int next, int high, int wide) {
-    _tile_loadd(4, first, apart);
-    _tile_loadd(6, kernel, next);
-    _tile_dpbf16ps(0, 4, 6);
-    if (wide) {
-        _tile_loadd(7, kernel + SIDE, next);
-        _tile_dpbf16ps(1, 4, 7);
-    }
-    if (high) {
-        _tile_loadd(5, second, apart);
-        _tile_dpbf16ps(2, 5, 6);
-        if (wide) _tile_dpbf16ps(3, 5, 7);
-    }
-}
-
 INLINE void begin(void) {
     _tile_zero(0);
     _tile_zero(1);
@@ -122,7 +106,8 @@ INLINE void begin(void) {
 }
 
 /* The tiles of sums are rounded and written; see `finish`, for the first row of them and for the second. */
-INLINE void end(const Product *product, float *sums, double *totals, const long at[2], long next, const long number[2], long n, int high, int wide, int cut) {
+INLINE void end(const Product *product, float *sums, double *totals, const long at[2], long next, const long number[2], long n, int high,
+                int wide, int cut) {
     int row = SIDE * sizeof(float);
     _tile_stored(0, sums, row);
     if (wide) _tile_stored(1, sums + SIDE * SIDE, row);
@@ -135,7 +120,8 @@ INLINE void end(const Product *product, float *sums, double *totals, const long 
 }
 
 /* BLOCK pixels that follow each other, or fewer, for as many outputs. */
-INLINE void multiply_pixels(const Product *product, const uint16_t *values, float *sums, double *totals, long pixel, long pixels, long n, int high, int wide, int cut) {
+INLINE void multiply_pixels(const Product *product, const uint16_t *values, float *sums, double *totals, long pixel, long pixels, long n,
+                            int high, int wide, int cut) {
     const Plan *plan = &product->plan;
     long outputs = plan->of->outputs, at[2] = {pixel * outputs, (pixel + SIDE) * outputs};
     long number[2] = {least(SIDE, pixels), least(SIDE, pixels - SIDE)};
@@ -147,7 +133,8 @@ INLINE void multiply_pixels(const Product *product, const uint16_t *values, floa
 }
 
 /* One pixel of BLOCK pictures, or fewer, for as many outputs. */
-INLINE void multiply_stacked(const Product *product, float *sums, double *totals, long picture, long y, long x, long n, int high, int wide, int cut) {
+INLINE void multiply_stacked(const Product *product, float *sums, double *totals, long picture, long y, long x, long n, int high, int wide,
+                             int cut) {
     const Plan *plan = &product->plan;
     const Convolution *of = plan->of;
     long size = of->height * of->width * of->channels, next = plan->rows * plan->columns * of->outputs;
@@ -171,15 +158,6 @@ INLINE void multiply_stacked(const Product *product, float *sums, double *totals
     }
     end(product, sums, totals, at, next, number, n, high, wide, cut);
 }
-
-/* With numbers that the compiler knows. */
-#define BY_TILES(call)                          \
-    do {                                        \
-        if (high && wide) call(1, 1);           \
-        else if (high) call(1, 0);              \
-        else if (wide) call(0, 1);              \
-        else call(0, 0);                        \
-    } while (0)
 
 static void carry_out_pixels(const Product *product, uint16_t *padded, float *sums, double *totals, long first, long last) {
     const Plan *plan = &product->plan;

@@ -77,6 +77,31 @@ INLINE void transpose(__m512i rows[SIDE]) {
     }
 }
 
+/* To two by two tiles of sums, or fewer, the products of two tiles of BLOCK values, rows `apart` bytes, and two of pairs, rows `next` bytes. */
+INLINE void meet(const uint16_t *first, const uint16_t *second, int apart, const uint32_t *pairs, int next, int high, int wide) {
+    _tile_loadd(4, first, apart);
+    _tile_loadd(6, pairs, next);
+    _tile_dpbf16ps(0, 4, 6);
+    if (wide) {
+        _tile_loadd(7, pairs + SIDE, next);
+        _tile_dpbf16ps(1, 4, 7);
+    }
+    if (high) {
+        _tile_loadd(5, second, apart);
+        _tile_dpbf16ps(2, 5, 6);
+        if (wide) _tile_dpbf16ps(3, 5, 7);
+    }
+}
+
+/* With numbers that the compiler knows. */
+#define BY_TILES(call)                          \
+    do {                                        \
+        if (high && wide) call(1, 1);           \
+        else if (high) call(1, 0);              \
+        else if (wide) call(0, 1);              \
+        else call(0, 0);                        \
+    } while (0)
+
 /* Pixels of some channels into a line whose pixels have as many or more, the rest of them left as it is. */
 void copy(const uint16_t *from, long channels, uint16_t *to, long filled, long pixels);
 

@@ -79,7 +79,14 @@ def test_logits_are_the_means_of_the_class_maps(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("nin_small", 350_000), ("nin_compact", 350_000), ("nin_deep", 350_000), ("nin_base", 1_000_000), ("nin_large", 2_000_000)],
+    [
+        ("nin_small", 350_000),
+        ("nin_compact", 350_000),
+        ("nin_deep", 350_000),
+        ("nin_base", 1_000_000),
+        ("nin_deep_base", 1_000_000),
+        ("nin_large", 2_000_000),
+    ],
 )
 def test_our_own_networks_normalise_and_keep_their_size(name: str, most: int) -> None:
     for channels, size, classes in ((1, 28, 10), (3, 32, 10), (3, 32, 100)):

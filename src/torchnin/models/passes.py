@@ -29,8 +29,8 @@ class _Shape(ctypes.Structure):
 
 # What the functions of passes.c take behind the shape.
 _ARGUMENTS = {
-    "normalise": (*[ctypes.c_void_p] * 7, *[ctypes.c_double] * 2, *[ctypes.c_void_p] * 2),
-    "normalise_backward": (ctypes.c_void_p,) * 10,
+    "normalise": (*[ctypes.c_void_p] * 8, *[ctypes.c_double] * 2, *[ctypes.c_void_p] * 2),
+    "normalise_backward": (ctypes.c_void_p,) * 11,
     "pool": (ctypes.c_void_p,) * 3,
     "pool_backward": (ctypes.c_void_p,) * 3,
     "relu_backward": (ctypes.c_void_p,) * 4,
@@ -145,23 +145,25 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, sides: tuple[int, ...]) -> Tensor:
-        output, places = _room(pictures, sides), _room(pictures, sides, torch.uint8) if sides else None
+        output, places, picked = _room(pictures, sides), None, None
+        if sides:
+            places, picked = _room(pictures, sides, torch.uint8), _room(pictures, sides)
         mean, inverse = torch.empty_like(weight), torch.empty_like(weight)
         assert norm.momentum is not None
         running = norm.running_mean, norm.running_var, norm.momentum, norm.eps
-        _call("normalise", pictures, sides, pictures, output, places, weight, bias, *running, mean, inverse)
-        ctx.save_for_backward(pictures, weight, bias, mean, inverse, places)
+        _call("normalise", pictures, sides, pictures, output, places, picked, weight, bias, *running, mean, inverse)
+        ctx.save_for_backward(pictures, weight, bias, mean, inverse, places, picked)
         ctx.sides, ctx.eps = sides, norm.eps
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        pictures, weight, bias, mean, inverse, places = ctx.saved_tensors
+        pictures, weight, bias, mean, inverse, places, picked = ctx.saved_tensors
         if torch.is_grad_enabled():
             return *_differentiable(ctx, (pictures, weight, bias), places, grad), None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         found = torch.empty_like(pictures), torch.empty_like(weight), torch.empty_like(bias)
-        arguments = pictures, grad, places, found[0], weight, bias, mean, inverse, found[1], found[2]
+        arguments = pictures, grad, places, picked, found[0], weight, bias, mean, inverse, found[1], found[2]
         _call("normalise_backward", pictures, ctx.sides, *arguments)
         return *found, None, None
 

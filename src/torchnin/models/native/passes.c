@@ -45,7 +45,7 @@ typedef struct {
 typedef struct {
     Shape shape;
     const void *values, *slopes;
-    void *output;
+    void *output, *picked; /* `picked`: of each window the value that was the largest once normalised */
     uint8_t *places;
     const float *shift, *scale; /* normalised: value * scale + shift */
     const float *by_slope, *by_value, *level; /* gradient of a value: slope * by_slope + value * by_value + level */
@@ -248,23 +248,28 @@ INLINE void pool_rows_of(const Job *job, int thread, long first, long last, int 
             long at = (row * shape->columns + column) * channels;
 #define BODY(c, rest)                                                                                             \
     {                                                                                                             \
-        V scale = {0}, shift = {0}, largest = {0};                                                                \
+        V scale = {0}, shift = {0}, largest = {0}, picked = {0};                                                  \
         I place = {0};                                                                                            \
         if (job->scale)                                                                                           \
             scale = load(job->scale, c, rest, 0), shift = load(job->shift, c, rest, 0);                           \
         for (long y = 0; y < high; y++)                                                                           \
             for (long x = 0; x < wide; x++) {                                                                     \
                 V value = load(job->values, corner + (y * shape->width + x) * channels + c, rest, half);          \
+                V original = value;                                                                               \
                 if (job->scale)                                                                                   \
                     value = value * scale + shift;                                                                \
                 I larger = (value > largest) | (value != value) | ((I){0} - (y + x == 0));                        \
                 largest = either(larger, value, largest);                                                         \
+                if (job->scale)                                                                                   \
+                    picked = either(larger, original, picked);                                                    \
                 place = (place & ~larger) | (((I){0} + (int32_t)(POOL * y + x)) & larger);                        \
             }                                                                                                     \
         I zero = largest <= 0;                                                                                    \
         place |= zero & NOWHERE;                                                                                  \
         store(job->output, at + c, only(~zero, largest), rest, half);                                             \
         store_places(job->places + at + c, place, rest);                                                          \
+        if (job->scale)                                                                                           \
+            store(job->picked, at + c, picked, rest, half);                                                       \
     }
             EACH_CHANNEL(channels, BODY);
 #undef BODY
@@ -306,19 +311,21 @@ INLINE void unpool_row(const Job *job, float *slopes, long row, int half) {
 #undef BODY
 }
 
-/* Sums of the slopes behind ReLU (`pooled`: they are sorted out already), and of them times the values, of some pixels. */
-INLINE void sum_slopes(const Job *job, int thread, const void *slopes, long values_at, long slopes_at, long pixels, int half, int pooled) {
+/* Sums of the slopes behind ReLU, and of them times the values, of some pixels; `pooled`: of windows, from the values that were picked. */
+INLINE void sum_slopes(const Job *job, int thread, long first, long last, int half, int pooled) {
     long channels = job->shape.channels;
     double *sums = job->sums + 2 * thread * channels, *products = sums + channels;
+    for (long from = first; from < last; from += CHUNK) {
+        long to = least(from + CHUNK, last);
 #define BODY(c, rest)                                                                                             \
     {                                                                                                             \
         V scale = load(job->scale, c, rest, 0), shift = load(job->shift, c, rest, 0);                             \
         V centre = load(job->centre, c, rest, 0), sum = {0}, product = {0};                                       \
-        for (long pixel = 0; pixel < pixels; pixel++) {                                                           \
-            V value = load(job->values, (values_at + pixel) * channels + c, rest, half);                          \
-            V slope = load(slopes, (slopes_at + pixel) * channels + c, rest, half && !pooled);                    \
-            if (!pooled)                                                                                          \
-                slope = only(~(value * scale + shift <= 0), slope);                                               \
+        for (long pixel = from; pixel < to; pixel++) {                                                            \
+            long at = pixel * channels + c;                                                                       \
+            V value = load(pooled ? job->picked : job->values, at, rest, half), slope = load(job->slopes, at, rest, half); \
+            I zero = pooled ? load_places(job->places + at, rest) == NOWHERE : value * scale + shift <= 0;        \
+            slope = only(~zero, slope);                                                                           \
             sum += slope;                                                                                         \
             product += slope * (value - centre);                                                                  \
         }                                                                                                         \
@@ -327,8 +334,9 @@ INLINE void sum_slopes(const Job *job, int thread, const void *slopes, long valu
             products[c + k] += product[k];                                                                        \
         }                                                                                                         \
     }
-    EACH_CHANNEL(channels, BODY);
+        EACH_CHANNEL(channels, BODY);
 #undef BODY
+    }
 }
 
 /* The gradient of some pixels' values behind normalisation. */
@@ -353,29 +361,17 @@ INLINE void descend(const Job *job, const void *slopes, long values_at, long slo
     }
 }
 
-INLINE void sum_pixels_of(const Job *job, int thread, long first, long last, int half) {
-    for (long from = first; from < last; from += CHUNK)
-        sum_slopes(job, thread, job->slopes, from, from, least(CHUNK, last - from), half, 0);
-}
+INLINE void sum_pixels_of(const Job *job, int thread, long first, long last, int half) { sum_slopes(job, thread, first, last, half, 0); }
 TASK(sum_pixels)
+
+INLINE void sum_windows_of(const Job *job, int thread, long first, long last, int half) { sum_slopes(job, thread, first, last, half, 1); }
+TASK(sum_windows)
 
 INLINE void descend_pixels_of(const Job *job, int thread, long first, long last, int half) {
     (void)thread;
     descend(job, job->slopes, first, first, last - first, half, 0);
 }
 TASK(descend_pixels)
-
-INLINE void sum_rows_of(const Job *job, int thread, long first, long last, int half) {
-    float *slopes = job->scratch + thread * job->shape.width * job->shape.channels;
-    for (long row = first; row < last; row++) {
-        unpool_row(job, slopes, row, half);
-        for (long from = 0; from < job->shape.width; from += CHUNK) {
-            long pixels = least(CHUNK, job->shape.width - from);
-            sum_slopes(job, thread, slopes, row * job->shape.width + from, from, pixels, half, 1);
-        }
-    }
-}
-TASK(sum_rows)
 
 INLINE void descend_rows_of(const Job *job, int thread, long first, long last, int half) {
     float *slopes = job->scratch + thread * job->shape.width * job->shape.channels;
@@ -468,8 +464,9 @@ static float first_value(const void *values, long at, int half) {
     return value;
 }
 
-/* ReLU of the normalised pictures, pooled before it where there are `rows`; mean and one over the deviation are left for the way back. */
-int normalise(const Shape *shape, const void *values, void *output, uint8_t *places, const float *weight, const float *bias,
+/* ReLU of the normalised pictures, pooled before it where there are `rows`; mean and one over the deviation are left for the way back, and
+ * of windows what was picked and where. */
+int normalise(const Shape *shape, const void *values, void *output, uint8_t *places, void *picked, const float *weight, const float *bias,
               float *running_mean, float *running_variance, double momentum, double epsilon, float *mean, float *inverse) {
     Room room;
     if (!take_room(&room, shape)) {
@@ -477,7 +474,7 @@ int normalise(const Shape *shape, const void *values, void *output, uint8_t *pla
         return 1;
     }
     long channels = shape->channels, pixels = pixels_of(shape);
-    Job job = {.shape = *shape, .values = values, .output = output, .places = places, .sums = room.sums};
+    Job job = {.shape = *shape, .values = values, .output = output, .places = places, .picked = picked, .sums = room.sums};
     share(measure, &job, pixels, shape->threads);
     for (long c = 0; c < channels; c++) {
         double apart = total_of(&room, shape, 0, c) / pixels;
@@ -502,8 +499,8 @@ int normalise(const Shape *shape, const void *values, void *output, uint8_t *pla
     return 0;
 }
 
-int normalise_backward(const Shape *shape, const void *values, const void *slopes, const uint8_t *places, void *output, const float *weight,
-                       const float *bias, const float *mean, const float *inverse, float *of_weight, float *of_bias) {
+int normalise_backward(const Shape *shape, const void *values, const void *slopes, const uint8_t *places, const void *picked, void *output,
+                       const float *weight, const float *bias, const float *mean, const float *inverse, float *of_weight, float *of_bias) {
     Room room;
     if (!take_room(&room, shape)) {
         give_room(&room);
@@ -512,11 +509,11 @@ int normalise_backward(const Shape *shape, const void *values, const void *slope
     long channels = shape->channels, pixels = pixels_of(shape), rows = shape->pictures * shape->height;
     float *factors = room.factors;
     set_normalisation(shape, weight, bias, mean, inverse, factors);
-    Job job = {.shape = *shape, .values = values, .slopes = slopes, .output = output, .places = (uint8_t *)places, .sums = room.sums,
-               .scratch = room.scratch, .scale = factors, .shift = factors + channels, .centre = mean, .by_slope = factors + 2 * channels,
-               .by_value = factors + 3 * channels, .level = factors + 4 * channels};
+    Job job = {.shape = *shape, .values = values, .slopes = slopes, .output = output, .places = (uint8_t *)places, .picked = (void *)picked,
+               .sums = room.sums, .scratch = room.scratch, .scale = factors, .shift = factors + channels, .centre = mean,
+               .by_slope = factors + 2 * channels, .by_value = factors + 3 * channels, .level = factors + 4 * channels};
     if (shape->rows)
-        share(sum_rows, &job, rows, shape->threads);
+        share(sum_windows, &job, shape->pictures * shape->rows * shape->columns, shape->threads);
     else
         share(sum_pixels, &job, pixels, shape->threads);
     for (long c = 0; c < channels; c++) {

@@ -27,6 +27,14 @@ def drawn(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     return torch.randn(shape).to(dtype).contiguous(memory_format=torch.channels_last)
 
 
+def check_moments(shown: torch.Tensor, weight: torch.Tensor, strides: tuple[int, int], padding: tuple[int, int]) -> None:
+    moments = torch.empty(2, len(weight), dtype=torch.float64)
+    found = products.convolve(shown, weight, None, strides, padding, relu=False, moments=moments)
+    assert torch.equal(found, products.convolve(shown, weight, None, strides, padding, relu=False))
+    values = found.double()
+    torch.testing.assert_close(moments, torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]), rtol=1e-6, atol=1e-4)
+
+
 def apart(found: torch.Tensor, exact: torch.Tensor) -> float:
     return float((found - exact).norm() / exact.norm())
 
@@ -124,6 +132,7 @@ def test_few_channels(
         found = products.convolve(shown, weight, bias, strides, padding, relu=False)
         cut = products.convolve(shown, weight, None, strides, padding, relu=True)
         of_weight, of_bias = products.gradients(shown, slope, weight, strides, padding)
+        check_moments(shown, weight, strides, padding)
 
     assert found.dtype == torch.bfloat16
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -159,6 +168,7 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
         if products.convolves(shown, weight, (1, 1), (0, 0)):
             found = products.convolve(shown, weight, bias, (1, 1), (0, 0), relu=False)
             torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-5)
+            check_moments(shown, weight, (1, 1), (0, 0))
 
     assert before.grad is not None
     assert of_bias is not None
@@ -195,6 +205,7 @@ def test_many_pictures_at_once(
         found = products.convolve(shown, weight, bias, (1, 1), padding, relu=False)
         cut = products.convolve(shown, weight, None, (1, 1), padding, relu=True)
         gradient, sums = products.descend(slope, weight, padding, shown, relu=False)
+        check_moments(shown, weight, (1, 1), padding)
 
     torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-4)
     torch.testing.assert_close(cut.double(), (output - bias.double().view(-1, 1, 1)).relu().detach(), rtol=2**-8, atol=1e-4)

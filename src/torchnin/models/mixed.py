@@ -56,7 +56,14 @@ class Cut:
         """Where it has been passed, the sum of the gradient in front of it over pictures and pixels, `(c,)`."""
 
 
-def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: Cut | None = None, before: Cut | None = None) -> Tensor:
+def convolve(
+    layer: nn.Conv2d,
+    pictures: Tensor,
+    *,
+    relu: Cut | None = None,
+    before: Cut | None = None,
+    moments: passes.Moments | None = None,
+) -> Tensor:
     """What a convolution that `takes` such pictures makes of them, and a ReLU behind it.
 
     Args:
@@ -64,6 +71,7 @@ def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: Cut | None = None, bef
         pictures: `(n, c, h, w)`, float32 or bfloat16, in channels-last memory.
         relu: a new one where what is below zero becomes zero.
         before: that of the convolution that made the pictures, where they went through it and nowhere else.
+        moments: where batch normalisation follows; filled in where that costs nothing.
 
     Returns:
         `(n, out_channels, h', w')`, bfloat16, in channels-last memory.
@@ -75,7 +83,7 @@ def convolve(layer: nn.Conv2d, pictures: Tensor, *, relu: Cut | None = None, bef
         if max(stride) > 1 and stride[0] == stride[1] and layer.in_channels <= _FEW_CHANNELS and not pictures.requires_grad:
             pictures, weight = _in_larger_pixels(pictures, weight, stride[0], padding)
             stride, padding = (1, 1), (0, 0)
-    output: Tensor = _Convolution.apply(pictures, weight, bias, stride, padding, relu, before)
+    output: Tensor = _Convolution.apply(pictures, weight, bias, stride, padding, relu, before, moments)
     return output
 
 
@@ -110,10 +118,14 @@ class _Convolution(torch.autograd.Function):
         padding: Any,
         relu: Cut | None,
         before: Cut | None,
+        moments: passes.Moments | None,
     ) -> Tensor:
         kernel = weight.to(torch.bfloat16)
         if products.convolves(pictures, kernel, stride, padding):
-            output = products.convolve(pictures, kernel, bias, stride, padding, relu=relu is not None)
+            if moments is not None and bias is None:
+                moments.sums = torch.empty(2, len(kernel), dtype=torch.float64)
+            sums = None if moments is None else moments.sums
+            output = products.convolve(pictures, kernel, bias, stride, padding, relu=relu is not None, moments=sums)
         else:
             output = _convolved(pictures, kernel, None if bias is None else bias.to(torch.bfloat16), stride, padding, relu is not None)
         ctx.save_for_backward(pictures, weight, bias, kernel, None if relu is None else output)
@@ -124,7 +136,7 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         pictures, weight, bias, kernel, output = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable(ctx, pictures, weight, bias, grad), None, None, None, None
+            return *_differentiable(ctx, pictures, weight, bias, grad), *[None] * 5
         grad = grad.contiguous(memory_format=torch.channels_last)
         wanted = list(ctx.needs_input_grad[:3])
         summed = None
@@ -154,10 +166,7 @@ class _Convolution(torch.autograd.Function):
             of_pictures,
             None if of_weight is None else laid_out_as(weight, of_weight.to(weight.dtype)),
             None if of_bias is None else of_bias.to(bias.dtype),
-            None,
-            None,
-            None,
-            None,
+            *[None] * 5,
         )
 
 

@@ -29,7 +29,7 @@ class _Shape(ctypes.Structure):
 
 # What the functions of passes.c take behind the shape.
 _ARGUMENTS = {
-    "normalise": (*[ctypes.c_void_p] * 8, *[ctypes.c_double] * 2, *[ctypes.c_void_p] * 2),
+    "normalise": (*[ctypes.c_void_p] * 9, *[ctypes.c_double] * 2, *[ctypes.c_void_p] * 2),
     "normalise_backward": (ctypes.c_void_p,) * 11,
     "pool": (ctypes.c_void_p,) * 3,
     "pool_backward": (ctypes.c_void_p,) * 3,
@@ -56,12 +56,21 @@ def _call(name: str, pictures: Tensor, pooled: Sequence[int], *arguments: Tensor
         raise MemoryError(f"no memory for {name} of pictures of {channels} channels")
 
 
-def take(layers: Sequence[nn.Module], pictures: Tensor) -> tuple[int, Tensor] | None:
+class Moments:
+    """Of what a convolution made and normalisation follows, its sums and those of its squares, where the convolution tells them."""
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+        """Over pictures and pixels, `(2, c)`, float64."""
+
+
+def take(layers: Sequence[nn.Module], pictures: Tensor, moments: Moments | None = None) -> tuple[int, Tensor] | None:
     """What the first of some layers make of pictures, in fewer passes than one after the other.
 
     Args:
         layers: in the order in which they follow; nobody listens to what goes in or comes out.
         pictures: `(n, c, h, w)` on a processor.
+        moments: of these pictures.
 
     Returns:
         How many layers that were, and what they make, `(n, c, h', w')` in channels-last memory: of batch normalisation and ReLU, with max
@@ -79,7 +88,7 @@ def take(layers: Sequence[nn.Module], pictures: Tensor) -> tuple[int, Tensor] | 
         return taken, _Pool.apply(pictures, sides)
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
-    return taken, _Normalise.apply(pictures, norm.weight, norm.bias, norm, sides)
+    return taken, _Normalise.apply(pictures, norm.weight, norm.bias, norm, sides, moments and moments.sums)
 
 
 def _admits(norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, pictures: Tensor) -> bool:
@@ -144,14 +153,16 @@ class _Normalise(torch.autograd.Function):
     """Batch normalisation, pooling where there are sides of what it leaves, and ReLU."""
 
     @staticmethod
-    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, sides: tuple[int, ...]) -> Tensor:
+    def forward(
+        ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, sides: tuple[int, ...], moments: Tensor | None
+    ) -> Tensor:
         output, places, picked = _room(pictures, sides), None, None
         if sides:
             places, picked = _room(pictures, sides, torch.uint8), _room(pictures, sides)
         mean, inverse = torch.empty_like(weight), torch.empty_like(weight)
         assert norm.momentum is not None
         running = norm.running_mean, norm.running_var, norm.momentum, norm.eps
-        _call("normalise", pictures, sides, pictures, output, places, picked, weight, bias, *running, mean, inverse)
+        _call("normalise", pictures, sides, pictures, output, places, picked, moments, weight, bias, *running, mean, inverse)
         ctx.save_for_backward(pictures, weight, bias, mean, inverse, places, picked)
         ctx.sides, ctx.eps = sides, norm.eps
         return output
@@ -160,12 +171,12 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         pictures, weight, bias, mean, inverse, places, picked = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable(ctx, (pictures, weight, bias), places, grad), None, None
+            return *_differentiable(ctx, (pictures, weight, bias), places, grad), None, None, None
         grad = grad.contiguous(memory_format=torch.channels_last)
         found = torch.empty_like(pictures), torch.empty_like(weight), torch.empty_like(bias)
         arguments = pictures, grad, places, picked, found[0], weight, bias, mean, inverse, found[1], found[2]
         _call("normalise_backward", pictures, ctx.sides, *arguments)
-        return *found, None, None
+        return *found, None, None, None
 
 
 class _Pool(torch.autograd.Function):

@@ -99,7 +99,16 @@ def _described(pictures: Tensor, kernel: Tensor, stride: Sequence[int], padding:
     return _Convolution(torch.get_num_threads(), *sizes, gathers(pictures, kernel, stride), pictures.dtype == torch.bfloat16)
 
 
-def convolve(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequence[int], padding: Sequence[int], *, relu: bool) -> Tensor:
+def convolve(
+    pictures: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    *,
+    relu: bool,
+    moments: Tensor | None = None,
+) -> Tensor:
     """A convolution that `convolves` takes, and a ReLU behind it.
 
     Args:
@@ -109,6 +118,8 @@ def convolve(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequ
         stride: the same both ways.
         padding: zeros above and below, and on either side.
         relu: whether what is below zero becomes zero.
+        moments: where given, `(2, out_channels)`, float64, the sums over pictures and pixels of what comes out and of its squares are
+            written there; without bias and ReLU.
 
     Returns:
         `(n, out_channels, h', w')`, bfloat16, in channels-last memory.
@@ -127,10 +138,10 @@ def convolve(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Sequ
     output = torch.empty(len(pictures), len(kernel), *sides, dtype=torch.bfloat16, memory_format=torch.channels_last)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     address = ctypes.c_void_p
-    call = native.function("convolve", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, address)
-    added = None if bias is None else bias.data_ptr()
+    call = native.function("convolve", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, address, address)
+    added, sums = (None if value is None else value.data_ptr() for value in (bias, moments))
     shape = _described(pictures, kernel, stride, padding)
-    if call(shape, pictures.data_ptr(), kernel.data_ptr(), added, relu, output.data_ptr()):
+    if call(shape, pictures.data_ptr(), kernel.data_ptr(), added, relu, sums, output.data_ptr()):
         raise MemoryError(f"no memory for a convolution with a kernel of {tuple(kernel.shape)}")
     return output
 
@@ -196,7 +207,7 @@ def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tens
     Raises:
         MemoryError: there is none for its sums.
     """
-    gradient, of_bias = torch.empty_like(pictures), torch.empty(pictures.shape[1]) if relu else None
+    gradient, moments = torch.empty_like(pictures), torch.empty(2, pictures.shape[1], dtype=torch.float64) if relu else None
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     taps = kernel.shape[2:]
     around = [side - 1 - zeros for side, zeros in zip(taps, padding, strict=True)]
@@ -204,7 +215,7 @@ def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tens
     sizes = number, height, width, channels, pictures.shape[1], *taps, *around, 1
     shape = _Convolution(torch.get_num_threads(), *sizes, False, True)
     call = native.function("descend", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 5)
-    above, sums = (None if value is None else value.data_ptr() for value in (pictures if relu else None, of_bias))
-    if call(shape, grad.data_ptr(), kernel.data_ptr(), above, gradient.data_ptr(), sums):
+    above, sums = (None if value is None else value.data_ptr() for value in (pictures if relu else None, moments))
+    if call(shape, grad.data_ptr(), kernel.data_ptr(), above, sums, gradient.data_ptr()):
         raise MemoryError(f"no memory for the gradient through a kernel of {tuple(kernel.shape)}")
-    return gradient, of_bias
+    return gradient, None if moments is None else moments[0].float()

@@ -47,28 +47,31 @@ def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     """What layers make of pictures `(n, c, h, w)`, one after the other, by a shorter way where there is one."""
     waiting = list(layers)
     before: mixed.Cut | None = None  # what the pictures went through last
+    moments: passes.Moments | None = None  # theirs
     while waiting:
-        layer, relu = waiting.pop(0), None
+        layer, relu, told = waiting.pop(0), None, None
         if _is_plain(layer, pictures) and mixed.takes(layer, pictures):
             if waiting and type(waiting[0]) is nn.ReLU and not _is_heard(waiting[0]):
                 waiting.pop(0)
                 relu = mixed.Cut()
-            pictures = mixed.convolve(layer, pictures, relu=relu, before=before)
-        elif (taken := _taken_at_once([layer, *waiting[:2]], pictures)) is not None:
+            elif waiting and type(waiting[0]) is nn.BatchNorm2d:
+                told = passes.Moments()
+            pictures = mixed.convolve(layer, pictures, relu=relu, before=before, moments=told)
+        elif (taken := _taken_at_once([layer, *waiting[:2]], pictures, moments)) is not None:
             number, pictures = taken
             del waiting[: number - 1]
         else:
             pictures = convolve(layer, pictures)
-        before = relu
+        before, moments = relu, told
     return pictures
 
 
-def _taken_at_once(layers: list[nn.Module], pictures: Tensor) -> tuple[int, Tensor] | None:
+def _taken_at_once(layers: list[nn.Module], pictures: Tensor, moments: passes.Moments | None) -> tuple[int, Tensor] | None:
     """What `passes` makes of the first of these layers, and of how many; None where it has no way for them."""
     if not _is_wanted(pictures) or not pictures.requires_grad:
         return None
     unheard = list(itertools.takewhile(lambda layer: not _is_heard(layer), layers))
-    return passes.take(unheard, pictures) if unheard else None
+    return passes.take(unheard, pictures, moments) if unheard else None
 
 
 def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:

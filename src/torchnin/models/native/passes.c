@@ -465,9 +465,9 @@ static float first_value(const void *values, long at, int half) {
 }
 
 /* ReLU of the normalised pictures, pooled before it where there are `rows`; mean and one over the deviation are left for the way back, and
- * of windows what was picked and where. */
-int normalise(const Shape *shape, const void *values, void *output, uint8_t *places, void *picked, const float *weight, const float *bias,
-              float *running_mean, float *running_variance, double momentum, double epsilon, float *mean, float *inverse) {
+ * of windows what was picked and where. `moments`, sums of the values and of their squares, (2, channels), may be known already, or NULL. */
+int normalise(const Shape *shape, const void *values, void *output, uint8_t *places, void *picked, const double *moments, const float *weight,
+              const float *bias, float *running_mean, float *running_variance, double momentum, double epsilon, float *mean, float *inverse) {
     Room room;
     if (!take_room(&room, shape)) {
         give_room(&room);
@@ -475,12 +475,13 @@ int normalise(const Shape *shape, const void *values, void *output, uint8_t *pla
     }
     long channels = shape->channels, pixels = pixels_of(shape);
     Job job = {.shape = *shape, .values = values, .output = output, .places = places, .picked = picked, .sums = room.sums};
-    share(measure, &job, pixels, shape->threads);
+    if (!moments) share(measure, &job, pixels, shape->threads);
     for (long c = 0; c < channels; c++) {
-        double apart = total_of(&room, shape, 0, c) / pixels;
-        double variance = total_of(&room, shape, 1, c) / pixels - apart * apart;
+        double centre = moments ? 0 : first_value(values, c, shape->half);
+        double apart = (moments ? moments[c] : total_of(&room, shape, 0, c)) / pixels;
+        double variance = (moments ? moments[channels + c] : total_of(&room, shape, 1, c)) / pixels - apart * apart;
         variance = variance < 0 ? 0 : variance;
-        mean[c] = (float)(first_value(values, c, shape->half) + apart);
+        mean[c] = (float)(centre + apart);
         inverse[c] = (float)(1 / sqrt(variance + epsilon));
         if (running_mean) {
             double unbiased = variance * pixels / (pixels - 1);

@@ -19,8 +19,9 @@ typedef struct {
     const uint32_t *kernel; /* (taps, steps, SIDE, filled outputs): of every output pairs of what comes in */
     const float *bias;      /* (filled outputs) */
     int relu;
-    const uint16_t *above; /* instead of both: (pixels, outputs), where these are zero so is the output; and the sums of the rest */
-    double *sums;          /* (threads, filled outputs) */
+    enum { PLAIN, MEASURED, CUT } kind;
+    const uint16_t *above; /* where CUT, instead of both: (pixels, outputs), where these are zero so is the output */
+    double *sums;          /* (threads, 2, filled outputs) of the output: where CUT its sums, where MEASURED those of its squares too */
     uint16_t *output;      /* (pixels, outputs) */
 } Product;
 
@@ -71,31 +72,48 @@ static void pack(const Product *product, uint32_t *packed) {
 
 /* ---- products ---- */
 
+INLINE void add(double *total, __m512 values) {
+    _mm512_storeu_pd(total, _mm512_add_pd(_mm512_loadu_pd(total), _mm512_cvtps_pd(_mm512_castps512_ps256(values))));
+    _mm512_storeu_pd(total + 8, _mm512_add_pd(_mm512_loadu_pd(total + 8), _mm512_cvtps_pd(_mm512_extractf32x8_ps(values, 1))));
+}
+
 /* Sums of SIDE pixels, or the `number` that there are, for SIDE outputs, of which there are fewer at the end; `next`: from a pixel to the
  * next in the output, where the first lies at `at`. */
-INLINE void finish(const Product *product, const float *sums, double *total, long at, long next, long number, long output, int cut) {
+INLINE void finish_as(const Product *product, const float *sums, double *total, long at, long next, long number, long output, int kind) {
     int relu = product->relu;
     uint16_t *to = product->output + at + output;
     const uint16_t *above = product->above + at + output;
     __mmask16 there = (__mmask16)((1u << least(SIDE, product->plan.of->outputs - output)) - 1);
-    __m512 zero = _mm512_setzero_ps(), bias = cut ? zero : _mm512_loadu_ps(product->bias + output), sum = zero;
+    __m512 zero = _mm512_setzero_ps(), bias = kind == PLAIN ? _mm512_loadu_ps(product->bias + output) : zero, sum = zero, square = zero;
     for (long k = 0; k < number; k++, to += next, above += next) {
         __m512 values = _mm512_load_ps(sums + k * SIDE);
-        if (cut) {
+        if (kind == CUT) {
             __m256i other = _mm256_maskz_loadu_epi16(there, above);
             values = _mm512_maskz_mov_ps(_mm256_test_epi16_mask(other, _mm256_set1_epi16(0x7fff)), values);
-            sum = _mm512_add_ps(sum, values);
-        } else {
+        }
+        if (kind == PLAIN) {
             values = _mm512_add_ps(values, bias);
             if (relu) values = _mm512_max_ps(zero, values); /* in this order what is no number stays none */
         }
-        _mm256_mask_storeu_epi16(to, there, (__m256i)_mm512_cvtneps_pbh(values));
+        __m256i rounded = (__m256i)_mm512_cvtneps_pbh(values);
+        _mm256_mask_storeu_epi16(to, there, rounded);
+        if (kind == MEASURED) { /* of what is written, whose squares need no rounding */
+            values = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
+            square = _mm512_fmadd_ps(values, values, square);
+        }
+        sum = _mm512_add_ps(sum, values);
     }
-    if (cut) {
-        total += output;
-        _mm512_storeu_pd(total, _mm512_add_pd(_mm512_loadu_pd(total), _mm512_cvtps_pd(_mm512_castps512_ps256(sum))));
-        _mm512_storeu_pd(total + 8, _mm512_add_pd(_mm512_loadu_pd(total + 8), _mm512_cvtps_pd(_mm512_extractf32x8_ps(sum, 1))));
-    }
+    if (kind != PLAIN) add(total + output, sum);
+    if (kind == MEASURED) add(total + product->plan.outputs + output, square);
+}
+
+static void finish(const Product *product, const float *sums, double *total, long at, long next, long number, long output) {
+    if (product->kind == PLAIN)
+        finish_as(product, sums, total, at, next, number, output, PLAIN);
+    else if (product->kind == MEASURED)
+        finish_as(product, sums, total, at, next, number, output, MEASURED);
+    else
+        finish_as(product, sums, total, at, next, number, output, CUT);
 }
 
 INLINE void begin(void) {
@@ -107,21 +125,21 @@ INLINE void begin(void) {
 
 /* The tiles of sums are rounded and written; see `finish`, for the first row of them and for the second. */
 INLINE void end(const Product *product, float *sums, double *totals, const long at[2], long next, const long number[2], long n, int high,
-                int wide, int cut) {
+                int wide) {
     int row = SIDE * sizeof(float);
     _tile_stored(0, sums, row);
     if (wide) _tile_stored(1, sums + SIDE * SIDE, row);
     if (high) _tile_stored(2, sums + 2 * SIDE * SIDE, row);
     if (high && wide) _tile_stored(3, sums + 3 * SIDE * SIDE, row);
-    finish(product, sums, totals, at[0], next, number[0], n, cut);
-    if (wide) finish(product, sums + SIDE * SIDE, totals, at[0], next, number[0], n + SIDE, cut);
-    if (high) finish(product, sums + 2 * SIDE * SIDE, totals, at[1], next, number[1], n, cut);
-    if (high && wide) finish(product, sums + 3 * SIDE * SIDE, totals, at[1], next, number[1], n + SIDE, cut);
+    finish(product, sums, totals, at[0], next, number[0], n);
+    if (wide) finish(product, sums + SIDE * SIDE, totals, at[0], next, number[0], n + SIDE);
+    if (high) finish(product, sums + 2 * SIDE * SIDE, totals, at[1], next, number[1], n);
+    if (high && wide) finish(product, sums + 3 * SIDE * SIDE, totals, at[1], next, number[1], n + SIDE);
 }
 
 /* BLOCK pixels that follow each other, or fewer, for as many outputs. */
 INLINE void multiply_pixels(const Product *product, const uint16_t *values, float *sums, double *totals, long pixel, long pixels, long n,
-                            int high, int wide, int cut) {
+                            int high, int wide) {
     const Plan *plan = &product->plan;
     long outputs = plan->of->outputs, at[2] = {pixel * outputs, (pixel + SIDE) * outputs};
     long number[2] = {least(SIDE, pixels), least(SIDE, pixels - SIDE)};
@@ -129,12 +147,11 @@ INLINE void multiply_pixels(const Product *product, const uint16_t *values, floa
     for (long step = 0; step < product->steps; step++)
         meet(values + step * BLOCK, values + SIDE * plan->inputs + step * BLOCK, (int)plan->inputs * 2,
              product->kernel + step * SIDE * plan->outputs + n, (int)plan->outputs * 4, high, wide);
-    end(product, sums, totals, at, outputs, number, n, high, wide, cut);
+    end(product, sums, totals, at, outputs, number, n, high, wide);
 }
 
 /* One pixel of BLOCK pictures, or fewer, for as many outputs. */
-INLINE void multiply_stacked(const Product *product, float *sums, double *totals, long picture, long y, long x, long n, int high, int wide,
-                             int cut) {
+INLINE void multiply_stacked(const Product *product, float *sums, double *totals, long picture, long y, long x, long n, int high, int wide) {
     const Plan *plan = &product->plan;
     const Convolution *of = plan->of;
     long size = of->height * of->width * of->channels, next = plan->rows * plan->columns * of->outputs;
@@ -156,7 +173,7 @@ INLINE void multiply_stacked(const Product *product, float *sums, double *totals
             }
         }
     }
-    end(product, sums, totals, at, next, number, n, high, wide, cut);
+    end(product, sums, totals, at, next, number, n, high, wide);
 }
 
 static void carry_out_pixels(const Product *product, uint16_t *padded, float *sums, double *totals, long first, long last) {
@@ -176,14 +193,9 @@ static void carry_out_pixels(const Product *product, uint16_t *padded, float *su
         for (long p = 0; p < pixels; p += BLOCK)
             for (long n = 0; n < plan->outputs; n += BLOCK) {
                 int high = p + SIDE < pixels, wide = n + SIDE < plan->outputs;
-#define CUT(high, wide) multiply_pixels(product, values + p * plan->inputs, sums, totals, start + p, pixels - p, n, high, wide, 1)
-#define PLAIN(high, wide) multiply_pixels(product, values + p * plan->inputs, sums, totals, start + p, pixels - p, n, high, wide, 0)
-                if (product->above)
-                    BY_TILES(CUT);
-                else
-                    BY_TILES(PLAIN);
-#undef CUT
-#undef PLAIN
+#define CALL(high, wide) multiply_pixels(product, values + p * plan->inputs, sums, totals, start + p, pixels - p, n, high, wide)
+                BY_TILES(CALL);
+#undef CALL
             }
     }
 }
@@ -208,9 +220,9 @@ static void carry_out_stacked(const Product *product, float *sums, double *total
         configure((int)least(SIDE, number), high ? (int)least(SIDE, number - SIDE) : SIDE);
         for (long y = 0; y < plan->rows; y++)
             for (long x = 0; x < plan->columns; x++) {
-#define PLAIN(high, wide) multiply_stacked(product, sums, totals, picture, y, x, n, high, wide, 0)
-                BY_TILES(PLAIN);
-#undef PLAIN
+#define CALL(high, wide) multiply_stacked(product, sums, totals, picture, y, x, n, high, wide)
+                BY_TILES(CALL);
+#undef CALL
             }
     }
 }
@@ -220,7 +232,7 @@ static void carry_out_parts(const void *of_product, int thread, long first, long
     const Plan *plan = &product->plan;
     char *at = plan->room + (size_t)thread * plan->bytes;
     float *sums = (float *)at;
-    double *totals = product->sums + thread * plan->outputs;
+    double *totals = product->sums + 2 * thread * plan->outputs;
     memset(at, 0, plan->bytes);
     if (product->stacked)
         carry_out_stacked(product, sums, totals, first, last);
@@ -229,8 +241,8 @@ static void carry_out_parts(const void *of_product, int thread, long first, long
     _tile_release();
 }
 
-/* 0, or 1 where memory did not suffice. `bias` and `of_bias` may be NULL. */
-static int carry_out(Product *product, const float *bias, float *of_bias) {
+/* Where asked for, the sums of the output, and of its squares: (2, outputs). 0, or 1 where memory did not suffice. `bias` may be NULL. */
+static int carry_out(Product *product, const float *bias, double *moments) {
     Plan *plan = &product->plan;
     const Convolution *of = plan->of;
     long threads = of->threads, filled = plan->outputs, laid_out = 0;
@@ -244,7 +256,7 @@ static int carry_out(Product *product, const float *bias, float *of_bias) {
     plan->bytes = (size_t)whole(4 * 4 * SIDE * SIDE + 2 * laid_out, 64);
     plan->room = aligned((size_t)threads * plan->bytes);
     size_t pairs = sizeof(uint32_t) * (size_t)(plan->taps * product->steps * SIDE * filled);
-    size_t sums = sizeof(double) * (size_t)(threads * filled), added = sizeof(float) * (size_t)filled;
+    size_t sums = sizeof(double) * (size_t)(2 * threads * filled), added = sizeof(float) * (size_t)filled;
     char *room = aligned(pairs + sums + added);
     if (plan->room && room) {
         memset(room + pairs, 0, sums + added);
@@ -254,12 +266,13 @@ static int carry_out(Product *product, const float *bias, float *of_bias) {
         product->bias = (const float *)(room + pairs + sums);
         if (bias) memcpy(room + pairs + sums, bias, sizeof(float) * (size_t)of->outputs);
         share(carry_out_parts, product, plan->parts, (int)threads);
-        for (long n = 0; of_bias && n < of->outputs; n++) {
-            double total = 0;
-            for (long thread = 0; thread < threads; thread++)
-                total += product->sums[thread * filled + n];
-            of_bias[n] = (float)total;
-        }
+        for (long which = 0; product->kind != PLAIN && which < 2; which++)
+            for (long n = 0; n < of->outputs; n++) {
+                double *moment = moments + which * of->outputs + n;
+                *moment = 0;
+                for (long thread = 0; thread < threads; thread++)
+                    *moment += product->sums[(2 * thread + which) * filled + n];
+            }
     }
     int failed = !plan->room || !room;
     free(plan->room);
@@ -267,21 +280,23 @@ static int carry_out(Product *product, const float *bias, float *of_bias) {
     return failed;
 }
 
-/* `output`, (pictures, rows, columns, outputs), bfloat16, of a `kernel`, (outputs, down, across, channels), likewise; ReLU of it if `relu`.
- * `bias`, float32, may be NULL. Where the kernel is larger than 1x1 and nothing is gathered, BLOCK channels or more, an even number. */
-int convolve(const Convolution *of, const void *pictures, const uint16_t *kernel, const float *bias, int relu, uint16_t *output) {
-    Product product = {.plan = plan_for(of), .weights = kernel, .relu = relu, .output = output};
+/* `output`, (pictures, rows, columns, outputs), bfloat16, of a `kernel`, (outputs, down, across, channels), likewise; with a `bias`, float32, if
+ * there is one, and ReLU of it if `relu`; or without either with the sums of what came out and of its squares, `moments`, (2, outputs). Where
+ * the kernel is larger than 1x1 and nothing is gathered, BLOCK channels or more, an even number. */
+int convolve(const Convolution *of, const void *pictures, const uint16_t *kernel, const float *bias, int relu, double *moments, uint16_t *output) {
+    Product product = {.plan = plan_for(of), .weights = kernel, .relu = relu, .kind = moments ? MEASURED : PLAIN, .output = output};
     product.plan.pictures = pictures;
-    return carry_out(&product, bias, NULL);
+    return carry_out(&product, bias, moments);
 }
 
 /* The gradient of what came into a convolution of stride 1, (pictures, rows, columns, outputs), from the slopes of what came out, `of` which
  * this is said, with the zeros around them that it takes. `kernel`: (channels, down, across, outputs). If `above` is given, which is what a
- * ReLU made of it, the gradient in front of that ReLU, and its sum over the pixels, float32; for a 1x1 kernel. All else bfloat16. */
-int descend(const Convolution *of, const void *slopes, const uint16_t *kernel, const uint16_t *above, uint16_t *output, float *of_bias) {
-    Product product = {.plan = plan_for(of), .weights = kernel, .backward = 1, .above = above, .output = output};
+ * ReLU made of it, the gradient in front of that ReLU; and where its sums over the pixels are, (2, outputs), of which the first row is meant.
+ * All else bfloat16. */
+int descend(const Convolution *of, const void *slopes, const uint16_t *kernel, const uint16_t *above, double *moments, uint16_t *output) {
+    Product product = {.plan = plan_for(of), .weights = kernel, .backward = 1, .kind = above ? CUT : PLAIN, .above = above, .output = output};
     product.plan.pictures = slopes;
-    return carry_out(&product, NULL, of_bias);
+    return carry_out(&product, NULL, moments);
 }
 
 #endif

@@ -124,8 +124,8 @@ class _Convolution(torch.autograd.Function):
         if products.convolves(pictures, kernel, stride, padding):
             if moments is not None and bias is None:
                 moments.sums = torch.empty(2, len(kernel), dtype=torch.float64)
-            sums = None if moments is None else moments.sums
-            output = products.convolve(pictures, kernel, bias, stride, padding, relu=relu is not None, moments=sums)
+            added, sums = None if bias is None else bias.float(), None if moments is None else moments.sums
+            output = products.convolve(pictures, kernel, added, stride, padding, relu=relu is not None, moments=sums)
         else:
             output = _convolved(pictures, kernel, None if bias is None else bias.to(torch.bfloat16), stride, padding, relu is not None)
         ctx.save_for_backward(pictures, weight, bias, kernel, None if relu is None else output)

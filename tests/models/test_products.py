@@ -146,7 +146,15 @@ def test_few_channels(
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize(
     ("pictures", "channels", "outputs", "sides"),
-    [(3, 33, 40, (5, 4)), (1, 16, 17, (1, 1)), (2, 96, 64, (28, 28)), (1, 64, 48, (32, 16)), (70, 128, 16, (3, 3)), (2, 48, 130, (9, 13))],
+    [
+        (3, 33, 40, (5, 4)),
+        (1, 16, 17, (1, 1)),
+        (2, 96, 64, (28, 28)),
+        (1, 64, 48, (32, 16)),
+        (70, 128, 16, (3, 3)),
+        (2, 48, 130, (9, 13)),
+        (50, 160, 10, (3, 3)),
+    ],
 )
 def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, int], threads: int) -> None:
     """A 1x1 convolution, and the way back through it and the ReLU before it."""
@@ -243,8 +251,8 @@ def test_others_are_left_to_torch() -> None:
     assert not products.gathers(drawn(2, 3, 9, 9), drawn(8, 3, 3, 3), (1, 2))
     assert not products.gathers(drawn(2, 3, 9, 9).requires_grad_(), drawn(8, 3, 3, 3), (1, 1))
     assert not products.convolves(shown, drawn(8, 32, 1, 1), (1, 1), (1, 1))
-    assert not products.convolves(drawn(2, 256, 3, 3), drawn(8, 256, 1, 1), (1, 1), (0, 0))
-    assert not products.descends(drawn(2, 10, 3, 3), drawn(10, 32, 1, 1), (1, 1), (0, 0), relu=True)
+    assert not products.convolves(drawn(2, 256, 3, 3), drawn(17, 256, 1, 1), (1, 1), (0, 0))
+    assert not products.descends(drawn(2, 10, 3, 3), drawn(10, 15, 1, 1), (1, 1), (0, 0), relu=True)
     assert products.convolves(drawn(16, 32, 9, 9), weight, (1, 1), (1, 1))
     assert not products.convolves(drawn(15, 32, 9, 9), weight, (1, 1), (1, 1))
     assert not products.convolves(drawn(16, 32, 29, 29), weight, (1, 1), (1, 1))

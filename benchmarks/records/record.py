@@ -93,6 +93,8 @@ def recorded(name: str, record: Record, runs: Iterable[torchnin.Run], shared: bo
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     rows = {each["seed"]: each for each in before["seeds"]} if before else {}
     same = before and before["training"]
+    if same:  # a field that recipes did not have yet was as it is by default
+        same["recipe"] = json.loads(json.dumps(torchnin.Recipe().to_dict())) | same["recipe"]
     for run in runs:
         if (made := made_by(run.config)) != (asked := choices(record.arguments.split())):
             raise ValueError(f"{run.path} was made with {made}; the record {name} is {record.command!r}: {asked}")

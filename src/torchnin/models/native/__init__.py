@@ -50,8 +50,8 @@ def advice() -> str | None:
     if compiled() is not None or not sys.platform.startswith("linux") or not kinds():
         return None
     return (
-        "normalisation, pooling and ReLU take torch's way, so that small networks train a quarter to two thirds longer: "
-        "their C files are not compiled here; with a C compiler (apt-get install gcc) install torchnin once more"
+        "training takes torch's own ways, which for small networks take a fifth longer to twice as long: "
+        "the C files of the others are not compiled here; with a C compiler (apt-get install gcc) install torchnin once more"
     )
 
 

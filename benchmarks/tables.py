@@ -31,10 +31,9 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
         "first seeds": "{n} of {planned} seeds so far",
         "ships": "`{name}` (seed {seed}: {accuracy:.2%})",
-        "one test": "All on the test pictures as they are, none mirrored or moved. Nothing was chosen by them, with two exceptions: "
-        "`nin_compact` for 24 epochs, of which its model card tells, and `nin_d2l` at 112 pixels (docs/lab-log.md). What ships stores its "
-        "convolutions in float16, so its last "
-        "digits may differ.",
+        "one test": "All on the test pictures as they are, none mirrored or moved. Nothing was chosen by them, with one exception: "
+        "`nin_compact`, of which its model card tells. What ships stores its convolutions in float16, so its last digits may differ. "
+        "Trainings that do not ship stand in benchmarks/records.",
         "stands in": "stands in for a longer training",
         "soonest": "| test accuracy | command | two cores with bfloat16 (AMX) | two cores without |",
         "soon": "**{seconds:.1f} s** ({low:.2%} to {high:.2%}, {n} seeds)",
@@ -54,9 +53,8 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",
         "ships": "`{name}`（种子 {seed}：{accuracy:.2%}）",
-        "one test": "均为原样的测试图片，没有翻转或平移；除两处外"
-        "（训练 24 轮的 `nin_compact`，见它的模型卡；112 像素的 `nin_d2l`，见实验日志），"
-        "没有用它们选择任何东西。随包提供的权重以 float16 存储卷积，所以末位可能不同。",
+        "one test": "均为原样的测试图片，没有翻转或平移；除一处外（`nin_compact`，见它的模型卡），"
+        "没有用它们选择任何东西。随包提供的权重以 float16 存储卷积，所以末位可能不同。没有随包提供的训练见 benchmarks/records。",
         "stands in": "暂代更长的训练",
         "soonest": "| 测试准确率 | 命令 | 两个核，有 bfloat16（AMX） | 两个核，没有 |",
         "soon": "**{seconds:.1f} 秒**（{low:.2%} 至 {high:.2%}，{n} 个种子）",
@@ -98,11 +96,12 @@ def results(language: str) -> str:
 
 
 def records(language: str) -> str:
-    """The table of the longest trainings, and of the weights that ship."""
+    """The table of the longest trainings, whose weights ship."""
     words = WORDS[language]
     lines = [words["records"], "|---|---|---|---|---|"]
     weights = {name: torchnin.weights_entry(name) for name in torchnin.list_weights()}
-    for path in sorted(RECORDS.glob("*.json"), key=lambda path: (ORDER.index(recorded(path)["training"]["data"]["name"]), path.name)):
+    shipped = [path for path in RECORDS.glob("*.json") if path.stem in weights]
+    for path in sorted(shipped, key=lambda path: (ORDER.index(recorded(path)["training"]["data"]["name"]), path.name)):
         case = recorded(path)
         seeds, training = case["seeds"], case["training"]
         spread = words["seed"]
@@ -112,10 +111,8 @@ def records(language: str) -> str:
             spread += "; " + words["first seeds"].format(n=len(seeds), planned=case["planned_seeds"])
         if LONGEST[path.stem].stand_in:
             spread += "; " + words["stands in"]
-        ships = "-"
-        if path.stem in weights:
-            seed = recorded(weights[path.stem].folder / "card.json")["seed"]
-            ships = words["ships"].format(name=path.stem, seed=seed, accuracy=weights[path.stem].test_accuracy)
+        seed = recorded(weights[path.stem].folder / "card.json")["seed"]
+        ships = words["ships"].format(name=path.stem, seed=seed, accuracy=weights[path.stem].test_accuracy)
         lines.append(
             f"| {DATA[training['data']['name']]} | `{case['command']}` | `{training['name']}`, {case['num_parameters']:,} | "
             f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {ships} |"

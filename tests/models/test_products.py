@@ -270,7 +270,7 @@ def test_torch_goes_on_with_its_own_tiles() -> None:
     for each in (first, second, first, second):
         with torch.autocast("cpu", torch.bfloat16):
             assert mixed.takes(each, shown)
-            output = mixed.convolve(each, shown, relu=mixed.Cut() if each is first else None)
+            output = mixed.convolve(each, shown, relu=mixed.FusedReLU() if each is first else None)
         output.sum().backward()
         torch.testing.assert_close(
             output.float(), (layer(shown.float()).relu() if each is first else layer(shown.float())), rtol=2e-2, atol=2e-2

@@ -22,22 +22,8 @@ from torchnin.training.checkpoint import Checkpoint, _sealed, read_checkpoint, w
 
 # Dropout, augmentation, running mean, clipping, thinning, held-out pictures: everything that draws or remembers.
 OPTIONS = [
-    *(
-        "--recipe",
-        "long",
-        "--model",
-        "nin_small",
-        "--dropout",
-        "0.3",
-        "--num-epochs",
-        "2",
-        "--batch-size",
-        "8",
-        "--lr",
-        "0.05",
-        "--ema-decay",
-        "0.9",
-    ),
+    *("--recipe", "long", "--model", "nin_small", "--dropout", "0.3", "--num-epochs", "2", "--batch-size", "8"),
+    *("--lr", "0.05", "--ema-decay", "0.9"),
     *("--flip", "--shift", "2", "--erase", "0.5", "--clip-norm", "1", "--thinning", "0.5", "--validation", "0.1", "--seed", "4"),
 ]
 ONE: dict[str, Any] = {"channels": 1, "height": 28, "width": 28, "mean": (0.3,), "std": (0.3,)}

@@ -48,7 +48,7 @@ def takes(layer: nn.Conv2d, pictures: Tensor) -> bool:
     )
 
 
-class Cut:
+class FusedReLU:
     """A ReLU behind a convolution, which the way back may pass together with the convolution that follows."""
 
     def __init__(self) -> None:
@@ -60,8 +60,8 @@ def convolve(
     layer: nn.Conv2d,
     pictures: Tensor,
     *,
-    relu: Cut | None = None,
-    before: Cut | None = None,
+    relu: FusedReLU | None = None,
+    before: FusedReLU | None = None,
     moments: passes.Moments | None = None,
 ) -> Tensor:
     """What a convolution that `takes` such pictures makes of them, and a ReLU behind it.
@@ -116,8 +116,8 @@ class _Convolution(torch.autograd.Function):
         bias: Tensor | None,
         stride: Any,
         padding: Any,
-        relu: Cut | None,
-        before: Cut | None,
+        relu: FusedReLU | None,
+        before: FusedReLU | None,
         moments: passes.Moments | None,
     ) -> Tensor:
         kernel = weight.to(torch.bfloat16)
@@ -170,7 +170,7 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _in_front(relu: Cut, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+def _in_front(relu: FusedReLU, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
     """The gradient in front of a ReLU, and its sum over pictures and pixels where it is known."""
     if relu.sums is not None:
         summed, relu.sums = relu.sums, None

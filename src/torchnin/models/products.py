@@ -23,7 +23,7 @@ _TAPS, _WEIGHTS = 9, 400_000
 
 
 class _Convolution(ctypes.Structure):
-    """`Convolution` of products.c."""
+    """`Convolution` of tiles.h."""
 
     _fields_ = (
         ("threads", ctypes.c_int32),

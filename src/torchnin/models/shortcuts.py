@@ -46,14 +46,14 @@ def layer_by_layer() -> Iterator[None]:
 def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     """What layers make of pictures `(n, c, h, w)`, one after the other, by a shorter way where there is one."""
     waiting = list(layers)
-    before: mixed.Cut | None = None  # what the pictures went through last
+    before: mixed.FusedReLU | None = None  # what the pictures went through last
     moments: passes.Moments | None = None  # theirs
     while waiting:
         layer, relu, told = waiting.pop(0), None, None
         if _is_plain(layer, pictures) and mixed.takes(layer, pictures):
             if waiting and type(waiting[0]) is nn.ReLU and not _is_heard(waiting[0]):
                 waiting.pop(0)
-                relu = mixed.Cut()
+                relu = mixed.FusedReLU()
             elif waiting and type(waiting[0]) is nn.BatchNorm2d:
                 told = passes.Moments()
             pictures = mixed.convolve(layer, pictures, relu=relu, before=before, moments=told)

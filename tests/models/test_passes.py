@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from torchnin import create_model
 from torchnin.models import native, passes, shortcuts
+from torchnin.models.dropout import Dropout
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the norm: what rounding once to bfloat16 leaves, and what rounding in float32 does.
@@ -115,6 +116,36 @@ def test_back_through_a_relu(kind: str, dtype: torch.dtype) -> None:
     torch.testing.assert_close(of_bias, expected.float().sum((0, 2, 3)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("p", "channels"), [(0.5, 24), (0.25, 21), (0.75, 48)])
+def test_dropout_behind_pooling(kind: str, p: float, channels: int, dtype: torch.dtype) -> None:
+    """Values and slopes that fall, and how those grow that do not, are those of the layers one by one."""
+    torch.manual_seed(0)
+    shown, own = drawn((3, channels, 9, 8), dtype), [*block(channels, norm=False, pool=True), Dropout(p)]
+    with torch.no_grad():
+        shown.sub_(3)
+    torch.manual_seed(1)
+    taken = passes.take(own, shown)
+    assert taken is not None
+    number, output = taken
+    assert number == 3
+    torch.manual_seed(1)
+    exact = nn.Sequential(*own)(shown)
+    assert torch.equal(output, exact)
+    assert p - 0.1 < float((output == 0).double().mean()) < 1
+
+    slope = torch.randn(output.shape).to(dtype).contiguous(memory_format=torch.channels_last)
+    (found,), (wanted,) = (torch.autograd.grad(value, shown, slope) for value in (output, exact))
+    assert distance(found, wanted) < 2 * NEAR[dtype]
+
+
+def test_dropout_that_no_byte_decides_follows_by_itself() -> None:
+    shown, layers = drawn((3, 16, 9, 8), torch.float32), block(16, norm=False, pool=True)
+    for dropout in (Dropout(0.3), Dropout(0.0), nn.Dropout(0.5), Dropout(0.5).eval()):
+        taken = passes.take([*layers, dropout], shown)
+        assert taken is None or taken[0] == 2
+
+
 @pytest.fixture
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -155,12 +186,22 @@ def test_what_is_no_number_stays_none(pool: bool) -> None:
 
 
 @needs_compiled
+def test_what_is_no_number_stays_none_where_it_is_dropped() -> None:
+    shown = drawn((2, 16, 9, 9), torch.float32).detach().fill_(math.nan)
+    taken = passes.take([*block(16, norm=False, pool=True), Dropout(0.5)], shown.requires_grad_())
+    assert taken is not None
+    assert taken[0] == 3
+    assert taken[1].isnan().all()
+
+
+@needs_compiled
 def test_a_gradient_of_the_gradient() -> None:
     torch.manual_seed(0)
-    for layers in (block(8), block(8, pool=True), block(8, norm=False, pool=True)):
+    for layers in (block(8), block(8, pool=True), block(8, norm=False, pool=True), [*block(8, norm=False, pool=True), Dropout(0.5)]):
         shown = drawn((3, 8, 7, 7), torch.float32)
         second = []
         for short in (True, False):
+            torch.manual_seed(1)
             if short:
                 taken = passes.take(layers, shown)
                 assert taken is not None

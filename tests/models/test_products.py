@@ -154,6 +154,7 @@ def test_few_channels(
         (70, 128, 16, (3, 3)),
         (2, 48, 130, (9, 13)),
         (50, 160, 10, (3, 3)),
+        (3, 288, 128, (11, 13)),
     ],
 )
 def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, int], threads: int) -> None:
@@ -173,6 +174,14 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
             exact = torch.einsum("nohw,oc->nchw", slope.double(), weight[:, :, 0, 0].double())
             torch.testing.assert_close(plain.double(), exact, rtol=2**-8, atol=1e-5)
             assert sums is None
+        assert products.retreats(shown, slope, weight, (1, 1), (0, 0))
+        learned = products.gradients(shown, slope, weight, (1, 1), (0, 0))
+        at_once = products.retreat(shown, slope, weight, relu=True)
+        assert all(map(torch.equal, at_once, (gradient, of_bias, *learned)))
+        unmoved, nothing, *others = products.retreat(shown, slope, weight, relu=False)
+        assert nothing is None
+        assert torch.equal(torch.where(shown > 0, unmoved, 0), gradient)
+        assert all(map(torch.equal, others, learned))
         if products.convolves(shown, weight, (1, 1), (0, 0)):
             found = products.convolve(shown, weight, bias, (1, 1), (0, 0), relu=False)
             torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-5)
@@ -231,11 +240,15 @@ def test_what_is_no_number_stays_none() -> None:
     shown, slope = drawn(2, 16, 4, 4).relu(), drawn(2, 16, 4, 4)
     shown[0, 3, 2, 2] = torch.nan
     slope[1, 5, 1, 1] = torch.nan
-    gradient, of_bias = products.descend(slope, drawn(16, 16, 1, 1), (0, 0), shown, relu=True)
-    assert of_bias is not None
-    assert gradient[1, :, 1, 1].isnan().any()
-    assert of_bias.isnan().any()
-    assert not gradient[0].isnan().any()
+    weight = drawn(16, 16, 1, 1)
+    for gradient, of_bias, *_ in (
+        products.descend(slope, weight, (0, 0), shown, relu=True),
+        products.retreat(shown, slope, weight, relu=True),
+    ):
+        assert of_bias is not None
+        assert gradient[1, :, 1, 1].isnan().any()
+        assert of_bias.isnan().any()
+        assert not gradient[0].isnan().any()
 
 
 def test_others_are_left_to_torch() -> None:

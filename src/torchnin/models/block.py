@@ -57,14 +57,16 @@ class NiNBlock(nn.Sequential):
             in_channels = out_channels
         super().__init__(*layers)
 
-    def forward(self, pictures: Tensor, pool: nn.MaxPool2d | None = None) -> Tensor:
-        """The block's output; with `pool`, that of the block and the max pooling after it.
+    def forward(self, pictures: Tensor, pool: nn.MaxPool2d | None = None, dropout: nn.Module | None = None) -> Tensor:
+        """The block's output; with `pool`, that of the block and the max pooling after it, and of `dropout` behind that.
 
         Max pooling and ReLU commute, to the bit and in their gradients; pooled first, the last ReLU sees a quarter of the values.
         """
         layers: list[nn.Module] = list(self)
         if pool is not None:
             layers.insert(-1, pool)
+        if dropout is not None:
+            layers.append(dropout)
         if self.training:
             return run(layers, pictures)
         for layer in layers:

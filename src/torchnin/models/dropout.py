@@ -23,13 +23,27 @@ class Dropout(nn.Dropout):
 def draws_bytes(like: Tensor, p: float) -> bool:
     """Whether `dropout_mask` can draw for such values: on the host, lying together, by a probability that a byte can decide exactly."""
     together = like.is_contiguous() or (like.dim() == 4 and like.is_contiguous(memory_format=torch.channels_last))
-    return like.device.type == "cpu" and together and 0 < p < 1 and (p * _LEVELS).is_integer()
+    return like.device.type == "cpu" and together and is_byte(p)
+
+
+def is_byte(p: float) -> bool:
+    """Whether a byte can decide exactly with such a probability, which is neither 0 nor 1."""
+    return 0 < p < 1 and (p * _LEVELS).is_integer()
+
+
+def level(p: float) -> int:
+    """Below it a byte lies with probability `p`, for which `is_byte` holds."""
+    return int(p * _LEVELS)
+
+
+def chances(count: int) -> Tensor:
+    """Random bytes, `(count,)`, uint8."""
+    # From the lowest number on: without a bound one bit of 64 would always be zero.
+    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.uint8)[:count]
 
 
 def dropout_mask(like: Tensor, p: float) -> Tensor:
     """Zero with probability `p`, else `1 / (1 - p)`; shape, dtype and layout of `like`, for which `draws_bytes` holds."""
-    count = like.numel()
-    # From the lowest number on: without a bound one bit of 64 would always be zero.
-    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.uint8)[:count] >= int(p * _LEVELS)
+    kept = chances(like.numel()) >= level(p)
     return kept.to(like.dtype).mul_(1 / (1 - p)).as_strided(like.shape, like.stride())

@@ -143,9 +143,11 @@ class _Convolution(torch.autograd.Function):
         if ctx.relu is not None:
             grad, summed = _in_front(ctx.relu, output, grad)
             wanted[2] = wanted[2] and summed is None
+        geometry = kernel, ctx.stride, ctx.padding
+        cut = ctx.before is not None and products.descends(grad, *geometry, relu=True)
+        at_once = wanted[0] and wanted[1] and products.retreats(pictures, grad, *geometry)
         by_matrices = wanted[1] and products.takes(pictures, kernel, ctx.stride)
-        cut = ctx.before is not None and products.descends(grad, kernel, ctx.stride, ctx.padding, relu=True)
-        descends = wanted[0] and (cut or products.descends(grad, kernel, ctx.stride, ctx.padding, relu=False))
+        descends = wanted[0] and (at_once or cut or products.descends(grad, *geometry, relu=False))
         asked = [wanted[0] and not descends, *(want and not by_matrices for want in wanted[1:])]
         if not any(asked):
             found: tuple[Tensor | None, ...] = (None, None, None)
@@ -153,12 +155,17 @@ class _Convolution(torch.autograd.Function):
             found = _pixel_gradients(pictures, kernel, grad, asked)
         else:
             found = _gradients(pictures, kernel, grad, ctx.stride, ctx.padding, asked)
-        if descends:
+        if at_once:
+            descended, sums, *of_layer = products.retreat(pictures, grad, kernel, relu=cut)
+            found = descended, *of_layer
+            if cut:
+                ctx.before.sums = sums
+        elif descends:
             descended, sums = products.descend(grad, kernel, ctx.padding, pictures, relu=cut)
             found = descended, *found[1:]
             if cut:
                 ctx.before.sums = sums
-        if by_matrices:
+        if by_matrices and not at_once:
             found = found[0], *products.gradients(pictures, grad, kernel, ctx.stride, ctx.padding)
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
         of_bias = summed if ctx.needs_input_grad[2] and summed is not None else of_bias

@@ -142,25 +142,23 @@ class NiN(nn.Module):
     def _trained_body(self, features: Tensor) -> Tensor:
         """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept.
 
+        What drops behind that pooling goes with it, for `passes` does all three at once.
+
         Where somebody listens to what goes in or comes out there, and where the block ends otherwise, the layers run as they stand.
         """
         if _is_heard(self.body):
             heard: Tensor = self.body(features)
             return heard
-        waiting: NiNBlock | None = None
-        for layer in self.body:
-            if isinstance(layer, nn.MaxPool2d) and waiting is not None:
-                commute = type(waiting[-1]) is nn.ReLU and not any(map(_is_heard, (waiting, waiting[-1], layer)))
-                features = waiting(features, pool=layer) if commute else layer(waiting(features))
-                waiting = None
-                continue
-            if waiting is not None:
-                features, waiting = waiting(features), None
-            if isinstance(layer, NiNBlock):
-                waiting = layer
+        layers = list(self.body)
+        while layers:
+            layer = layers.pop(0)
+            if isinstance(layer, NiNBlock) and layers and isinstance(layers[0], nn.MaxPool2d) and _commute(layer, layers[0]):
+                pool = layers.pop(0)
+                dropout = layers.pop(0) if layers and type(layers[0]) is Dropout and not _is_heard(layers[0]) else None
+                features = layer(features, pool=pool, dropout=dropout)
             else:
                 features = layer(features)
-        return features if waiting is None else waiting(features)
+        return features
 
     def class_maps(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:
         """One map per class. With global average pooling `class_maps(x).mean((2, 3))` are the logits, exactly."""
@@ -197,6 +195,11 @@ def _is_heard(module: nn.Module) -> bool:
     if module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
         return True
     return any(not getattr(hook, "takes_pooled", False) for hook in module._forward_hooks.values())
+
+
+def _commute(block: NiNBlock, pool: nn.MaxPool2d) -> bool:
+    """Whether the ReLU that a block ends with may come behind the pooling that follows it."""
+    return type(block[-1]) is nn.ReLU and not any(map(_is_heard, (block, block[-1], pool)))
 
 
 def _note_read(network: nn.Module, keys: Any) -> None:

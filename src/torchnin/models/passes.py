@@ -1,4 +1,4 @@
-"""Batch normalisation, max pooling and ReLU in as few passes over the pictures as there can be, for training on a processor.
+"""Batch normalisation, max pooling, ReLU and dropout in as few passes over the pictures as there can be, for training on a processor.
 
 torch takes these layers one by one; what they do to a value is little, and what a step of a small network waits for is memory. Here they
 are one pass, after one for mean and variance, and two on the way back, in C (`native/passes.c`); where that is not compiled, torch's own
@@ -8,7 +8,7 @@ layers do the same, up to rounding (tests/models/test_passes.py says how near). 
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from . import native
 from .config import POOL_KERNEL, POOL_STRIDE
+from .dropout import Dropout, chances, is_byte, level
 
 
 class _Shape(ctypes.Structure):
@@ -31,8 +32,8 @@ class _Shape(ctypes.Structure):
 _ARGUMENTS = {
     "normalise": (*[ctypes.c_void_p] * 9, *[ctypes.c_double] * 2, *[ctypes.c_void_p] * 2),
     "normalise_backward": (ctypes.c_void_p,) * 11,
-    "pool": (ctypes.c_void_p,) * 3,
-    "pool_backward": (ctypes.c_void_p,) * 3,
+    "pool": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_double, ctypes.c_void_p, ctypes.c_void_p),
+    "pool_backward": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p),
     "relu_backward": (ctypes.c_void_p,) * 4,
 }
 
@@ -74,7 +75,8 @@ def take(layers: Sequence[nn.Module], pictures: Tensor, moments: Moments | None 
 
     Returns:
         How many layers that were, and what they make, `(n, c, h', w')` in channels-last memory: of batch normalisation and ReLU, with max
-        pooling between them or without, or of max pooling and ReLU. None where they are others, or the pictures are of another kind.
+        pooling between them or without, or of max pooling and ReLU, with dropout behind them or without. None where they are others, or the
+        pictures are of another kind.
     """
     norm = layers[0] if type(layers[0]) is nn.BatchNorm2d else None
     rest = layers[1:] if norm is not None else layers
@@ -85,10 +87,15 @@ def take(layers: Sequence[nn.Module], pictures: Tensor, moments: Moments | None 
     sides: tuple[int, ...] = () if pool is None else tuple(_pooled(side, ceil=pool.ceil_mode) for side in pictures.shape[2:])
     taken = (norm is not None) + (pool is not None) + 1
     if norm is None:
-        return taken, _Pool.apply(pictures, sides)
+        dropout = relu[1] if len(relu) > 1 and _drops(relu[1]) else None
+        return taken + (dropout is not None), _Pool.apply(pictures, sides, 0.0 if dropout is None else dropout.p)
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
     return taken, _Normalise.apply(pictures, norm.weight, norm.bias, norm, sides, moments and moments.sums)
+
+
+def _drops(layer: nn.Module) -> TypeGuard[Dropout]:
+    return type(layer) is Dropout and layer.training and is_byte(layer.p)
 
 
 def _admits(norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, pictures: Tensor) -> bool:
@@ -180,24 +187,26 @@ class _Normalise(torch.autograd.Function):
 
 
 class _Pool(torch.autograd.Function):
-    """Pooling and ReLU."""
+    """Pooling and ReLU, and dropout with probability `p`."""
 
     @staticmethod
-    def forward(ctx: Any, pictures: Tensor, sides: tuple[int, ...]) -> Tensor:
+    def forward(ctx: Any, pictures: Tensor, sides: tuple[int, ...], p: float) -> Tensor:
         output, places = _room(pictures, sides), _room(pictures, sides, torch.uint8)
-        _call("pool", pictures, sides, pictures, output, places)
+        drawn = chances(output.numel()) if p else None
+        factor = torch.tensor(1 / (1 - p), dtype=pictures.dtype).item()  # as a mask would have it
+        _call("pool", pictures, sides, pictures, drawn, level(p), factor, output, places)
         ctx.save_for_backward(places)
-        ctx.shape, ctx.sides = pictures.shape, sides
+        ctx.shape, ctx.sides, ctx.factor = pictures.shape, sides, factor
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (places,) = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _unpooled(places, grad, ctx.shape), None
+            return _unpooled(places, grad * ctx.factor, ctx.shape), None, None
         gradient = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=torch.channels_last)
-        _call("pool_backward", gradient, ctx.sides, grad.contiguous(memory_format=torch.channels_last), places, gradient)
-        return gradient, None
+        _call("pool_backward", gradient, ctx.sides, grad.contiguous(memory_format=torch.channels_last), places, ctx.factor, gradient)
+        return gradient, None, None
 
 
 def _differentiable(ctx: Any, values: tuple[Tensor, ...], places: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -217,7 +226,8 @@ def _unpooled(places: Tensor, grad: Tensor, shape: Sequence[int]) -> Tensor:
     """`pool_backward` by torch's own functions, so that it has a gradient.
 
     Args:
-        places: `(n, c, rows, columns)`, which of the nine pixels of each window was the largest; another number where ReLU made zero of it.
+        places: `(n, c, rows, columns)`, which of the nine pixels of each window was the largest; another number where ReLU or
+            dropout made zero of it.
         grad: of the same shape.
         shape: `(n, c, h, w)` of what was pooled.
     """

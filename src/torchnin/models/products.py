@@ -1,4 +1,4 @@
-"""Convolutions and their gradients on matrix units, in C (`native/products.c`, `native/gradients.c`), for training in bfloat16.
+"""Convolutions and their gradients on matrix units, in C (products.c, gradients.c and backward.c in `native`), for training in bfloat16.
 
 Where a network has few channels, torch's kernels leave most of the units' time unused. `mixed` takes these ways by itself.
 """
@@ -220,3 +220,41 @@ def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tens
     if call(shape, grad.data_ptr(), kernel.data_ptr(), above, sums, gradient.data_ptr()):
         raise MemoryError(f"no memory for the gradient through a kernel of {tuple(kernel.shape)}")
     return gradient, None if moments is None else moments[0].float()
+
+
+def retreats(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether `retreat` takes what came into a convolution, `(n, c, h, w)`, the gradient of what came out, and its kernel."""
+    return (
+        (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
+        and takes(pictures, kernel, stride)
+        and grad.dtype == torch.bfloat16
+        and grad.is_contiguous(memory_format=torch.channels_last)
+    )
+
+
+def retreat(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """What `descend` and `gradients` give, of a 1x1 convolution that `retreats` takes, reading each of both once.
+
+    Args:
+        pictures: what came in, `(n, c, h, w)`, bfloat16, in channels-last memory.
+        grad: of what came out, `(n, out_channels, h, w)`, bfloat16, likewise.
+        kernel: `(out_channels, c, 1, 1)`, bfloat16.
+        relu: whether to pass the ReLU that made the pictures.
+
+    Returns:
+        The gradient of what came in, `(n, c, h, w)`, bfloat16; in front of a ReLU its sum over pictures and pixels, `(c,)`, float32; the
+        kernel's, `(out_channels, c, 1, 1)`, and the bias', `(out_channels,)`, float32.
+
+    Raises:
+        MemoryError: there is none for its sums.
+    """
+    gradient, moments = torch.empty_like(pictures), torch.empty(2, pictures.shape[1], dtype=torch.float64) if relu else None
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    of_weight, of_bias = torch.empty_like(kernel, dtype=torch.float32), torch.empty(len(kernel))
+    address = ctypes.c_void_p
+    call = native.function("retreat", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, *[address] * 4)
+    shape, sums = _described(pictures, kernel, (1, 1), (0, 0)), None if moments is None else moments.data_ptr()
+    found = gradient.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()
+    if call(shape, pictures.data_ptr(), grad.data_ptr(), kernel.data_ptr(), relu, sums, *found):
+        raise MemoryError(f"no memory for the gradients of a kernel of {tuple(kernel.shape)}")
+    return gradient, None if moments is None else moments[0].float(), of_weight, of_bias

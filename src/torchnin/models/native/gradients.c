@@ -10,19 +10,11 @@
  * Of pictures with few channels, all that the kernel meets at a pixel is laid out as the channels of one (`gathered`), whatever the stride.
  */
 
-#include "tiles.h"
+#include "gradients.h"
 
 #ifdef MATRICES
 
 #define SMALL 26000 /* values of a picture, in and out, of which the caches hold a stack */
-
-typedef struct {
-    Plan plan;
-    const uint16_t *slopes;
-    int stacked;       /* parts are stacks of BLOCK pictures */
-    float *sums;       /* (threads, taps, outputs / SIDE, inputs / SIDE, SIDE, SIDE) */
-    float *slope_sums; /* (threads, outputs, SIDE), to be added up */
-} Gradient;
 
 typedef struct {
     uint16_t *padded;                  /* rows under the kernel, where they are gathered */
@@ -204,23 +196,23 @@ static Sizes sizes_of(const Gradient *gradient) {
     return (Sizes){padded_of(plan), around * inputs, pixels * outputs, pixels * outputs, (around / 2 + 1) * inputs};
 }
 
-static void learn(const void *of_gradient, int thread, long first, long last) {
-    const Gradient *gradient = of_gradient;
-    const Plan *plan = &gradient->plan;
-    long pixels = plan->blocks * BLOCK, reach = reach_of(plan), outputs = plan->outputs;
+static Room room_of(const Gradient *gradient, int thread) {
     Sizes sizes = sizes_of(gradient);
-    char *at = plan->room + (size_t)thread * plan->bytes;
-    Room room;
-    room.padded = (uint16_t *)at;
+    Room room = {.padded = (uint16_t *)(gradient->plan.room + (size_t)thread * gradient->plan.bytes)};
     room.own_values = room.padded + sizes.padded;
     room.own_slopes = room.own_values + sizes.values;
     room.turned = room.own_slopes + sizes.slopes;
     room.pairs[0] = (uint32_t *)(room.turned + sizes.turned);
     room.pairs[1] = room.pairs[0] + sizes.pairs;
-    memset(at, 0, (size_t)((char *)room.turned - at));
+    return room;
+}
+
+void learn_parts(const Gradient *gradient, int thread, long first, long last) {
+    const Plan *plan = &gradient->plan;
+    long pixels = plan->blocks * BLOCK, reach = reach_of(plan), outputs = plan->outputs;
+    Room room = room_of(gradient, thread);
     float *sums = gradient->sums + thread * plan->taps * outputs * plan->inputs;
     float *of_slopes = gradient->slope_sums + thread * outputs * SIDE;
-    configure(SIDE, SIDE);
     for (long part = first; part < last; part++) {
         if (gradient->stacked) {
             long from = part * plan->at_once, stacks = least(plan->at_once, plan->total - from);
@@ -238,51 +230,69 @@ static void learn(const void *of_gradient, int thread, long first, long last) {
                 turn(room.slopes + block * BLOCK * outputs + n, outputs, room.turned + (block * outputs + n) * BLOCK, of_slopes + n * SIDE);
         add_up_part(plan, &room, sums, 0);
     }
+}
+
+static void learn(const void *of_gradient, int thread, long first, long last) {
+    configure(SIDE, SIDE);
+    learn_parts(of_gradient, thread, first, last);
     _tile_release();
 }
 
-/* `of_weight`, (outputs, down, across, channels), and `of_bias`, (outputs): float32. 0, or 1 where memory did not suffice. */
-int weight_gradient(const Convolution *of, const void *pictures, const void *slopes, float *of_weight, float *of_bias) {
-    Gradient gradient = {.plan = plan_for(of), .slopes = slopes};
-    Plan *plan = &gradient.plan;
-    plan->pictures = pictures;
+int begin_gradient(Gradient *gradient) {
+    Plan *plan = &gradient->plan;
+    const Convolution *of = plan->of;
     long taps = plan->taps, inputs = plan->inputs, outputs = plan->outputs, made = plan->rows * plan->columns;
-    gradient.stacked = !of->gathered && !is_line(of) && of->channels == inputs && of->outputs == outputs && of->pictures >= SIDE &&
-                       made * outputs + of->height * of->width * inputs <= SMALL;
-    if (gradient.stacked) {
+    gradient->stacked = !of->gathered && !is_line(of) && of->channels == inputs && of->outputs == outputs && of->pictures >= SIDE &&
+                        made * outputs + of->height * of->width * inputs <= SMALL;
+    if (gradient->stacked) {
         plan->total = (of->pictures + BLOCK - 1) / BLOCK;
         plan->at_once = most(1, 2 * PART / BLOCK / made);
         plan->parts = (plan->total + plan->at_once - 1) / plan->at_once;
     }
-    Sizes sizes = sizes_of(&gradient);
-    plan->bytes = (size_t)whole(2 * (sizes.padded + sizes.values + sizes.slopes + sizes.turned + 4 * sizes.pairs), 64);
+    Sizes sizes = sizes_of(gradient);
+    size_t zero = sizeof(uint16_t) * (size_t)(sizes.padded + sizes.values + sizes.slopes);
+    plan->bytes = (size_t)whole((long)zero + 2 * (sizes.turned + 4 * sizes.pairs), 64);
     size_t sums = sizeof(float) * (size_t)(of->threads * outputs * (taps * inputs + SIDE));
     plan->room = aligned((size_t)of->threads * plan->bytes);
-    gradient.sums = aligned(sums);
-    if (plan->room && gradient.sums) {
-        memset(gradient.sums, 0, sums);
-        gradient.slope_sums = gradient.sums + of->threads * taps * outputs * inputs;
-        share(learn, &gradient, plan->parts, of->threads);
-        for (long n = 0; n < of->outputs; n++)
-            for (long tap = 0; tap < taps; tap++)
-                for (long c = 0; c < plan->channels; c++) {
-                    float sum = 0;
-                    for (long thread = 0; thread < of->threads; thread++) {
-                        long tile = (thread * taps + tap) * outputs * inputs + n / SIDE * SIDE * inputs + c / SIDE * SIDE * SIDE;
-                        sum += gradient.sums[tile + n % SIDE * SIDE + c % SIDE];
-                    }
-                    of_weight[(n * taps + tap) * plan->channels + c] = sum;
+    gradient->sums = aligned(sums);
+    if (!plan->room || !gradient->sums) return 0;
+    for (long thread = 0; thread < of->threads; thread++)
+        memset(plan->room + (size_t)thread * plan->bytes, 0, zero);
+    memset(gradient->sums, 0, sums);
+    gradient->slope_sums = gradient->sums + of->threads * taps * outputs * inputs;
+    return 1;
+}
+
+void end_gradient(Gradient *gradient, float *of_weight, float *of_bias) {
+    const Plan *plan = &gradient->plan;
+    const Convolution *of = plan->of;
+    long taps = plan->taps, inputs = plan->inputs, outputs = plan->outputs;
+    for (long n = 0; gradient->slope_sums && n < of->outputs; n++) {
+        for (long tap = 0; tap < taps; tap++)
+            for (long c = 0; c < plan->channels; c++) {
+                float sum = 0;
+                for (long thread = 0; thread < of->threads; thread++) {
+                    long tile = (thread * taps + tap) * outputs * inputs + n / SIDE * SIDE * inputs + c / SIDE * SIDE * SIDE;
+                    sum += gradient->sums[tile + n % SIDE * SIDE + c % SIDE];
                 }
-        for (long n = 0; n < of->outputs; n++) {
-            of_bias[n] = 0;
-            for (long thread = 0; thread < of->threads; thread++)
-                of_bias[n] += _mm512_reduce_add_ps(_mm512_load_ps(gradient.slope_sums + (thread * outputs + n) * SIDE));
-        }
+                of_weight[(n * taps + tap) * plan->channels + c] = sum;
+            }
+        of_bias[n] = 0;
+        for (long thread = 0; thread < of->threads; thread++)
+            of_bias[n] += _mm512_reduce_add_ps(_mm512_load_ps(gradient->slope_sums + (thread * outputs + n) * SIDE));
     }
-    int failed = !plan->room || !gradient.sums;
     free(plan->room);
-    free(gradient.sums);
-    return failed;
+    free(gradient->sums);
+}
+
+/* See `begin_gradient` and `end_gradient`. 0, or 1 where memory did not suffice. */
+int weight_gradient(const Convolution *of, const void *pictures, const void *slopes, float *of_weight, float *of_bias) {
+    Gradient gradient = {.plan = plan_for(of), .slopes = slopes};
+    gradient.plan.pictures = pictures;
+    int begun = begin_gradient(&gradient);
+    if (begun) share(learn, &gradient, gradient.plan.parts, of->threads);
+    end_gradient(&gradient, of_weight, of_bias);
+    return !begun;
 }
 
 #endif

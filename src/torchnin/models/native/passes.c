@@ -1,5 +1,5 @@
-/* Passes over pictures that torch makes one by one, for training on a processor: batch normalisation, max pooling and ReLU in as few as
- * there can be, forward and backward.
+/* Passes over pictures that torch makes one by one, for training on a processor: batch normalisation, max pooling, ReLU and dropout in as
+ * few as there can be, forward and backward.
  *
  * Pictures lie in channels-last memory, (n, h, w, c), as float32 or bfloat16 (`half`). Pooling takes the largest of windows of 3x3 pixels
  * two apart, which may be cut off at the edges. Computed in float32, summed up in float64. What is no number stays none. The work is
@@ -50,6 +50,9 @@ typedef struct {
     const float *shift, *scale; /* normalised: value * scale + shift */
     const float *by_slope, *by_value, *level; /* gradient of a value: slope * by_slope + value * by_value + level */
     const float *centre;
+    const uint8_t *chances; /* of every window: below `bar` it is dropped, and what is not grows by `factor`; NULL: nothing is dropped */
+    int32_t bar;
+    float factor;
     double *sums;   /* (threads, 2, channels) */
     float *scratch; /* (threads, width, channels) */
 } Job;
@@ -265,8 +268,14 @@ INLINE void pool_rows_of(const Job *job, int thread, long first, long last, int 
                 place = (place & ~larger) | (((I){0} + (int32_t)(POOL * y + x)) & larger);                        \
             }                                                                                                     \
         I zero = largest <= 0;                                                                                    \
+        largest = only(~zero, largest);                                                                           \
+        if (job->chances) {                                                                                       \
+            I dropped = load_places(job->chances + at + c, rest) < job->bar;                                      \
+            largest *= only(~dropped, (V){0} + job->factor); /* what is no number stays none */                   \
+            zero |= dropped;                                                                                      \
+        }                                                                                                         \
         place |= zero & NOWHERE;                                                                                  \
-        store(job->output, at + c, only(~zero, largest), rest, half);                                             \
+        store(job->output, at + c, largest, rest, half);                                                          \
         store_places(job->places + at + c, place, rest);                                                          \
         if (job->scale)                                                                                           \
             store(job->picked, at + c, picked, rest, half);                                                       \
@@ -388,7 +397,7 @@ INLINE void unpool_rows_of(const Job *job, int thread, long first, long last, in
     float *slopes = job->scratch + thread * values;
     for (long row = first; row < last; row++) {
         unpool_row(job, slopes, row, half);
-#define BODY(c, rest) store(job->output, row * values + c, load(slopes, c, rest, 0), rest, half)
+#define BODY(c, rest) store(job->output, row * values + c, load(slopes, c, rest, 0) * job->factor, rest, half)
         EACH_CHANNEL(values, BODY);
 #undef BODY
     }
@@ -534,18 +543,19 @@ int normalise_backward(const Shape *shape, const void *values, const void *slope
     return 0;
 }
 
-/* ReLU of the largest of each window. */
-int pool(const Shape *shape, const void *values, void *output, uint8_t *places) {
-    Job job = {.shape = *shape, .values = values, .output = output, .places = places};
+/* ReLU of the largest of each window, and dropout behind it where there are `chances`, a byte for each. */
+int pool(const Shape *shape, const void *values, const uint8_t *chances, int32_t bar, double factor, void *output, uint8_t *places) {
+    Job job = {.shape = *shape, .values = values, .output = output, .places = places, .chances = chances, .bar = bar, .factor = (float)factor};
     share(pool_rows, &job, shape->pictures * shape->rows, shape->threads);
     return 0;
 }
 
-int pool_backward(const Shape *shape, const void *slopes, const uint8_t *places, void *output) {
+int pool_backward(const Shape *shape, const void *slopes, const uint8_t *places, double factor, void *output) {
     Room room;
     int taken = take_room(&room, shape);
     if (taken) {
-        Job job = {.shape = *shape, .slopes = slopes, .output = output, .places = (uint8_t *)places, .scratch = room.scratch};
+        Job job = {.shape = *shape, .slopes = slopes, .output = output, .places = (uint8_t *)places, .scratch = room.scratch,
+                   .factor = (float)factor};
         share(unpool_rows, &job, shape->pictures * shape->height, shape->threads);
     }
     give_room(&room);

@@ -6,24 +6,9 @@
  * kernel turned round.
  */
 
-#include "tiles.h"
+#include "products.h"
 
 #ifdef MATRICES
-
-typedef struct {
-    Plan plan;
-    const uint16_t *weights; /* the kernel, (outputs, taps, channels), or (channels, taps, outputs), the taps from the last to the first */
-    int backward;            /* whether it is the latter */
-    int stacked;
-    long steps;             /* of BLOCK channels; where stacked, the last may begin before the end of the one before */
-    const uint32_t *kernel; /* (taps, steps, SIDE, filled outputs): of every output pairs of what comes in */
-    const float *bias;      /* (filled outputs) */
-    int relu;
-    enum { PLAIN, MEASURED, CUT } kind;
-    const uint16_t *above; /* where CUT, instead of both: (pixels, outputs), where these are zero so is the output */
-    double *sums;          /* (threads, 2, filled outputs) of the output: where CUT its sums, where MEASURED those of its squares too */
-    uint16_t *output;      /* (pixels, outputs) */
-} Product;
 
 /* ---- the kernel, as the units want it ---- */
 
@@ -176,10 +161,11 @@ INLINE void multiply_stacked(const Product *product, float *sums, double *totals
     end(product, sums, totals, at, next, number, n, high, wide);
 }
 
-static void carry_out_pixels(const Product *product, uint16_t *padded, float *sums, double *totals, long first, long last) {
+void multiply_parts(const Product *product, int thread, long first, long last) {
     const Plan *plan = &product->plan;
-    uint16_t *own_values = padded + padded_of(plan);
-    configure(SIDE, SIDE);
+    float *sums = (float *)(plan->room + (size_t)thread * plan->bytes);
+    uint16_t *padded = (uint16_t *)(sums + 4 * SIDE * SIDE), *own_values = padded + padded_of(plan);
+    double *totals = product->sums + 2 * thread * plan->outputs;
     for (long part = first; part < last; part++) {
         long from = part * plan->at_once, number = least(plan->at_once, plan->total - from);
         long start = from * plan->line, pixels = number * plan->line;
@@ -207,8 +193,10 @@ static void fetch(const void *first, long bytes) {
 }
 
 /* A part is BLOCK pictures for as many outputs. */
-static void carry_out_stacked(const Product *product, float *sums, double *totals, long first, long last) {
+static void multiply_stacks(const Product *product, int thread, long first, long last) {
     const Plan *plan = &product->plan;
+    float *sums = (float *)(plan->room + (size_t)thread * plan->bytes);
+    double *totals = product->sums + 2 * thread * plan->outputs;
     for (long part = first; part < last; part++) {
         long wides = (plan->outputs + BLOCK - 1) / BLOCK, picture = part / wides * BLOCK, n = part % wides * BLOCK;
         long number = plan->of->pictures - picture;
@@ -227,22 +215,7 @@ static void carry_out_stacked(const Product *product, float *sums, double *total
     }
 }
 
-static void carry_out_parts(const void *of_product, int thread, long first, long last) {
-    const Product *product = of_product;
-    const Plan *plan = &product->plan;
-    char *at = plan->room + (size_t)thread * plan->bytes;
-    float *sums = (float *)at;
-    double *totals = product->sums + 2 * thread * plan->outputs;
-    memset(at, 0, plan->bytes);
-    if (product->stacked)
-        carry_out_stacked(product, sums, totals, first, last);
-    else
-        carry_out_pixels(product, (uint16_t *)(sums + 4 * SIDE * SIDE), sums, totals, first, last);
-    _tile_release();
-}
-
-/* Where asked for, the sums of the output, and of its squares: (2, outputs). 0, or 1 where memory did not suffice. `bias` may be NULL. */
-static int carry_out(Product *product, const float *bias, double *moments) {
+int begin_product(Product *product, const float *bias) {
     Plan *plan = &product->plan;
     const Convolution *of = plan->of;
     long threads = of->threads, filled = plan->outputs, laid_out = 0;
@@ -257,27 +230,49 @@ static int carry_out(Product *product, const float *bias, double *moments) {
     plan->room = aligned((size_t)threads * plan->bytes);
     size_t pairs = sizeof(uint32_t) * (size_t)(plan->taps * product->steps * SIDE * filled);
     size_t sums = sizeof(double) * (size_t)(2 * threads * filled), added = sizeof(float) * (size_t)filled;
-    char *room = aligned(pairs + sums + added);
-    if (plan->room && room) {
-        memset(room + pairs, 0, sums + added);
-        pack(product, (uint32_t *)room);
-        product->kernel = (const uint32_t *)room;
-        product->sums = (double *)(room + pairs);
-        product->bias = (const float *)(room + pairs + sums);
-        if (bias) memcpy(room + pairs + sums, bias, sizeof(float) * (size_t)of->outputs);
-        share(carry_out_parts, product, plan->parts, (int)threads);
-        for (long which = 0; product->kind != PLAIN && which < 2; which++)
-            for (long n = 0; n < of->outputs; n++) {
-                double *moment = moments + which * of->outputs + n;
-                *moment = 0;
-                for (long thread = 0; thread < threads; thread++)
-                    *moment += product->sums[(2 * thread + which) * filled + n];
-            }
-    }
-    int failed = !plan->room || !room;
+    product->room = aligned(pairs + sums + added);
+    if (!plan->room || !product->room) return 0;
+    memset(plan->room, 0, (size_t)threads * plan->bytes);
+    memset(product->room + pairs, 0, sums + added);
+    pack(product, (uint32_t *)product->room);
+    product->kernel = (const uint32_t *)product->room;
+    product->sums = (double *)(product->room + pairs);
+    product->bias = (const float *)(product->room + pairs + sums);
+    if (bias) memcpy(product->room + pairs + sums, bias, sizeof(float) * (size_t)of->outputs);
+    return 1;
+}
+
+void end_product(Product *product, double *moments) {
+    const Plan *plan = &product->plan;
+    long outputs = plan->of->outputs;
+    for (long which = 0; product->kind != PLAIN && which < 2; which++)
+        for (long n = 0; n < outputs; n++) {
+            double *moment = moments + which * outputs + n;
+            *moment = 0;
+            for (long thread = 0; product->room && thread < plan->of->threads; thread++)
+                *moment += product->sums[(2 * thread + which) * plan->outputs + n];
+        }
     free(plan->room);
-    free(room);
-    return failed;
+    free(product->room);
+}
+
+static void carry_out_parts(const void *of_product, int thread, long first, long last) {
+    const Product *product = of_product;
+    if (product->stacked) {
+        multiply_stacks(product, thread, first, last);
+    } else {
+        configure(SIDE, SIDE);
+        multiply_parts(product, thread, first, last);
+    }
+    _tile_release();
+}
+
+/* 0, or 1 where memory did not suffice; see `begin_product` and `end_product`. */
+static int carry_out(Product *product, const float *bias, double *moments) {
+    int begun = begin_product(product, bias);
+    if (begun) share(carry_out_parts, product, product->plan.parts, product->plan.of->threads);
+    end_product(product, moments);
+    return !begun;
 }
 
 /* `output`, (pictures, rows, columns, outputs), bfloat16, of a `kernel`, (outputs, down, across, channels), likewise; with a `bias`, float32, if

@@ -47,6 +47,7 @@ Plan plan_for(const Convolution *of) {
     }
     plan.inputs = whole(plan.channels, SIDE);
     plan.at_once = plan.line < PART ? PART / plan.line : 1;
+    if (is_line(of) && of->channels + of->outputs > MANY) plan.at_once /= 2;
     plan.blocks = whole(plan.strips > 1 ? plan.strip * plan.width : plan.at_once * plan.line, BLOCK) / BLOCK;
     plan.parts = (plan.total + plan.at_once - 1) / plan.at_once;
     return plan;

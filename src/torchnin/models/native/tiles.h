@@ -15,6 +15,7 @@
 #define SIDE 16  /* channels or pixels of a tile, and pairs of what is added up */
 #define BLOCK 32 /* values that a tile adds up */
 #define PART 512 /* pixels that are laid out at once, about: of small pictures so many together */
+#define MANY 384 /* channels in and out, of which half as many pixels fill the caches */
 #define MOST 1024 /* of large ones no more */
 
 typedef struct {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnin import create_model
-from torchnin.models import NiN, NiNBlock, mixed, shortcuts
+from torchnin.models import NiN, NiNBlock, mixed, passes, shortcuts
 
 pytestmark = pytest.mark.skipif(not mixed._is_supported(), reason="this processor's kernels have no bfloat16")
 
@@ -83,7 +83,7 @@ def test_a_convolution_of_any_shape(layer: nn.Conv2d, shape: tuple[int, ...], re
     expected = exact(other)
     with BFLOAT16:
         assert mixed.takes(layer, shown)
-        found = mixed.convolve(layer, shown, relu=mixed.FusedReLU() if relu else None)
+        found = mixed.convolve(layer, shown, relu=passes.FusedReLU() if relu else None)
     slope = torch.randn_like(found).contiguous(memory_format=torch.channels_last)
     expected = expected * (found > 0) if relu else expected
     found.backward(slope)
@@ -101,9 +101,10 @@ def test_a_convolution_of_any_shape(layer: nn.Conv2d, shape: tuple[int, ...], re
         assert distance(shown.grad, other.grad) < 5e-3
 
 
-def test_a_gradient_of_the_gradient() -> None:
+@pytest.mark.parametrize("name", ["nin_small", "nin_mnist"])
+def test_a_gradient_of_the_gradient(name: str) -> None:
     torch.manual_seed(0)
-    exact = create_model("nin_small", dropout=0.0).to(memory_format=torch.channels_last)
+    exact = create_model(name, dropout=0.0).to(memory_format=torch.channels_last)
     plain, short = copy.deepcopy(exact), copy.deepcopy(exact)
     pictures = torch.randn(4, 1, 28, 28).contiguous(memory_format=torch.channels_last)
 
@@ -121,14 +122,18 @@ def test_a_gradient_of_the_gradient() -> None:
         expected = penalty(exact.double(), mixed=False)
     found = penalty(short)
     assert found.keys() == expected.keys()
-    for name, value in found.items():
-        assert distance(value, expected[name]) <= 1.25 * distance(usual[name], expected[name]) + 1e-2, name
+    for layer, value in found.items():
+        assert distance(value, expected[layer]) <= 1.25 * distance(usual[layer], expected[layer]) + 1e-2, layer
 
 
-def test_way_back_through_several_convolutions() -> None:
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_way_back_through_several_convolutions(batch_norm: bool) -> None:
     """It may pass a ReLU together with the convolution behind it: once, again, only so far, or where somebody listens."""
     torch.manual_seed(0)
-    block = NiNBlock(48, (128, 96, 48), 5, padding=2).to(memory_format=torch.channels_last)
+    block = NiNBlock(48, (128, 96, 48), 5, padding=2, batch_norm=batch_norm).to(memory_format=torch.channels_last)
+    for value in block.parameters():
+        if batch_norm and value.dim() == 1:
+            nn.init.normal_(value, 1.0, 0.2)  # normalised values are told from what is behind ReLU
     pictures = torch.randn(8, 48, 14, 14).contiguous(memory_format=torch.channels_last).requires_grad_()
     parameters = list(block.parameters())
 
@@ -139,7 +144,7 @@ def test_way_back_through_several_convolutions() -> None:
     with shortcuts.layer_by_layer():
         usual = torch.autograd.grad(output(), [pictures, *parameters])
     found = output()
-    # The last convolution alone, whose gradient comes first; then all of them, twice.
+    # The last layers alone, whose gradients come first; then all of them, twice.
     last = torch.autograd.grad(found, parameters[-2:], retain_graph=True)
     for gradients in [torch.autograd.grad(found, [pictures, *parameters], retain_graph=keep) for keep in (True, False)]:
         for value, expected in zip(gradients, usual, strict=True):
@@ -147,7 +152,7 @@ def test_way_back_through_several_convolutions() -> None:
         assert all(torch.equal(value, again) for value, again in zip(last, gradients[-2:], strict=True))
 
     heard: list[Tensor] = []
-    handle = block[2].register_forward_hook(lambda layer, given, made: heard.append(made))
+    handle = block[3 if batch_norm else 2].register_forward_hook(lambda layer, given, made: heard.append(made))
     gradients = torch.autograd.grad(output(), [pictures, *parameters])
     handle.remove()
     assert len(heard) == 1
@@ -167,7 +172,7 @@ def test_what_is_no_number_stays_none_behind_a_relu(kernel: int) -> None:
         layer.weight[3, 2] = math.nan
     shown = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
     with BFLOAT16:
-        found = mixed.convolve(layer, shown, relu=mixed.FusedReLU())
+        found = mixed.convolve(layer, shown, relu=passes.FusedReLU())
     assert found[:, 3].isnan().all()
     assert found[:, :3].isfinite().all()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from torchnin.models import mixed, native, products
+from torchnin.models import mixed, native, passes, products
 
 pytestmark = pytest.mark.skipif(not native.has_matrices(), reason="no matrix units, or nothing is compiled for them here")
 
@@ -168,7 +168,7 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
     assert products.descends(slope, weight, (1, 1), (0, 0), relu=True)
 
     with with_threads(threads):
-        gradient, of_bias = products.descend(slope, weight, (0, 0), shown, relu=True)
+        gradient, sums_in_front = products.descend(slope, weight, (0, 0), shown, relu=True)
         if products.descends(slope, weight, (1, 1), (0, 0), relu=False):
             plain, sums = products.descend(slope, weight, (0, 0), shown, relu=False)
             exact = torch.einsum("nohw,oc->nchw", slope.double(), weight[:, :, 0, 0].double())
@@ -177,7 +177,7 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
         assert products.retreats(shown, slope, weight, (1, 1), (0, 0))
         learned = products.gradients(shown, slope, weight, (1, 1), (0, 0))
         at_once = products.retreat(shown, slope, weight, relu=True)
-        assert all(map(torch.equal, at_once, (gradient, of_bias, *learned)))
+        assert all(map(torch.equal, at_once, (gradient, sums_in_front, *learned)))
         unmoved, nothing, *others = products.retreat(shown, slope, weight, relu=False)
         assert nothing is None
         assert torch.equal(torch.where(shown > 0, unmoved, 0), gradient)
@@ -188,9 +188,10 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
             check_moments(shown, weight, (1, 1), (0, 0))
 
     assert before.grad is not None
-    assert of_bias is not None
+    assert sums_in_front is not None
     torch.testing.assert_close(gradient.double(), before.grad, rtol=2**-8, atol=1e-5)
-    torch.testing.assert_close(of_bias.double(), before.grad.sum((0, 2, 3)), rtol=1e-5, atol=1e-4)
+    wanted = torch.stack([before.grad.sum((0, 2, 3)), (before.grad * shown.double()).sum((0, 2, 3))])
+    torch.testing.assert_close(sums_in_front, wanted, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -283,7 +284,7 @@ def test_torch_goes_on_with_its_own_tiles() -> None:
     for each in (first, second, first, second):
         with torch.autocast("cpu", torch.bfloat16):
             assert mixed.takes(each, shown)
-            output = mixed.convolve(each, shown, relu=mixed.FusedReLU() if each is first else None)
+            output = mixed.convolve(each, shown, relu=passes.FusedReLU() if each is first else None)
         output.sum().backward()
         torch.testing.assert_close(
             output.float(), (layer(shown.float()).relu() if each is first else layer(shown.float())), rtol=2e-2, atol=2e-2

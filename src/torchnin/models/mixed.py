@@ -48,20 +48,12 @@ def takes(layer: nn.Conv2d, pictures: Tensor) -> bool:
     )
 
 
-class FusedReLU:
-    """A ReLU behind a convolution, which the way back may pass together with the convolution that follows."""
-
-    def __init__(self) -> None:
-        self.sums: Tensor | None = None
-        """Where it has been passed, the sum of the gradient in front of it over pictures and pixels, `(c,)`."""
-
-
 def convolve(
     layer: nn.Conv2d,
     pictures: Tensor,
     *,
-    relu: FusedReLU | None = None,
-    before: FusedReLU | None = None,
+    relu: passes.FusedReLU | None = None,
+    before: passes.FusedReLU | None = None,
     moments: passes.Moments | None = None,
 ) -> Tensor:
     """What a convolution that `takes` such pictures makes of them, and a ReLU behind it.
@@ -70,7 +62,7 @@ def convolve(
         layer: its weights in float32; their gradients are in float32 too.
         pictures: `(n, c, h, w)`, float32 or bfloat16, in channels-last memory.
         relu: a new one where what is below zero becomes zero.
-        before: that of the convolution that made the pictures, where they went through it and nowhere else.
+        before: that which made the pictures, where they went through it and nowhere else.
         moments: where batch normalisation follows; filled in where that costs nothing.
 
     Returns:
@@ -116,8 +108,8 @@ class _Convolution(torch.autograd.Function):
         bias: Tensor | None,
         stride: Any,
         padding: Any,
-        relu: FusedReLU | None,
-        before: FusedReLU | None,
+        relu: passes.FusedReLU | None,
+        before: passes.FusedReLU | None,
         moments: passes.Moments | None,
     ) -> Tensor:
         kernel = weight.to(torch.bfloat16)
@@ -136,6 +128,8 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         pictures, weight, bias, kernel, output = ctx.saved_tensors
         if torch.is_grad_enabled():
+            if ctx.before is not None:
+                ctx.before.shared = True
             return *_differentiable(ctx, pictures, weight, bias, grad), *[None] * 5
         grad = grad.contiguous(memory_format=torch.channels_last)
         wanted = list(ctx.needs_input_grad[:3])
@@ -144,7 +138,7 @@ class _Convolution(torch.autograd.Function):
             grad, summed = _in_front(ctx.relu, output, grad)
             wanted[2] = wanted[2] and summed is None
         geometry = kernel, ctx.stride, ctx.padding
-        cut = ctx.before is not None and products.descends(grad, *geometry, relu=True)
+        cut = ctx.before is not None and not ctx.before.shared and products.descends(grad, *geometry, relu=True)
         at_once = wanted[0] and wanted[1] and products.retreats(pictures, grad, *geometry)
         by_matrices = wanted[1] and products.takes(pictures, kernel, ctx.stride)
         descends = wanted[0] and (at_once or cut or products.descends(grad, *geometry, relu=False))
@@ -177,11 +171,10 @@ class _Convolution(torch.autograd.Function):
         )
 
 
-def _in_front(relu: FusedReLU, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+def _in_front(relu: passes.FusedReLU, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
     """The gradient in front of a ReLU, and its sum over pictures and pixels where it is known."""
-    if relu.sums is not None:
-        summed, relu.sums = relu.sums, None
-        return grad, summed
+    if (sums := relu.take_sums()) is not None:
+        return grad, sums[0].float()
     if native.compiled() is not None and output.is_contiguous(memory_format=torch.channels_last):
         return passes.relu_gradient(output, grad)
     in_front: Tensor = torch.ops.aten.threshold_backward(grad, output, 0)

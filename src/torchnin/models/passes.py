@@ -31,7 +31,7 @@ class _Shape(ctypes.Structure):
 # What the functions of passes.c take behind the shape.
 _ARGUMENTS = {
     "normalise": (*[ctypes.c_void_p] * 9, *[ctypes.c_double] * 2, *[ctypes.c_void_p] * 2),
-    "normalise_backward": (ctypes.c_void_p,) * 11,
+    "normalise_backward": (ctypes.c_void_p,) * 12,
     "pool": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_double, ctypes.c_void_p, ctypes.c_void_p),
     "pool_backward": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_double, ctypes.c_void_p),
     "relu_backward": (ctypes.c_void_p,) * 4,
@@ -57,6 +57,22 @@ def _call(name: str, pictures: Tensor, pooled: Sequence[int], *arguments: Tensor
         raise MemoryError(f"no memory for {name} of pictures of {channels} channels")
 
 
+class FusedReLU:
+    """A ReLU which the way back may pass together with the convolution that follows."""
+
+    def __init__(self) -> None:
+        self.sums: Tensor | None = None
+        """Where it has been passed, the sums of the gradient in front of it over pictures and pixels, and those of its products with what
+        the ReLU made, `(2, c)`, float64."""
+        self.shared = False
+        """Whether gradients come to it by other ways too, as where they are to have gradients themselves: then it is not passed."""
+
+    def take_sums(self) -> Tensor | None:
+        """They, once: of another way back there are others."""
+        found, self.sums = self.sums, None
+        return found
+
+
 class Moments:
     """Of what a convolution made and normalisation follows, its sums and those of its squares, where the convolution tells them."""
 
@@ -65,13 +81,16 @@ class Moments:
         """Over pictures and pixels, `(2, c)`, float64."""
 
 
-def take(layers: Sequence[nn.Module], pictures: Tensor, moments: Moments | None = None) -> tuple[int, Tensor] | None:
+def take(
+    layers: Sequence[nn.Module], pictures: Tensor, moments: Moments | None = None, passed: FusedReLU | None = None
+) -> tuple[int, Tensor] | None:
     """What the first of some layers make of pictures, in fewer passes than one after the other.
 
     Args:
         layers: in the order in which they follow; nobody listens to what goes in or comes out.
         pictures: `(n, c, h, w)` on a processor.
         moments: of these pictures.
+        passed: a new one, for the ReLU behind normalisation without pooling.
 
     Returns:
         How many layers that were, and what they make, `(n, c, h', w')` in channels-last memory: of batch normalisation and ReLU, with max
@@ -91,7 +110,7 @@ def take(layers: Sequence[nn.Module], pictures: Tensor, moments: Moments | None 
         return taken + (dropout is not None), _Pool.apply(pictures, sides, 0.0 if dropout is None else dropout.p)
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
-    return taken, _Normalise.apply(pictures, norm.weight, norm.bias, norm, sides, moments and moments.sums)
+    return taken, _Normalise.apply(pictures, norm.weight, norm.bias, norm, sides, moments and moments.sums, None if sides else passed)
 
 
 def _drops(layer: nn.Module) -> TypeGuard[Dropout]:
@@ -161,7 +180,14 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor, norm: nn.BatchNorm2d, sides: tuple[int, ...], moments: Tensor | None
+        ctx: Any,
+        pictures: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        norm: nn.BatchNorm2d,
+        sides: tuple[int, ...],
+        moments: Tensor | None,
+        relu: FusedReLU | None,
     ) -> Tensor:
         output, places, picked = _room(pictures, sides), None, None
         if sides:
@@ -171,19 +197,20 @@ class _Normalise(torch.autograd.Function):
         running = norm.running_mean, norm.running_var, norm.momentum, norm.eps
         _call("normalise", pictures, sides, pictures, output, places, picked, moments, weight, bias, *running, mean, inverse)
         ctx.save_for_backward(pictures, weight, bias, mean, inverse, places, picked)
-        ctx.sides, ctx.eps = sides, norm.eps
+        ctx.sides, ctx.eps, ctx.relu = sides, norm.eps, relu
         return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         pictures, weight, bias, mean, inverse, places, picked = ctx.saved_tensors
         if torch.is_grad_enabled():
-            return *_differentiable(ctx, (pictures, weight, bias), places, grad), None, None, None
+            return *_differentiable(ctx, (pictures, weight, bias), places, grad), *[None] * 4
         grad = grad.contiguous(memory_format=torch.channels_last)
         found = torch.empty_like(pictures), torch.empty_like(weight), torch.empty_like(bias)
-        arguments = pictures, grad, places, picked, found[0], weight, bias, mean, inverse, found[1], found[2]
+        cut = None if ctx.relu is None else ctx.relu.take_sums()
+        arguments = pictures, grad, places, picked, cut, found[0], weight, bias, mean, inverse, found[1], found[2]
         _call("normalise_backward", pictures, ctx.sides, *arguments)
-        return *found, None, None, None
+        return *found, *[None] * 4
 
 
 class _Pool(torch.autograd.Function):

@@ -203,7 +203,8 @@ def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tens
         relu: whether to pass the ReLU that made it.
 
     Returns:
-        The gradient, `(n, c, h, w)`, bfloat16; and of one in front of a ReLU the sum over pictures and pixels, `(c,)`, float32.
+        The gradient, `(n, c, h, w)`, bfloat16; and of one in front of a ReLU the sums over pictures and pixels, and those of its products
+        with what came in, `(2, c)`, float64.
 
     Raises:
         MemoryError: there is none for its sums.
@@ -219,7 +220,7 @@ def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tens
     above, sums = (None if value is None else value.data_ptr() for value in (pictures if relu else None, moments))
     if call(shape, grad.data_ptr(), kernel.data_ptr(), above, sums, gradient.data_ptr()):
         raise MemoryError(f"no memory for the gradient through a kernel of {tuple(kernel.shape)}")
-    return gradient, None if moments is None else moments[0].float()
+    return gradient, moments
 
 
 def retreats(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
@@ -242,8 +243,8 @@ def retreat(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool) -> tu
         relu: whether to pass the ReLU that made the pictures.
 
     Returns:
-        The gradient of what came in, `(n, c, h, w)`, bfloat16; in front of a ReLU its sum over pictures and pixels, `(c,)`, float32; the
-        kernel's, `(out_channels, c, 1, 1)`, and the bias', `(out_channels,)`, float32.
+        The gradient of what came in, and of one in front of a ReLU the sums, both as `descend` returns them; the kernel's,
+        `(out_channels, c, 1, 1)`, and the bias', `(out_channels,)`, float32.
 
     Raises:
         MemoryError: there is none for its sums.
@@ -257,4 +258,4 @@ def retreat(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool) -> tu
     found = gradient.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()
     if call(shape, pictures.data_ptr(), grad.data_ptr(), kernel.data_ptr(), relu, sums, *found):
         raise MemoryError(f"no memory for the gradients of a kernel of {tuple(kernel.shape)}")
-    return gradient, None if moments is None else moments[0].float(), of_weight, of_bias
+    return gradient, moments, of_weight, of_bias

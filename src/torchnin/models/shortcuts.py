@@ -46,19 +46,20 @@ def layer_by_layer() -> Iterator[None]:
 def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     """What layers make of pictures `(n, c, h, w)`, one after the other, by a shorter way where there is one."""
     waiting = list(layers)
-    before: mixed.FusedReLU | None = None  # what the pictures went through last
+    before: passes.FusedReLU | None = None  # what the pictures went through last
     moments: passes.Moments | None = None  # theirs
     while waiting:
         layer, relu, told = waiting.pop(0), None, None
         if _is_plain(layer, pictures) and mixed.takes(layer, pictures):
             if waiting and type(waiting[0]) is nn.ReLU and not _is_heard(waiting[0]):
                 waiting.pop(0)
-                relu = mixed.FusedReLU()
+                relu = passes.FusedReLU()
             elif waiting and type(waiting[0]) is nn.BatchNorm2d:
                 told = passes.Moments()
             pictures = mixed.convolve(layer, pictures, relu=relu, before=before, moments=told)
-        elif (taken := _taken_at_once([layer, *waiting[:2]], pictures, moments)) is not None:
+        elif (taken := _taken_at_once([layer, *waiting[:2]], pictures, moments, passed := passes.FusedReLU())) is not None:
             number, pictures = taken
+            relu = passed if type(layer) is nn.BatchNorm2d and number == 2 else None
             del waiting[: number - 1]
         else:
             pictures = convolve(layer, pictures)
@@ -66,12 +67,14 @@ def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     return pictures
 
 
-def _taken_at_once(layers: list[nn.Module], pictures: Tensor, moments: passes.Moments | None) -> tuple[int, Tensor] | None:
+def _taken_at_once(
+    layers: list[nn.Module], pictures: Tensor, moments: passes.Moments | None, passed: passes.FusedReLU
+) -> tuple[int, Tensor] | None:
     """What `passes` makes of the first of these layers, and of how many; None where it has no way for them."""
     if not _is_wanted(pictures) or not pictures.requires_grad:
         return None
     unheard = list(itertools.takewhile(lambda layer: not _is_heard(layer), layers))
-    return passes.take(unheard, pictures, moments) if unheard else None
+    return passes.take(unheard, pictures, moments, passed) if unheard else None
 
 
 def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:

@@ -27,6 +27,7 @@
 #define STRIDE 2
 #define NOWHERE 255 /* in place of a pixel of its window, for a largest value that ReLU makes zero */
 #define CHUNK 128   /* pixels whose values are summed up in float32 */
+#define FAR 8       /* biases of so many weights leave of a value in bfloat16 what its gradient needs */
 
 typedef float V __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
@@ -53,6 +54,7 @@ typedef struct {
     const uint8_t *chances; /* of every window: below `bar` it is dropped, and what is not grows by `factor`; NULL: nothing is dropped */
     int32_t bar;
     float factor;
+    int cut;        /* the slopes are in front of ReLU */
     double *sums;   /* (threads, 2, channels) */
     float *scratch; /* (threads, width, channels) */
 } Job;
@@ -348,16 +350,16 @@ INLINE void sum_slopes(const Job *job, int thread, long first, long last, int ha
     }
 }
 
-/* The gradient of some pixels' values behind normalisation. */
-INLINE void descend(const Job *job, const void *slopes, long values_at, long slopes_at, long pixels, int half, int pooled) {
+/* The gradient of some pixels' values behind normalisation; `cut`: the slopes are in front of ReLU, else behind it. */
+INLINE void descend(const Job *job, const void *slopes, long values_at, long slopes_at, long pixels, int half, int slopes_half, int cut) {
     long channels = job->shape.channels;
     for (long pixel = pixels - 1; pixel >= 0; pixel--) {
 #define BODY(c, rest)                                                                                             \
     {                                                                                                             \
         long at = (values_at + pixel) * channels + c;                                                             \
         V value = load(job->values, at, rest, half);                                                              \
-        V slope = load(slopes, (slopes_at + pixel) * channels + c, rest, half && !pooled);                        \
-        if (!pooled) {                                                                                            \
+        V slope = load(slopes, (slopes_at + pixel) * channels + c, rest, slopes_half);                            \
+        if (!cut) {                                                                                            \
             V scale = load(job->scale, c, rest, 0), shift = load(job->shift, c, rest, 0);                         \
             slope = only(~(value * scale + shift <= 0), slope);                                                   \
         }                                                                                                         \
@@ -378,7 +380,10 @@ TASK(sum_windows)
 
 INLINE void descend_pixels_of(const Job *job, int thread, long first, long last, int half) {
     (void)thread;
-    descend(job, job->slopes, first, first, last - first, half, 0);
+    if (job->cut)
+        descend(job, job->slopes, first, first, last - first, half, half, 1);
+    else
+        descend(job, job->slopes, first, first, last - first, half, half, 0);
 }
 TASK(descend_pixels)
 
@@ -386,7 +391,7 @@ INLINE void descend_rows_of(const Job *job, int thread, long first, long last, i
     float *slopes = job->scratch + thread * job->shape.width * job->shape.channels;
     for (long row = last - 1; row >= first; row--) {
         unpool_row(job, slopes, row, half);
-        descend(job, slopes, row * job->shape.width, 0, job->shape.width, half, 1);
+        descend(job, slopes, row * job->shape.width, 0, job->shape.width, half, 0, 1);
     }
 }
 TASK(descend_rows)
@@ -509,8 +514,17 @@ int normalise(const Shape *shape, const void *values, void *output, uint8_t *pla
     return 0;
 }
 
-int normalise_backward(const Shape *shape, const void *values, const void *slopes, const uint8_t *places, const void *picked, void *output,
-                       const float *weight, const float *bias, const float *mean, const float *inverse, float *of_weight, float *of_bias) {
+/* Whether the normalised values are known from what ReLU made of them, (output - bias) / weight, though that was rounded. */
+static int are_told(const float *weight, const float *bias, long channels) {
+    for (long c = 0; c < channels; c++)
+        if (weight[c] == 0 || !(fabsf(bias[c]) <= FAR * fabsf(weight[c]))) return 0;
+    return 1;
+}
+
+/* `cut`: where the slopes are in front of ReLU already, their sums and those of their products with the output, (2, channels); else NULL. */
+int normalise_backward(const Shape *shape, const void *values, const void *slopes, const uint8_t *places, const void *picked, const double *cut,
+                       void *output, const float *weight, const float *bias, const float *mean, const float *inverse, float *of_weight,
+                       float *of_bias) {
     Room room;
     if (!take_room(&room, shape)) {
         give_room(&room);
@@ -520,14 +534,16 @@ int normalise_backward(const Shape *shape, const void *values, const void *slope
     float *factors = room.factors;
     set_normalisation(shape, weight, bias, mean, inverse, factors);
     Job job = {.shape = *shape, .values = values, .slopes = slopes, .output = output, .places = (uint8_t *)places, .picked = (void *)picked,
-               .sums = room.sums, .scratch = room.scratch, .scale = factors, .shift = factors + channels, .centre = mean,
+               .sums = room.sums, .scratch = room.scratch, .scale = factors, .shift = factors + channels, .centre = mean, .cut = cut != NULL,
                .by_slope = factors + 2 * channels, .by_value = factors + 3 * channels, .level = factors + 4 * channels};
+    int told = cut && are_told(weight, bias, channels);
     if (shape->rows)
         share(sum_windows, &job, shape->pictures * shape->rows * shape->columns, shape->threads);
-    else
+    else if (!told)
         share(sum_pixels, &job, pixels, shape->threads);
     for (long c = 0; c < channels; c++) {
-        double sum = total_of(&room, shape, 0, c), product = total_of(&room, shape, 1, c) * inverse[c];
+        double sum = told ? cut[c] : total_of(&room, shape, 0, c);
+        double product = told ? (cut[channels + c] - bias[c] * sum) / weight[c] : total_of(&room, shape, 1, c) * inverse[c];
         double by_slope = (double)weight[c] * inverse[c], by_value = -by_slope * inverse[c] * product / pixels;
         of_bias[c] = (float)sum;
         of_weight[c] = (float)product;

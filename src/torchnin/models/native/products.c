@@ -62,6 +62,8 @@ INLINE void add(double *total, __m512 values) {
     _mm512_storeu_pd(total + 8, _mm512_add_pd(_mm512_loadu_pd(total + 8), _mm512_cvtps_pd(_mm512_extractf32x8_ps(values, 1))));
 }
 
+INLINE __m512 widened(__m256i halves) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16); }
+
 /* Sums of SIDE pixels, or the `number` that there are, for SIDE outputs, of which there are fewer at the end; `next`: from a pixel to the
  * next in the output, where the first lies at `at`. */
 INLINE void finish_as(const Product *product, const float *sums, double *total, long at, long next, long number, long output, int kind) {
@@ -75,6 +77,7 @@ INLINE void finish_as(const Product *product, const float *sums, double *total, 
         if (kind == CUT) {
             __m256i other = _mm256_maskz_loadu_epi16(there, above);
             values = _mm512_maskz_mov_ps(_mm256_test_epi16_mask(other, _mm256_set1_epi16(0x7fff)), values);
+            square = _mm512_fmadd_ps(values, widened(other), square);
         }
         if (kind == PLAIN) {
             values = _mm512_add_ps(values, bias);
@@ -83,13 +86,13 @@ INLINE void finish_as(const Product *product, const float *sums, double *total, 
         __m256i rounded = (__m256i)_mm512_cvtneps_pbh(values);
         _mm256_mask_storeu_epi16(to, there, rounded);
         if (kind == MEASURED) { /* of what is written, whose squares need no rounding */
-            values = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16);
+            values = widened(rounded);
             square = _mm512_fmadd_ps(values, values, square);
         }
         sum = _mm512_add_ps(sum, values);
     }
     if (kind != PLAIN) add(total + output, sum);
-    if (kind == MEASURED) add(total + product->plan.outputs + output, square);
+    if (kind != PLAIN) add(total + product->plan.outputs + output, square);
 }
 
 static void finish(const Product *product, const float *sums, double *total, long at, long next, long number, long output) {
@@ -286,7 +289,7 @@ int convolve(const Convolution *of, const void *pictures, const uint16_t *kernel
 
 /* The gradient of what came into a convolution of stride 1, (pictures, rows, columns, outputs), from the slopes of what came out, `of` which
  * this is said, with the zeros around them that it takes. `kernel`: (channels, down, across, outputs). If `above` is given, which is what a
- * ReLU made of it, the gradient in front of that ReLU; and where its sums over the pixels are, (2, outputs), of which the first row is meant.
+ * ReLU made of it, the gradient in front of that ReLU; and its sums over the pixels and those of its products with what is above, (2, outputs).
  * All else bfloat16. */
 int descend(const Convolution *of, const void *slopes, const uint16_t *kernel, const uint16_t *above, double *moments, uint16_t *output) {
     Product product = {.plan = plan_for(of), .weights = kernel, .backward = 1, .kind = above ? CUT : PLAIN, .above = above, .output = output};

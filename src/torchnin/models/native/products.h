@@ -18,7 +18,7 @@ typedef struct {
     int relu;
     enum { PLAIN, MEASURED, CUT } kind;
     const uint16_t *above; /* where CUT, instead of both: (pixels, outputs), where these are zero so is the output */
-    double *sums;          /* (threads, 2, filled outputs) of the output: where CUT its sums, where MEASURED those of its squares too */
+    double *sums;          /* (threads, 2, filled outputs) of the output, where CUT of its products with `above` too, where MEASURED of its squares */
     uint16_t *output;      /* (pixels, outputs) */
     char *room;            /* of what all threads share */
 } Product;

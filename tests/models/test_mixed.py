@@ -15,12 +15,16 @@ pytestmark = pytest.mark.skipif(not mixed._is_supported(), reason="this processo
 BFLOAT16 = torch.autocast("cpu", torch.bfloat16)
 
 
+def loss(logits: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, torch.arange(len(logits)) % logits.shape[1])
+
+
 def learned(network: NiN, pictures: Tensor) -> dict[str, Tensor]:
     """Logits and gradients after one look at some pictures."""
     torch.manual_seed(1)  # dropout
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(pictures).float()
-    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).mean().backward()
+    loss(logits).backward()
     gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
     return {"logits": logits.detach()} | gradients
 
@@ -35,23 +39,29 @@ def distance(found: Tensor, exact: Tensor) -> float:
     [("nin_d2l", 80, 16), ("nin_small", 28, 16), ("nin_compact", 28, 20), ("nin_mnist", 28, 16), ("nin_base", 30, 40)],
 )
 def test_as_near_to_float32_as_layer_by_layer(name: str, size: int, pictures: int) -> None:
-    torch.manual_seed(0)
-    # Where two values under a pooling, or a zero before a ReLU, are nearly equal, rounding decides which of them has the gradient; without
-    # dropout and in double precision there is one answer to be near to.
-    exact = create_model(name, dropout=0.0).to(memory_format=torch.channels_last)
-    plain, short = copy.deepcopy(exact), copy.deepcopy(exact)
-    shown = torch.randn(pictures, 1, size, size).contiguous(memory_format=torch.channels_last)
-    logits = exact.double()(shown.double())
-    (logits * torch.linspace(-1, 1, logits.numel()).view_as(logits)).mean().backward()
-    expected = {"logits": logits.detach()} | {key: value.grad for key, value in exact.named_parameters() if value.grad is not None}
-    with shortcuts.layer_by_layer():
-        usual = learned(plain, shown)
-    found = learned(short, shown)
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        assert found[key].dtype == usual[key].dtype == torch.float32
-        assert found[key].stride() == usual[key].stride(), key
-        assert distance(found[key], value) <= 1.25 * distance(usual[key], value) + 2e-3, key
+    """On average of three networks: where two values under a pooling, or a zero before a ReLU, are nearly equal, rounding decides which has
+    the gradient."""
+    apart: dict[str, list[tuple[float, float]]] = {}
+    for seed in range(3):
+        torch.manual_seed(seed)
+        # Without dropout and in double precision there is one answer to be near to.
+        exact = create_model(name, dropout=0.0).to(memory_format=torch.channels_last)
+        plain, short = copy.deepcopy(exact), copy.deepcopy(exact)
+        shown = torch.randn(pictures, 1, size, size).contiguous(memory_format=torch.channels_last)
+        logits = exact.double()(shown.double())
+        loss(logits).backward()
+        expected = {"logits": logits.detach()} | {key: value.grad for key, value in exact.named_parameters() if value.grad is not None}
+        with shortcuts.layer_by_layer():
+            usual = learned(plain, shown)
+        found = learned(short, shown)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert found[key].dtype == usual[key].dtype == torch.float32
+            assert found[key].stride() == usual[key].stride(), key
+            apart.setdefault(key, []).append((distance(found[key], value), distance(usual[key], value)))
+    for key, distances in apart.items():
+        ours, usual_ones = (sum(values) / len(values) for values in zip(*distances, strict=True))
+        assert ours <= 1.25 * usual_ones + 2e-3, key
 
 
 @pytest.mark.parametrize(

@@ -172,17 +172,28 @@ def test_any_number_of_threads(threads: None) -> None:
             assert distance(value, first) < 1e-6
 
 
-@needs_compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("pool", [False, True])
-def test_what_is_no_number_stays_none(pool: bool) -> None:
-    shown = drawn((2, 16, 9, 9), torch.float32).detach()
-    shown[1, 3, 4, 4] = math.nan
+def test_what_is_no_number_stays_none(kind: str, pool: bool, sign: int, dtype: torch.dtype) -> None:
+    shown = drawn((2, 16, 9, 9), dtype).detach()
+    shown[1, 3, 4, 4] = math.copysign(math.nan, sign)
     shown[0, 5, 2, 2] = math.inf
     taken = passes.take(block(16, pool=pool), shown.requires_grad_())
     assert taken is not None
     for channel in (3, 5):
         assert taken[1][:, channel].isnan().any()
     assert taken[1][:, 4].isfinite().all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_number_is_the_largest_of_its_window(kind: str, sign: int) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        shown = drawn((2, 16, 9, 9), dtype).detach()
+        shown[1, 3, 4, 4] = math.copysign(math.nan, sign)
+        taken = passes.take(block(16, norm=False, pool=True), shown.requires_grad_())
+        assert taken is not None
+        assert torch.equal(taken[1].isnan().nonzero(), torch.tensor([[1, 3, y, x] for y in (1, 2) for x in (1, 2)]))
 
 
 @needs_compiled

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .block import NiNBlock
 from .config import POOL_KERNEL, POOL_STRIDE, NiNConfig
 from .dropout import Dropout
+from .shortcuts import is_heard, run
 
 
 class NiN(nn.Module):
@@ -142,7 +143,8 @@ class NiN(nn.Module):
     def _trained_body(self, features: Tensor) -> Tensor:
         """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept.
 
-        What drops behind that pooling goes with it, for `passes` does all three at once.
+        What drops behind that pooling goes with it, for `passes` does all three at once, and the layers of blocks that nobody listens to
+        follow each other as those of one.
 
         Where somebody listens to what goes in or comes out there, and where the block ends otherwise, the layers run as they stand.
         """
@@ -150,15 +152,21 @@ class NiN(nn.Module):
             heard: Tensor = self.body(features)
             return heard
         layers = list(self.body)
+        together: list[nn.Module] = []  # what runs one after the other, layer by layer
         while layers:
             layer = layers.pop(0)
-            if isinstance(layer, NiNBlock) and layers and isinstance(layers[0], nn.MaxPool2d) and _commute(layer, layers[0]):
+            if not isinstance(layer, NiNBlock):
+                together.append(layer)
+                continue
+            pool = dropout = None
+            if layers and isinstance(layers[0], nn.MaxPool2d) and _commute(layer, layers[0]):
                 pool = layers.pop(0)
                 dropout = layers.pop(0) if layers and type(layers[0]) is Dropout and not _is_heard(layers[0]) else None
-                features = layer(features, pool=pool, dropout=dropout)
+            if type(layer) is NiNBlock and not is_heard(layer):
+                together += layer.layers(pool, dropout)
             else:
-                features = layer(features)
-        return features
+                features, together = layer(run(together, features), pool=pool, dropout=dropout), []
+        return run(together, features)
 
     def class_maps(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:
         """One map per class. With global average pooling `class_maps(x).mean((2, 3))` are the logits, exactly."""

@@ -14,10 +14,9 @@ from . import native
 # Fewer channels that come in leave most of a tile empty, unless all that the kernel meets is gathered: so many values at most, and of a row
 # of the kernel as many as a vector holds.
 _CHANNELS, _GATHERED, _VECTOR = 16, 128, 32
-# From more channels on torch's kernels for 1x1 convolutions are as fast, unless there are few outputs.
-_FEW, _FEW_OUTPUTS = 128, 16
-# Larger kernels meet so many pictures at once, of so many values each at most, which the caches hold, and so many channels at least.
-_STACK, _STACKED, _STEP = 16, 26_000, 32
+# Larger kernels meet so many pictures at once, of so many values each at most, as they come in or as they go out, for the same pixels of
+# several pictures lie far apart; and so many channels at least.
+_STACK, _STACKED, _STEP = 16, 10_000, 32
 # With more taps than these, more weights than these are more sums than the caches hold, of which torch's kernels take better care.
 _TAPS, _WEIGHTS = 9, 400_000
 
@@ -61,7 +60,7 @@ def _stacks(values: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
         and number >= _STACK
         and channels >= _STEP
         and channels % 2 == 0
-        and channels * height * width <= _STACKED
+        and max(kernel.shape[:2]) * height * width <= _STACKED
         and values.is_contiguous(memory_format=torch.channels_last)
     )
 
@@ -76,7 +75,6 @@ def convolves(pictures: Tensor, kernel: Tensor, stride: Sequence[int], padding: 
             and pictures.dtype == torch.bfloat16
             and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
             and kernel.shape[1] >= _CHANNELS
-            and (kernel.shape[1] <= _FEW or len(kernel) <= _FEW_OUTPUTS)
             and pictures.is_contiguous(memory_format=torch.channels_last)
         )
     )
@@ -187,7 +185,6 @@ def descends(grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Seque
         and grad.dtype == torch.bfloat16
         and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
         and kernel.shape[1] >= _CHANNELS
-        and (relu or len(kernel) <= _FEW)
         and grad.is_contiguous(memory_format=torch.channels_last)
     )
 

@@ -51,7 +51,7 @@ def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     while waiting:
         layer, relu, told = waiting.pop(0), None, None
         if _is_plain(layer, pictures) and mixed.takes(layer, pictures):
-            if waiting and type(waiting[0]) is nn.ReLU and not _is_heard(waiting[0]):
+            if waiting and type(waiting[0]) is nn.ReLU and not is_heard(waiting[0]):
                 waiting.pop(0)
                 relu = passes.FusedReLU()
             elif waiting and type(waiting[0]) is nn.BatchNorm2d:
@@ -73,7 +73,7 @@ def _taken_at_once(
     """What `passes` makes of the first of these layers, and of how many; None where it has no way for them."""
     if not _is_wanted(pictures) or not pictures.requires_grad:
         return None
-    unheard = list(itertools.takewhile(lambda layer: not _is_heard(layer), layers))
+    unheard = list(itertools.takewhile(lambda layer: not is_heard(layer), layers))
     return passes.take(unheard, pictures, moments, passed) if unheard else None
 
 
@@ -96,7 +96,7 @@ def _is_plain(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
         and layer.dilation == (1, 1)
         and layer.groups == 1
         and layer.padding_mode == "zeros"
-        and not _is_heard(layer)
+        and not is_heard(layer)
         and layer.weight.requires_grad
         and _is_wanted(pictures)
     )
@@ -114,7 +114,8 @@ def _is_wanted(pictures: Tensor) -> bool:
     )
 
 
-def _is_heard(layer: nn.Module) -> bool:
+def is_heard(layer: nn.Module) -> bool:
+    """Whether hooks are told of a layer's values, its own or those of every layer."""
     own = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
     return bool(own) or torch.nn.modules.module._has_any_global_hook()
 

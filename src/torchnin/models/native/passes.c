@@ -138,11 +138,20 @@ INLINE V load(const void *from, long at, int rest, int half) {
     return values;
 }
 
+/* To bfloat16: to the nearest, of two that are as near the even one. */
+INLINE H rounded(V values) {
+#if defined(__AVX512BF16__) && LANES == 16
+    return (H)_mm512_cvtneps_pbh((__m512)values);
+#else
+    U bits = (U)values, number = (U)(values == values);
+    U nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return shorten((nearest & number) | (0x7fc0 & ~number));
+#endif
+}
+
 INLINE void store(void *to, long at, V values, int rest, int half) {
-    if (half) { /* to the nearest, of two that are as near the even one */
-        U bits = (U)values, number = (U)(values == values);
-        U rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-        H shorter = shorten((rounded & number) | (0x7fc0 & ~number));
+    if (half) {
+        H shorter = rounded(values);
         if (rest == LANES)
             memcpy((uint16_t *)to + at, &shorter, sizeof shorter);
         else
@@ -239,6 +248,63 @@ INLINE void normalise_pixels_of(const Job *job, int thread, long first, long las
 }
 TASK(normalise_pixels)
 
+#if LANES == 16
+#define PAIR (2 * LANES)
+
+/* A window of bfloat16, PAIR channels or the `rest` that there are: compared as whole numbers, which need no widening. Where the scale is below
+ * zero, the least value becomes the largest; both zeros count as two numbers. `at`: of the window in what comes out; `corner`: of its first
+ * value. */
+INLINE void pool_halves(const Job *job, long corner, long at, long high, long wide, long c, long rest) {
+    long channels = job->shape.channels;
+    __mmask32 there = (__mmask32)((1ull << rest) - 1);
+    __m512i magnitude = _mm512_set1_epi16(0x7fff), flip = _mm512_setzero_si512(), greatest = flip, largest = flip, place = flip;
+    __m512 scale[2] = {_mm512_set1_ps(1), _mm512_set1_ps(1)}, shift[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()}, value[2];
+    if (job->scale) {
+        for (int k = 0; k < 2; k++) {
+            __mmask16 own = (__mmask16)(there >> (k * LANES));
+            scale[k] = _mm512_maskz_loadu_ps(own, job->scale + c + k * LANES);
+            shift[k] = _mm512_maskz_loadu_ps(own, job->shift + c + k * LANES);
+        }
+        __mmask32 below = _mm512_cmp_ps_mask(scale[0], _mm512_setzero_ps(), _CMP_LT_OQ) |
+                          (__mmask32)_mm512_cmp_ps_mask(scale[1], _mm512_setzero_ps(), _CMP_LT_OQ) << LANES;
+        flip = _mm512_movm_epi16(below);
+    }
+    const uint16_t *values = (const uint16_t *)job->values + corner + c;
+    for (long y = 0; y < high; y++)
+        for (long x = 0; x < wide; x++) {
+            __m512i bits = _mm512_maskz_loadu_epi16(there, values + (y * job->shape.width + x) * channels);
+            greatest = _mm512_max_epu16(greatest, _mm512_and_si512(bits, magnitude));
+            /* bits ^ (sign & magnitude) is in order; and the other way round with all bits flipped. */
+            bits = _mm512_xor_si512(_mm512_ternarylogic_epi32(bits, _mm512_srai_epi16(bits, 15), magnitude, 0x78), flip);
+            __mmask32 larger = y + x == 0 ? ~(__mmask32)0 : _mm512_cmpgt_epi16_mask(bits, largest);
+            largest = _mm512_mask_mov_epi16(largest, larger, bits);
+            place = _mm512_mask_mov_epi16(place, larger, _mm512_set1_epi16((short)(POOL * y + x)));
+        }
+    largest = _mm512_xor_si512(largest, flip);
+    largest = _mm512_ternarylogic_epi32(largest, _mm512_srai_epi16(largest, 15), magnitude, 0x78);
+    largest = _mm512_mask_mov_epi16(largest, _mm512_cmpgt_epu16_mask(greatest, _mm512_set1_epi16(0x7f80)), _mm512_set1_epi16(0x7fc0));
+    __mmask32 dropped = 0, zero = 0;
+    if (job->chances)
+        dropped = _mm256_mask_cmplt_epu8_mask(there, _mm256_maskz_loadu_epi8(there, job->chances + at + c), _mm256_set1_epi8((char)job->bar));
+    for (int k = 0; k < 2; k++) {
+        __m256i half = k ? _mm512_extracti64x4_epi64(largest, 1) : _mm512_castsi512_si256(largest);
+        value[k] = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+        value[k] = _mm512_fmadd_ps(value[k], scale[k], shift[k]);
+        __mmask16 none = _mm512_cmp_ps_mask(value[k], _mm512_setzero_ps(), _CMP_LE_OQ);
+        value[k] = _mm512_maskz_mov_ps((__mmask16)~none, value[k]);
+        zero |= (__mmask32)none << (k * LANES);
+        if (job->chances) /* what is no number stays none */
+            value[k] = _mm512_mul_ps(value[k], _mm512_maskz_mov_ps((__mmask16)(~dropped >> (k * LANES)), _mm512_set1_ps(job->factor)));
+    }
+    place = _mm512_mask_mov_epi16(place, zero | dropped, _mm512_set1_epi16(NOWHERE));
+    __m512i output = _mm512_inserti64x4(_mm512_castsi256_si512((__m256i)rounded((V)value[0])), (__m256i)rounded((V)value[1]), 1);
+    _mm512_mask_storeu_epi16((uint16_t *)job->output + at + c, there, output);
+    _mm256_mask_storeu_epi8(job->places + at + c, there, _mm512_cvtepi16_epi8(place));
+    if (job->scale) _mm512_mask_storeu_epi16((uint16_t *)job->picked + at + c, there, largest);
+}
+
+#endif
+
 /* Rows of what pooling leaves; where there is a `scale`, of normalised values. */
 INLINE void pool_rows_of(const Job *job, int thread, long first, long last, int half) {
     const Shape *shape = &job->shape;
@@ -251,6 +317,17 @@ INLINE void pool_rows_of(const Job *job, int thread, long first, long last, int 
             long left = column * STRIDE, wide = least(POOL, shape->width - left);
             long corner = ((picture * shape->height + top) * shape->width + left) * channels;
             long at = (row * shape->columns + column) * channels;
+#if LANES == 16
+            if (half) {
+                int whole = high == POOL && wide == POOL; /* numbers that the compiler knows */
+                for (long c = 0; c < channels; c += PAIR)
+                    if (whole && c + PAIR <= channels)
+                        pool_halves(job, corner, at, POOL, POOL, c, PAIR);
+                    else
+                        pool_halves(job, corner, at, high, wide, c, least(PAIR, channels - c));
+                continue;
+            }
+#endif
 #define BODY(c, rest)                                                                                             \
     {                                                                                                             \
         V scale = {0}, shift = {0}, largest = {0}, picked = {0};                                                  \

@@ -64,44 +64,72 @@ INLINE void add(double *total, __m512 values) {
 
 INLINE __m512 widened(__m256i halves) { return (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16); }
 
-/* Sums of SIDE pixels, or the `number` that there are, for SIDE outputs, of which there are fewer at the end; `next`: from a pixel to the
- * next in the output, where the first lies at `at`. */
-INLINE void finish_as(const Product *product, const float *sums, double *total, long at, long next, long number, long output, int kind) {
+/* Sums of SIDE pixels, or the `number` that there are, for SIDE outputs, or where `wide` for those of the next tile too, of which there are fewer
+ * at the end; `next`: from a pixel to the next in the output, where the first lies at `at`. */
+INLINE void finish_as(const Product *product, const float *sums, double *total, long at, long next, long number, long output, int wide, int kind) {
     int relu = product->relu;
     uint16_t *to = product->output + at + output;
     const uint16_t *above = product->above + at + output;
-    __mmask16 there = (__mmask16)((1u << least(SIDE, product->plan.of->outputs - output)) - 1);
-    __m512 zero = _mm512_setzero_ps(), bias = kind == PLAIN ? _mm512_loadu_ps(product->bias + output) : zero, sum = zero, square = zero;
+    __mmask32 there = (__mmask32)((1ull << least(wide ? BLOCK : SIDE, product->plan.of->outputs - output)) - 1);
+    __m512 zero = _mm512_setzero_ps(), sum = zero, other_sum = zero, square = zero, other_square = zero;
+    __m512 bias = kind == PLAIN ? _mm512_loadu_ps(product->bias + output) : zero;
+    __m512 other_bias = kind == PLAIN && wide ? _mm512_loadu_ps(product->bias + output + SIDE) : zero;
     for (long k = 0; k < number; k++, to += next, above += next) {
-        __m512 values = _mm512_load_ps(sums + k * SIDE);
+        __m512 values = _mm512_load_ps(sums + k * SIDE), others = wide ? _mm512_load_ps(sums + (SIDE + k) * SIDE) : zero;
+        __m512i met = {0};
         if (kind == CUT) {
-            __m256i other = _mm256_maskz_loadu_epi16(there, above);
-            values = _mm512_maskz_mov_ps(_mm256_test_epi16_mask(other, _mm256_set1_epi16(0x7fff)), values);
-            square = _mm512_fmadd_ps(values, widened(other), square);
+            met = _mm512_maskz_loadu_epi16(there, above);
+            __mmask32 passed = _mm512_test_epi16_mask(met, _mm512_set1_epi16(0x7fff));
+            values = _mm512_maskz_mov_ps((__mmask16)passed, values);
+            others = _mm512_maskz_mov_ps((__mmask16)(passed >> SIDE), others);
         }
         if (kind == PLAIN) {
             values = _mm512_add_ps(values, bias);
-            if (relu) values = _mm512_max_ps(zero, values); /* in this order what is no number stays none */
+            others = _mm512_add_ps(others, other_bias);
+            if (relu) { /* in this order what is no number stays none */
+                values = _mm512_max_ps(zero, values);
+                others = _mm512_max_ps(zero, others);
+            }
         }
-        __m256i rounded = (__m256i)_mm512_cvtneps_pbh(values);
-        _mm256_mask_storeu_epi16(to, there, rounded);
+        __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh(others, values);
+        _mm512_mask_storeu_epi16(to, there, rounded);
         if (kind == MEASURED) { /* of what is written, whose squares need no rounding */
-            values = widened(rounded);
-            square = _mm512_fmadd_ps(values, values, square);
+            met = rounded;
+            values = widened(_mm512_castsi512_si256(rounded));
+            if (wide) others = widened(_mm512_extracti64x4_epi64(rounded, 1));
         }
-        sum = _mm512_add_ps(sum, values);
+        if (kind != PLAIN) {
+            sum = _mm512_add_ps(sum, values);
+            square = _mm512_fmadd_ps(values, kind == MEASURED ? values : widened(_mm512_castsi512_si256(met)), square);
+        }
+        if (kind != PLAIN && wide) {
+            other_sum = _mm512_add_ps(other_sum, others);
+            other_square = _mm512_fmadd_ps(others, kind == MEASURED ? others : widened(_mm512_extracti64x4_epi64(met, 1)), other_square);
+        }
     }
-    if (kind != PLAIN) add(total + output, sum);
-    if (kind != PLAIN) add(total + product->plan.outputs + output, square);
+    if (kind == PLAIN) return;
+    add(total + output, sum);
+    add(total + product->plan.outputs + output, square);
+    if (wide) {
+        add(total + output + SIDE, other_sum);
+        add(total + product->plan.outputs + output + SIDE, other_square);
+    }
 }
 
-static void finish(const Product *product, const float *sums, double *total, long at, long next, long number, long output) {
-    if (product->kind == PLAIN)
-        finish_as(product, sums, total, at, next, number, output, PLAIN);
-    else if (product->kind == MEASURED)
-        finish_as(product, sums, total, at, next, number, output, MEASURED);
-    else
-        finish_as(product, sums, total, at, next, number, output, CUT);
+static void finish(const Product *product, const float *sums, double *total, long at, long next, long number, long output, int wide) {
+#define AS(kind)                                                                                  \
+    if (wide)                                                                                     \
+        finish_as(product, sums, total, at, next, number, output, 1, kind);                       \
+    else                                                                                          \
+        finish_as(product, sums, total, at, next, number, output, 0, kind)
+    if (product->kind == PLAIN) {
+        AS(PLAIN);
+    } else if (product->kind == MEASURED) {
+        AS(MEASURED);
+    } else {
+        AS(CUT);
+    }
+#undef AS
 }
 
 INLINE void begin(void) {
@@ -119,10 +147,8 @@ INLINE void end(const Product *product, float *sums, double *totals, const long 
     if (wide) _tile_stored(1, sums + SIDE * SIDE, row);
     if (high) _tile_stored(2, sums + 2 * SIDE * SIDE, row);
     if (high && wide) _tile_stored(3, sums + 3 * SIDE * SIDE, row);
-    finish(product, sums, totals, at[0], next, number[0], n);
-    if (wide) finish(product, sums + SIDE * SIDE, totals, at[0], next, number[0], n + SIDE);
-    if (high) finish(product, sums + 2 * SIDE * SIDE, totals, at[1], next, number[1], n);
-    if (high && wide) finish(product, sums + 3 * SIDE * SIDE, totals, at[1], next, number[1], n + SIDE);
+    finish(product, sums, totals, at[0], next, number[0], n, wide);
+    if (high) finish(product, sums + 2 * SIDE * SIDE, totals, at[1], next, number[1], n, wide);
 }
 
 /* BLOCK pixels that follow each other, or fewer, for as many outputs. */

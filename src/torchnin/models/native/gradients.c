@@ -14,6 +14,7 @@
 
 #ifdef MATRICES
 
+#define MUCH 32768  /* sums for which several threads pay */
 #define SMALL 26000 /* values of a picture, in and out, of which the caches hold a stack */
 
 typedef struct {
@@ -140,16 +141,16 @@ INLINE void add_up_stacks(const Plan *plan, const uint16_t *turned, const uint32
 
 static void add_up_part(const Plan *plan, const Room *room, float *sums, long stacks) {
     long inputs = plan->inputs, outputs = plan->outputs;
-    for (long tap = 0; tap < plan->taps; tap++) {
-        long away = stacks ? 0 : tap / plan->of->across * plan->width + tap % plan->of->across;
-        const uint32_t *pairs = room->pairs[away % 2] + away / 2 * inputs;
-        for (long n = 0; n < outputs; n += 2 * SIDE)
-            for (long c = 0; c < inputs; c += 2 * SIDE) {
+    for (long n = 0; n < outputs; n += 2 * SIDE)
+        for (long c = 0; c < inputs; c += 2 * SIDE) {
+            const uint16_t *turned = room->turned + n * BLOCK;
+            int high = n + SIDE < outputs, wide = c + SIDE < inputs;
+            for (long tap = 0; tap < plan->taps; tap++) {
+                long away = stacks ? 0 : tap / plan->of->across * plan->width + tap % plan->of->across;
+                const uint32_t *pairs = room->pairs[away % 2] + away / 2 * inputs + c;
                 float *here = sums + ((tap * outputs + n) * inputs + c * SIDE);
-                const uint16_t *turned = room->turned + n * BLOCK;
-                int high = n + SIDE < outputs, wide = c + SIDE < inputs;
-#define LINE(high, wide) add_up_line(plan, turned, pairs + c, here, high, wide)
-#define STACKS(high, wide) add_up_stacks(plan, turned, pairs + c, here, stacks, tap, high, wide)
+#define LINE(high, wide) add_up_line(plan, turned, pairs, here, high, wide)
+#define STACKS(high, wide) add_up_stacks(plan, turned, pairs, here, stacks, tap, high, wide)
                 if (stacks)
                     BY_TILES(STACKS);
                 else
@@ -157,7 +158,7 @@ static void add_up_part(const Plan *plan, const Room *room, float *sums, long st
 #undef LINE
 #undef STACKS
             }
-    }
+        }
 }
 
 /* A stack of BLOCK pictures, or fewer and zeros, pixel by pixel: slopes turned round, and pairs of what came in. */
@@ -238,6 +239,22 @@ static void learn(const void *of_gradient, int thread, long first, long last) {
     _tile_release();
 }
 
+/* Of so many outputs, counted through the threads' sums. */
+static void clear_sums(const void *of_gradient, int thread, long first, long last) {
+    const Gradient *gradient = of_gradient;
+    long each = gradient->plan.taps * gradient->plan.inputs;
+    (void)thread;
+    memset(gradient->sums + first * each, 0, sizeof(float) * (size_t)((last - first) * each));
+    memset(gradient->slope_sums + first * SIDE, 0, sizeof(float) * (size_t)((last - first) * SIDE));
+}
+
+static void share_if(int much, Task *task, const void *job, long parts, int threads) {
+    if (much)
+        share(task, job, parts, threads);
+    else
+        task(job, 0, 0, parts);
+}
+
 int begin_gradient(Gradient *gradient) {
     Plan *plan = &gradient->plan;
     const Convolution *of = plan->of;
@@ -258,29 +275,42 @@ int begin_gradient(Gradient *gradient) {
     if (!plan->room || !gradient->sums) return 0;
     for (long thread = 0; thread < of->threads; thread++)
         memset(plan->room + (size_t)thread * plan->bytes, 0, zero);
-    memset(gradient->sums, 0, sums);
     gradient->slope_sums = gradient->sums + of->threads * taps * outputs * inputs;
+    share_if(outputs * taps * inputs >= MUCH, clear_sums, gradient, of->threads * outputs, of->threads);
     return 1;
+}
+
+typedef struct {
+    const Gradient *gradient;
+    float *of_weight, *of_bias;
+} Found;
+
+/* What the threads have, of some outputs, added up. */
+static void add_threads(const void *of_found, int thread, long first, long last) {
+    const Found *found = of_found;
+    const Plan *plan = &found->gradient->plan;
+    long taps = plan->taps, inputs = plan->inputs, outputs = plan->outputs, next = taps * outputs * inputs;
+    (void)thread;
+    for (long n = first; n < last; n++) {
+        for (long tap = 0; tap < taps; tap++)
+            for (long c = 0; c < plan->channels; c += SIDE) {
+                const float *sums = found->gradient->sums + tap * outputs * inputs + n / SIDE * SIDE * inputs + c * SIDE + n % SIDE * SIDE;
+                __m512 sum = _mm512_load_ps(sums);
+                for (long other = 1; other < plan->of->threads; other++)
+                    sum = _mm512_add_ps(sum, _mm512_load_ps(sums + other * next));
+                _mm512_mask_storeu_ps(found->of_weight + (n * taps + tap) * plan->channels + c,
+                                      (__mmask16)((1u << least(SIDE, plan->channels - c)) - 1), sum);
+            }
+        found->of_bias[n] = 0;
+        for (long other = 0; other < plan->of->threads; other++)
+            found->of_bias[n] += _mm512_reduce_add_ps(_mm512_load_ps(found->gradient->slope_sums + (other * outputs + n) * SIDE));
+    }
 }
 
 void end_gradient(Gradient *gradient, float *of_weight, float *of_bias) {
     const Plan *plan = &gradient->plan;
-    const Convolution *of = plan->of;
-    long taps = plan->taps, inputs = plan->inputs, outputs = plan->outputs;
-    for (long n = 0; gradient->slope_sums && n < of->outputs; n++) {
-        for (long tap = 0; tap < taps; tap++)
-            for (long c = 0; c < plan->channels; c++) {
-                float sum = 0;
-                for (long thread = 0; thread < of->threads; thread++) {
-                    long tile = (thread * taps + tap) * outputs * inputs + n / SIDE * SIDE * inputs + c / SIDE * SIDE * SIDE;
-                    sum += gradient->sums[tile + n % SIDE * SIDE + c % SIDE];
-                }
-                of_weight[(n * taps + tap) * plan->channels + c] = sum;
-            }
-        of_bias[n] = 0;
-        for (long thread = 0; thread < of->threads; thread++)
-            of_bias[n] += _mm512_reduce_add_ps(_mm512_load_ps(gradient->slope_sums + (thread * outputs + n) * SIDE));
-    }
+    Found found = {gradient, of_weight, of_bias};
+    if (gradient->slope_sums) share_if(plan->outputs * plan->taps * plan->inputs >= MUCH, add_threads, &found, plan->of->outputs, plan->of->threads);
     free(plan->room);
     free(gradient->sums);
 }

@@ -161,6 +161,13 @@ def test_way_back_through_several_convolutions(batch_norm: bool) -> None:
             assert distance(value, expected) < 2e-2
         assert all(torch.equal(value, again) for value, again in zip(last, gradients[-2:], strict=True))
 
+    # A gradient that is to have one itself comes to the ReLUs by another way too, whatever was told before.
+    found = output()
+    torch.autograd.grad(found, parameters[-2:], retain_graph=True)
+    torch.autograd.grad(found, parameters[0], create_graph=True)
+    for value, expected in zip(torch.autograd.grad(found, [pictures, *parameters]), usual, strict=True):
+        assert distance(value, expected) < 2e-2
+
     heard: list[Tensor] = []
     handle = block[3 if batch_norm else 2].register_forward_hook(lambda layer, given, made: heard.append(made))
     gradients = torch.autograd.grad(output(), [pictures, *parameters])

@@ -129,7 +129,7 @@ class _Convolution(torch.autograd.Function):
         pictures, weight, bias, kernel, output = ctx.saved_tensors
         if torch.is_grad_enabled():
             if ctx.before is not None:
-                ctx.before.shared = True
+                ctx.before.share()
             return *_differentiable(ctx, pictures, weight, bias, grad), *[None] * 5
         grad = grad.contiguous(memory_format=torch.channels_last)
         wanted = list(ctx.needs_input_grad[:3])
@@ -152,13 +152,11 @@ class _Convolution(torch.autograd.Function):
         if at_once:
             descended, sums, *of_layer = products.retreat(pictures, grad, kernel, relu=cut)
             found = descended, *of_layer
-            if cut:
-                ctx.before.sums = sums
         elif descends:
             descended, sums = products.descend(grad, kernel, ctx.padding, pictures, relu=cut)
             found = descended, *found[1:]
-            if cut:
-                ctx.before.sums = sums
+        if cut and descends:
+            ctx.before.sums = sums
         if by_matrices and not at_once:
             found = found[0], *products.gradients(pictures, grad, kernel, ctx.stride, ctx.padding)
         of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))

@@ -65,7 +65,11 @@ class FusedReLU:
         """Where it has been passed, the sums of the gradient in front of it over pictures and pixels, and those of its products with what
         the ReLU made, `(2, c)`, float64."""
         self.shared = False
-        """Whether gradients come to it by other ways too, as where they are to have gradients themselves: then it is not passed."""
+        """Whether gradients come to it by other ways too; then it is not passed."""
+
+    def share(self) -> None:
+        """Its gradient is to have a gradient itself, which comes to it by another way."""
+        self.sums, self.shared = None, True
 
     def take_sums(self) -> Tensor | None:
         """They, once: of another way back there are others."""

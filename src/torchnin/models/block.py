@@ -57,21 +57,21 @@ class NiNBlock(nn.Sequential):
             in_channels = out_channels
         super().__init__(*layers)
 
-    def forward(self, pictures: Tensor, pool: nn.Module | None = None, dropout: nn.Module | None = None) -> Tensor:
-        """The block's output; with `pool`, that of the block and the max pooling after it, and of `dropout` behind that.
+    def forward(self, pictures: Tensor, pool: nn.Module | None = None) -> Tensor:
+        """The block's output; with `pool`, that of the block and the max pooling after it.
 
         Max pooling and ReLU commute, to the bit and in their gradients; pooled first, the last ReLU sees a quarter of the values.
         """
-        layers = self.layers(pool, dropout)
+        layers = self.layers(pool)
         if self.training:
             return run(layers, pictures)
         for layer in layers:
             pictures = layer(pictures)
         return pictures
 
-    def layers(self, pool: nn.Module | None = None, dropout: nn.Module | None = None) -> list[nn.Module]:
-        """The block's layers in the order in which they run: with `pool`, that before the last ReLU, and `dropout` behind it."""
+    def layers(self, pool: nn.Module | None = None) -> list[nn.Module]:
+        """The block's layers in the order in which they run: with `pool`, that before the last ReLU."""
         layers: list[nn.Module] = list(self)
         if pool is not None:
             layers.insert(-1, pool)
-        return layers if dropout is None else [*layers, dropout]
+        return layers

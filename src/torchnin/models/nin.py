@@ -143,9 +143,7 @@ class NiN(nn.Module):
     def _trained_body(self, features: Tensor) -> Tensor:
         """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept.
 
-        What drops behind that pooling goes with it, for `passes` does all three at once, and the layers of blocks that nobody listens to
-        follow each other as those of one.
-
+        The layers of blocks that nobody listens to follow each other as those of one, for what `passes` takes at once may stand in several.
         Where somebody listens to what goes in or comes out there, and where the block ends otherwise, the layers run as they stand.
         """
         if _is_heard(self.body):
@@ -158,14 +156,11 @@ class NiN(nn.Module):
             if not isinstance(layer, NiNBlock):
                 together.append(layer)
                 continue
-            pool = dropout = None
-            if layers and isinstance(layers[0], nn.MaxPool2d) and _commute(layer, layers[0]):
-                pool = layers.pop(0)
-                dropout = layers.pop(0) if layers and type(layers[0]) is Dropout and not _is_heard(layers[0]) else None
+            pool = layers.pop(0) if layers and isinstance(layers[0], nn.MaxPool2d) and _commute(layer, layers[0]) else None
             if type(layer) is NiNBlock and not is_heard(layer):
-                together += layer.layers(pool, dropout)
+                together += layer.layers(pool)
             else:
-                features, together = layer(run(together, features), pool=pool, dropout=dropout), []
+                features, together = layer(run(together, features), pool=pool), []
         return run(together, features)
 
     def class_maps(self, pictures: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k y x"]:

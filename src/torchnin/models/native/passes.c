@@ -436,7 +436,7 @@ INLINE void descend(const Job *job, const void *slopes, long values_at, long slo
         long at = (values_at + pixel) * channels + c;                                                             \
         V value = load(job->values, at, rest, half);                                                              \
         V slope = load(slopes, (slopes_at + pixel) * channels + c, rest, slopes_half);                            \
-        if (!cut) {                                                                                            \
+        if (!cut) {                                                                                               \
             V scale = load(job->scale, c, rest, 0), shift = load(job->shift, c, rest, 0);                         \
             slope = only(~(value * scale + shift <= 0), slope);                                                   \
         }                                                                                                         \

@@ -50,7 +50,7 @@ def advice() -> str | None:
     if compiled() is not None or not sys.platform.startswith("linux") or not kinds():
         return None
     return (
-        "training takes torch's own ways, which for small networks take a fifth longer to twice as long: "
+        "training takes torch's own ways, which for small networks take a quarter longer to two and a half times as long: "
         "the C files of the others are not compiled here; with a C compiler (apt-get install gcc) install torchnin once more"
     )
 

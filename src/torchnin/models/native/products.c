@@ -278,7 +278,7 @@ void end_product(Product *product, double *moments) {
         for (long n = 0; n < outputs; n++) {
             double *moment = moments + which * outputs + n;
             *moment = 0;
-            for (long thread = 0; product->room && thread < plan->of->threads; thread++)
+            for (long thread = 0; product->sums && thread < plan->of->threads; thread++)
                 *moment += product->sums[(2 * thread + which) * plan->outputs + n];
         }
     free(plan->room);

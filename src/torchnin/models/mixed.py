@@ -137,29 +137,7 @@ class _Convolution(torch.autograd.Function):
         if ctx.relu is not None:
             grad, summed = _in_front(ctx.relu, output, grad)
             wanted[2] = wanted[2] and summed is None
-        geometry = kernel, ctx.stride, ctx.padding
-        cut = ctx.before is not None and not ctx.before.shared and products.descends(grad, *geometry, relu=True)
-        at_once = wanted[0] and wanted[1] and products.retreats(pictures, grad, *geometry)
-        by_matrices = wanted[1] and products.takes(pictures, kernel, ctx.stride)
-        descends = wanted[0] and (at_once or cut or products.descends(grad, *geometry, relu=False))
-        asked = [wanted[0] and not descends, *(want and not by_matrices for want in wanted[1:])]
-        if not any(asked):
-            found: tuple[Tensor | None, ...] = (None, None, None)
-        elif kernel.shape[2:] == (1, 1) and ctx.stride == (1, 1) and ctx.padding == (0, 0):
-            found = _pixel_gradients(pictures, kernel, grad, asked)
-        else:
-            found = _gradients(pictures, kernel, grad, ctx.stride, ctx.padding, asked)
-        if at_once:
-            descended, sums, *of_layer = products.retreat(pictures, grad, kernel, relu=cut)
-            found = descended, *of_layer
-        elif descends:
-            descended, sums = products.descend(grad, kernel, ctx.padding, pictures, relu=cut)
-            found = descended, *found[1:]
-        if cut and descends:
-            ctx.before.sums = sums
-        if by_matrices and not at_once:
-            found = found[0], *products.gradients(pictures, grad, kernel, ctx.stride, ctx.padding)
-        of_pictures, of_weight, of_bias = (value if want else None for value, want in zip(found, wanted, strict=True))
+        of_pictures, of_weight, of_bias = _found(pictures, kernel, grad, ctx.stride, ctx.padding, wanted, ctx.before)
         of_bias = summed if ctx.needs_input_grad[2] and summed is not None else of_bias
         return (
             of_pictures,
@@ -167,6 +145,35 @@ class _Convolution(torch.autograd.Function):
             None if of_bias is None else of_bias.to(bias.dtype),
             *[None] * 5,
         )
+
+
+def _found(
+    pictures: Tensor, kernel: Tensor, grad: Tensor, stride: Any, padding: Any, wanted: list[bool], before: passes.FusedReLU | None
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a convolution's pictures, weights and bias, as far as they are wanted: by our own products where they take them.
+
+    That of pictures which went through a ReLU `before` and nowhere else is the one in front of it, where the product passes that too.
+    """
+    geometry = kernel, stride, padding
+    cut = before is not None and not before.shared and products.descends(grad, *geometry, relu=True)
+    found: tuple[Tensor | None, ...]
+    of_pictures = of_weight = of_bias = sums = None
+    if wanted[0] and wanted[1] and products.retreats(pictures, grad, *geometry):
+        of_pictures, sums, of_weight, of_bias = products.retreat(pictures, grad, kernel, relu=cut)
+    else:
+        if wanted[0] and (cut or products.descends(grad, *geometry, relu=False)):
+            of_pictures, sums = products.descend(grad, kernel, padding, pictures, relu=cut)
+        if wanted[1] and products.takes(pictures, kernel, stride):
+            of_weight, of_bias = products.gradients(pictures, grad, *geometry)
+    if before is not None and sums is not None:
+        before.sums = sums
+    found = of_pictures, of_weight, of_bias
+    asked = [want and value is None for want, value in zip(wanted, found, strict=True)]
+    if any(asked):
+        alone = (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
+        others = _pixel_gradients(pictures, kernel, grad, asked) if alone else _gradients(pictures, kernel, grad, stride, padding, asked)
+        found = tuple(other if ask else value for ask, other, value in zip(asked, others, found, strict=True))
+    return tuple(value if want else None for want, value in zip(wanted, found, strict=True))
 
 
 def _in_front(relu: passes.FusedReLU, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:

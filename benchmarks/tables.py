@@ -31,8 +31,8 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
         "first seeds": "{n} of {planned} seeds so far",
         "ships": "`{name}` (seed {seed}: {accuracy:.2%})",
-        "one test": "All on the test pictures as they are, none mirrored or moved. Nothing was chosen by them, with one exception: "
-        "`nin_compact`, of which its model card tells. What ships stores its convolutions in float16, so its last digits may differ. "
+        "one test": "All on the test pictures as they are, none mirrored or moved. Nothing was chosen by them. "
+        "What ships stores its convolutions in float16, so its last digits may differ. "
         "Trainings that do not ship stand in benchmarks/records.",
         "stands in": "stands in for a longer training",
         "soonest": "| test accuracy | command | two cores with bfloat16 (AMX) | two cores without |",
@@ -53,7 +53,7 @@ WORDS: dict[str, dict[str, str]] = {
         "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",
         "ships": "`{name}`（种子 {seed}：{accuracy:.2%}）",
-        "one test": "均为原样的测试图片，没有翻转或平移；除一处外（`nin_compact`，见它的模型卡），"
+        "one test": "均为原样的测试图片，没有翻转或平移；"
         "没有用它们选择任何东西。随包提供的权重以 float16 存储卷积，所以末位可能不同。没有随包提供的训练见 benchmarks/records。",
         "stands in": "暂代更长的训练",
         "soonest": "| 测试准确率 | 命令 | 两个核，有 bfloat16（AMX） | 两个核，没有 |",

@@ -25,8 +25,14 @@ WORDS: dict[str, dict[str, str]] = {
         "seeds": "mean of {n} seeds, lowest {low:.2%}",
         "seed": "one seed",
         "at most": "at most {seconds:.0f} s",
-        "conditions": "Measured {date} on {processor}, {cores} cores, {computes}; torch {torch}. Seconds are those of the whole process, "
-        "from its start to the written result, data and test included; the longest of the seeds.",
+        "conditions": "measured {date} on {processor}, {cores} cores, {computes}; torch {torch}",
+        "apart": "{data} {conditions}",
+        "whole": "{Conditions}. Seconds are those of the whole process, from its start to the written result, data and test included; the "
+        "longest of the seeds.",
+        "slower": " Without bfloat16 ({processor}, {date}): {each}.",
+        "slower each": "{data} {accuracy:.2%} in at most {seconds:.0f} s",
+        "few": " Of {each} photos of each class, with all others to test: `{command}` {best:.1%}, `nin train photos/ --image-size 32` "
+        "{plain:.1%} (mean of {n} seeds).",
         "records": "| data | command | network | test accuracy | ships as |",
         "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
         "first seeds": "{n} of {planned} seeds so far",
@@ -47,8 +53,13 @@ WORDS: dict[str, dict[str, str]] = {
         "seeds": "{n} 个随机种子的平均，最低 {low:.2%}",
         "seed": "一个种子",
         "at most": "不超过 {seconds:.0f} 秒",
-        "conditions": "测量于 {date}：{processor}，{cores} 核，{computes}；torch {torch}。"
-        "用时从进程启动到写出结果，包括读数据和测试；取各种子中最长的。",
+        "conditions": "测量于 {date}：{processor}，{cores} 核，{computes}；torch {torch}",
+        "apart": "{data} {conditions}",
+        "whole": "{Conditions}。用时从进程启动到写出结果，包括读数据和测试；取各种子中最长的。",
+        "slower": "没有 bfloat16 时（{processor}，{date}）：{each}。",
+        "slower each": "{data} {accuracy:.2%}，不超过 {seconds:.0f} 秒",
+        "few": "每类只用 {each} 张照片训练、其余全部用来测试：`{command}` {best:.1%}，`nin train photos/ --image-size 32` {plain:.1%}"
+        "（{n} 个随机种子的平均）。",
         "records": "| 数据 | 命令 | 网络 | 测试准确率 | 随包提供 |",
         "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",
@@ -71,13 +82,14 @@ DATA = {
     "photos": "2,062 photos, 10 hand signs",
 }
 DATA_ZH = {**DATA, "photos": "2062 张照片，10 种手势"}
+SHORT = {"en": {**DATA, "photos": "the photos"}, "zh": {**DATA, "photos": "照片"}}
 
 
 def results(language: str) -> str:
     """The table of what `nin train` reaches, with its conditions."""
-    words = WORDS[language]
+    words, names = WORDS[language], DATA if language == "en" else DATA_ZH
     lines = [words["results"], "|---|---|---|---|---|"]
-    conditions = None
+    conditions: dict[str, list[str]] = {}
     for name in ORDER:
         path = FIRST_TRAINING / f"{name}.json"
         if not path.is_file():
@@ -87,12 +99,49 @@ def results(language: str) -> str:
         spread = words["seeds"].format(n=len(runs), low=case["min_test_accuracy"]) if len(runs) > 1 else words["seed"]
         command = re.sub(r"--(data-dir|photos) \S+ ?", "", case["command"]).replace("sign-language-digits", "photos/").strip()
         lines.append(
-            f"| {(DATA if language == 'en' else DATA_ZH)[name]} | `{command}` | `nin_small`, {runs[0]['num_parameters']:,} | "
+            f"| {names[name]} | `{command}` | `nin_small`, {runs[0]['num_parameters']:,} | "
             f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {words['at most'].format(seconds=case['max_process_seconds'])} |"
         )
         machine = {**case["machine"], "computes": computes(language, case["machine"]["computes"])}
-        conditions = conditions or words["conditions"].format(date=case["date"], **machine)
-    return "\n".join([*lines, "", conditions or ""])
+        conditions.setdefault(words["conditions"].format(date=case["date"], **machine), []).append(SHORT[language][name])
+    if len(conditions) > 1:
+        conditions = {words["apart"].format(data=_and(language, data), conditions=each): data for each, data in conditions.items()}
+    told = "; ".join(conditions) if language == "en" else "；".join(conditions)
+    whole = words["whole"].format(Conditions=told[:1].upper() + told[1:])
+    return "\n".join([*lines, "", whole + _slower(language) + _few(language)])
+
+
+def _slower(language: str) -> str:
+    """What the same takes on a processor without bfloat16."""
+    words, each, last = WORDS[language], [], None
+    for name in ORDER:
+        path = FIRST_TRAINING / f"{name}-float32.json"
+        if path.is_file():
+            last = recorded(path)
+            reached = {"accuracy": last["mean_test_accuracy"], "seconds": last["max_process_seconds"]}
+            each.append(words["slower each"].format(data=SHORT[language][name], **reached))
+    if last is None:
+        return ""
+    told = (", " if language == "en" else "；").join(each)
+    return words["slower"].format(processor=last["machine"]["processor"], date=last["date"], each=told)
+
+
+def _few(language: str) -> str:
+    """What a few photos are enough for."""
+    case = recorded(HERE / "few_pictures" / "results" / "few_pictures.json")
+    best = max(case["ways"], key=lambda way: float(case["ways"][way]["mean"]))
+    return WORDS[language]["few"].format(
+        each=case["pictures_of_each_class"],
+        command=f"nin train photos/ {best}",
+        best=case["ways"][best]["mean"],
+        plain=case["ways"]["--model nin_small"]["mean"],
+        n=len(case["ways"][best]["runs"]),
+    )
+
+
+def _and(language: str, names: list[str]) -> str:
+    """Names in a row."""
+    return (", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else names[0]) if language == "en" else "、".join(names)
 
 
 def records(language: str) -> str:

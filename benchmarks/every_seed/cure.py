@@ -62,7 +62,9 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
 def one(variant: str, seed: int, data: torchnin.DatasetSplits, options: argparse.Namespace) -> dict[str, Any]:
     """The row of one training, trained now where it is not finished yet."""
     folder = options.out / variant.replace(" ", "-").replace("'", "").replace("[0,-1]", "0-1") / f"seed-{seed}"
-    recipe = dataclasses.replace(torchnin.named_recipe("steady"), num_epochs=options.num_epochs, image_size=options.image_size)
+    recipe = dataclasses.replace(
+        torchnin.named_recipe("steady"), num_epochs=options.num_epochs, image_size=options.image_size, min_batches=0, min_steps=0
+    )
     begun = (folder / "config.json").is_file()
     try:
         run = torchnin.train(

@@ -1,7 +1,7 @@
-"""What trained weights are worth where pictures are few: ten of each class, from drawn weights and from `cifar-10-base`.
+"""What trained weights are worth where pictures are few: ten of each class, from drawn weights and from those that ship.
 
-    python benchmarks/few_pictures/measure.py PHOTOS          a folder of pictures, a folder for each class; half an hour on one core
-    python benchmarks/few_pictures/measure.py PHOTOS --num-epochs 60         the same, shorter; five minutes
+    python benchmarks/few_pictures/measure.py PHOTOS          a folder of pictures, a folder for each class; ten minutes on one core
+    python benchmarks/few_pictures/measure.py PHOTOS --num-epochs 60         the same, shorter; three minutes
 
 From the folder's pictures so many of each class are drawn by the seed to learn from, and all others are the test pictures; 32 pixels,
 and every choice but the number of epochs is as `nin train` makes it by itself. Writes `results/few_pictures.json`, or
@@ -28,7 +28,12 @@ from torchnin.files import write_json  # noqa: E402
 RESULTS = HERE / "results"
 SIZE = 32
 # As options of `nin train`, and as `torchnin.train` takes it.
-WAYS = {"--model nin_small": "nin_small", "--model nin_base": "nin_base", "--weights cifar-10-base": "cifar-10-base"}
+WAYS = {
+    "--model nin_small": "nin_small",
+    "--model nin_base": "nin_base",
+    "--weights cifar-10-base": "cifar-10-base",
+    "--weights cifar-10-deep": "cifar-10-deep",
+}
 
 
 def drawn(splits: torchnin.DatasetSplits, each: int, seed: int) -> torchnin.DatasetSplits:

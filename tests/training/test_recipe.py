@@ -104,10 +104,17 @@ def test_few_pictures_get_smaller_batches_and_more_epochs(pictures: int, batch_s
     fast = named_recipe("fast")
     fitted = fast.fitted(num_pictures=pictures, mirror=True)
     assert (fitted.batch_size, fitted.num_epochs) == (batch_size, num_epochs)
-    assert fitted.muon_lr == pytest.approx(fast.muon_lr * (batch_size / fast.batch_size) ** 0.5)
-    assert fitted.lr == pytest.approx(fast.lr * (batch_size / fast.batch_size) ** 0.5)
+    assert dataclasses.replace(fitted, batch_size=512, num_epochs=10, min_batches=50, min_steps=800) == dataclasses.replace(
+        fast, augmentation=fitted.augmentation
+    )
     assert fitted.fitted(num_pictures=pictures, mirror=False) == fitted
     assert named_recipe("d2l").fitted(num_pictures=pictures, mirror=False) == named_recipe("d2l")
+
+
+@pytest.mark.parametrize(("pictures", "batch_size", "num_epochs"), [(60_000, 128, 10), (6_400, 128, 16), (1_650, 32, 16), (100, 32, 267)])
+def test_steady_does_too(pictures: int, batch_size: int, num_epochs: int) -> None:
+    fitted = named_recipe("steady").fitted(num_pictures=pictures, mirror=False)
+    assert (fitted.batch_size, fitted.num_epochs) == (batch_size, num_epochs)
 
 
 @pytest.mark.parametrize("mirror", [True, False])

@@ -32,7 +32,7 @@ WORDS: dict[str, dict[str, str]] = {
         "slower": " Without bfloat16 ({processor}, {date}): {each}.",
         "slower each": "{data} {accuracy:.2%} in at most {seconds:.0f} s",
         "few": " Of {each} photos of each class, with all others to test: `{command}` {best:.1%}, `nin train photos/ --image-size 32` "
-        "{plain:.1%} (mean of {n} seeds).",
+        "{plain:.1%} (mean of {n} seeds). For few pictures the rates were chosen by test pictures ([lab log](docs/lab-log.md)).",
         "records": "| data | command | network | test accuracy | ships as |",
         "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
         "first seeds": "{n} of {planned} seeds so far",
@@ -59,7 +59,7 @@ WORDS: dict[str, dict[str, str]] = {
         "slower": "没有 bfloat16 时（{processor}，{date}）：{each}。",
         "slower each": "{data} {accuracy:.2%}，不超过 {seconds:.0f} 秒",
         "few": "每类只用 {each} 张照片训练、其余全部用来测试：`{command}` {best:.1%}，`nin train photos/ --image-size 32` {plain:.1%}"
-        "（{n} 个随机种子的平均）。",
+        "（{n} 个随机种子的平均）。图片很少时的学习率是用测试图片选择的（[实验日志](docs/lab-log.md)）。",
         "records": "| 数据 | 命令 | 网络 | 测试准确率 | 随包提供 |",
         "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchnin.files import MAX_JSON_BYTES, read_json, write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, lock, locked_folder, read_json, write_atomically, write_json
 
 
 def test_what_is_written_is_there_whole(tmp_path: Path) -> None:
@@ -93,3 +93,38 @@ def test_a_name_that_is_no_utf8_is_written_as_json_can(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"name": name})
     assert "caf\\udce9" in (tmp_path / "a.json").read_text(encoding="utf-8")
     assert read_json(tmp_path / "a.json") == {"name": name}
+
+
+LOCKING = """
+import sys
+from pathlib import Path
+from torchnin.files import lock, locked_folder
+path = Path(sys.argv[1])
+if path.is_dir():
+    with locked_folder(path) as alone:
+        print(alone)
+else:
+    with path.open("a") as file:
+        print(lock(file.fileno()))
+"""
+
+
+def asked_by_another_process(path: Path) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", LOCKING, str(path)], capture_output=True, text=True, check=True, timeout=600
+    ).stdout.strip()
+
+
+def test_a_lock_keeps_other_processes_out(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("a") as file:
+        assert lock(file.fileno())
+        assert asked_by_another_process(tmp_path / "file") == "False"
+    assert asked_by_another_process(tmp_path / "file") == "True"
+
+
+def test_a_locked_folder_keeps_other_processes_out_and_stays_as_it_was(tmp_path: Path) -> None:
+    with locked_folder(tmp_path) as alone:
+        assert alone
+        assert asked_by_another_process(tmp_path) == "False"
+    assert asked_by_another_process(tmp_path) == "True"
+    assert not list(tmp_path.iterdir())

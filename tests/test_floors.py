@@ -124,6 +124,18 @@ def test_progress_and_command_line_stay_upstairs() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_nothing_is_imported_that_windows_lacks() -> None:
+    """But where the line asks for the system first."""
+    lacking = {"fcntl", "grp", "posix", "pty", "pwd", "readline", "resource", "syslog", "termios", "tty", "uvloop"}
+    wrong = []
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        asked = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test).startswith("sys.platform ")]
+        lines = {line for node in asked for line in range(node.lineno, node.end_lineno + 1)}
+        wrong += [f"{path}:{line}: {name}" for line, name, _ in imports(path) if name in lacking and line not in lines]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_walk_finds_what_it_is_there_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir()
     broken = tmp_path / "models" / "broken.py"

@@ -1,12 +1,23 @@
-"""Files written so that a crash leaves the old one or the new one, never a part; and JSON documents read without trusting them."""
+"""Files written so that a crash leaves the old one or the new one, never a part; locks; and JSON documents read without trusting them."""
 
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK = ".lock"
+"""On Windows, where a folder cannot be locked, the file in it that is; gone with the lock, unless the process was killed."""
+# Seconds to wait between attempts to rename a file over one that somebody on Windows has open.
+_PATIENCE = (0.01, 0.05, 0.2, 0.5, 1.0)
 # Far above what a training of a hundred thousand epochs records; parsed, a document takes some twenty times its size.
 MAX_JSON_BYTES = 64 << 20
 
@@ -23,12 +34,54 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        replace(aside, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             aside.unlink()
         error.filename = str(path)  # the system's error for a write that fails names no file
         raise
+
+
+def replace(aside: Path, path: Path) -> None:
+    """Rename a file over another one. On Windows, where that fails as long as somebody reads the other one, try again for two seconds.
+
+    Raises:
+        OSError: it cannot be done.
+    """
+    for seconds in _PATIENCE if sys.platform == "win32" else ():
+        try:
+            os.replace(aside, path)
+        except PermissionError:
+            time.sleep(seconds)
+        else:
+            return
+    os.replace(aside, path)
+
+
+def lock(file: int) -> bool:
+    """Lock an open file until it is closed, which the death of the process does too; False where another process has it locked."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def locked_folder(path: Path) -> Iterator[bool]:
+    """A folder that is locked while it is looked at; False where another process has it locked."""
+    name = path / LOCK if sys.platform == "win32" else path
+    file = os.open(name, os.O_RDWR | os.O_CREAT if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        yield lock(file)
+    finally:
+        os.close(file)
+        if sys.platform == "win32":
+            with contextlib.suppress(OSError):  # whoever waits for it has it open
+                name.unlink()
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

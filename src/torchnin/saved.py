@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from torchnin.data import CATALOG, DataError
-from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, parse_json, replace, write_atomically, write_json
 from torchnin.models.shipped import what_ships
 
 WEIGHTS = "model.safetensors"
@@ -43,7 +42,7 @@ def write_saved(folder: Path, config: Mapping[str, Any], weights: bytes) -> None
     except OSError:
         waiting.unlink(missing_ok=True)
         raise
-    os.replace(waiting, folder / WEIGHTS)
+    replace(waiting, folder / WEIGHTS)
 
 
 def read_saved(folder: Path) -> tuple[dict[str, Any], bytes]:
@@ -79,7 +78,7 @@ def _settle(folder: Path) -> None:
     with contextlib.suppress(FileNotFoundError, DataError):
         _, weights = read_saved(folder)
         if (folder / _WAITING).read_bytes() == weights:
-            os.replace(folder / _WAITING, folder / WEIGHTS)
+            replace(folder / _WAITING, folder / WEIGHTS)
 
 
 def halved(name: str, tensor: Tensor) -> Tensor:

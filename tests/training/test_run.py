@@ -1,5 +1,4 @@
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from torchnin import DataError, DatasetSplits, NiNConfig, Recipe, Run, train
+from torchnin import DataError, DatasetSplits, NiNConfig, Recipe, Run, files, train
 from torchnin.training.run import new_run_folder, opened
 
 
@@ -221,20 +220,20 @@ def test_two_processes_never_share_a_folder(tmp_path: Path, few_file: Path, nin:
 
 def test_a_run_that_another_process_ended_a_moment_ago_is_not_wiped_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the moment when the folder was free to begin in and the lock, another training came and went."""
-    lock = fcntl.flock
+    lock = files.lock
 
-    def flock(file: int, how: int) -> None:
+    def after_another(file: int) -> bool:
         Run(tmp_path).write_config({"network": {}, "recipe": {}, "data": {}, "versions": {}})
         Run(tmp_path).write_result({"test_accuracy": 0.9})
-        lock(file, how)
+        return lock(file)
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(files, "lock", after_another)
     with pytest.raises(ValueError, match="already holds a run"), opened(tmp_path, resume=False, overwrite=False):
         pass
     assert Run(tmp_path).result == {"test_accuracy": 0.9}
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="as somebody else a folder without permission shows the same")
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="as somebody else a folder without permission shows the same")
 def test_a_folder_that_cannot_be_written_to(nin: Callable[..., Any], few_file: Path) -> None:
     answer = nin("train", few_file, "--out", "/proc/self/run")
     assert answer.code in (1, 2)

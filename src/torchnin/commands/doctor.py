@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import sys
 from typing import Any
 
 import torchnin
@@ -18,7 +19,7 @@ _EXTRAS = {
     "web": {
         "starlette": "starlette",
         "uvicorn": "uvicorn",
-        "uvloop": "uvloop",
+        **({} if sys.platform == "win32" else {"uvloop": "uvloop"}),
         "httptools": "httptools",
         "python-multipart": "python_multipart",
         "prometheus-client": "prometheus_client",

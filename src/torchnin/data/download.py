@@ -19,12 +19,8 @@ from pathlib import Path, PurePosixPath
 from torchnin.data.catalog import MAX_FILE_BYTES, DataFile, Download, NamedDataset, read_checked
 from torchnin.data.errors import DataError
 from torchnin.data.locate import cache_folder
+from torchnin.files import lock, replace
 from torchnin.version import __version__
-
-try:
-    import fcntl
-except ImportError:  # Windows: two processes that fetch the same set at once are then kept apart by the checksums alone.
-    fcntl = None  # type: ignore[assignment]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total (None where that is not known)."""
@@ -33,6 +29,7 @@ TIMEOUT_SECONDS = 20.0
 """How long a server may stay silent."""
 _MAX_ATTEMPTS = 6
 _CHUNK_BYTES = 1 << 18
+_WAIT_SECONDS = 0.2  # between looks whether another process is done
 
 
 class _CutOffError(OSError):
@@ -90,7 +87,7 @@ def _put_in_place(staging: Path, final: Path) -> None:
         return
     # A folder is there already, with other or incomplete content: every file goes in by itself, whole.
     for path in sorted(staging.iterdir()):
-        os.replace(path, final / path.name)
+        replace(path, final / path.name)
     staging.rmdir()
 
 
@@ -127,7 +124,7 @@ def _fetch_file(urls: tuple[str, ...], part: Download, staging: Path, report: Pr
             except (urllib.error.URLError, http.client.HTTPException, _CutOffError, ssl.SSLError, TimeoutError, ConnectionError) as error:
                 reasons.append(f"{url}: {_reason(error)}")
                 break
-            os.replace(unfinished, target)
+            replace(unfinished, target)
             return target
     raise DataError("; ".join(reasons))
 
@@ -205,7 +202,7 @@ def _unpack(dataset: NamedDataset, archive: Path, staging: Path) -> None:
                     with aside.open("wb") as out:
                         shutil.copyfileobj(content, out, _CHUNK_BYTES)
                     read_checked(dataset, file, aside)
-                    os.replace(aside, staging / file.name)
+                    replace(aside, staging / file.name)
                     del wanted[file.name]
                     if not wanted:
                         return
@@ -242,15 +239,11 @@ class _Bounded(io.RawIOBase):
 @contextlib.contextmanager
 def _only_one(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     """Hold a lock file while downloading, so that two processes never write the same partial file."""
-    if fcntl is None:
-        yield
-        return
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with path.open("a") as file:
+        if not lock(file.fileno()):
             waiting()
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            while not lock(file.fileno()):
+                time.sleep(_WAIT_SECONDS)
         yield
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from torchnin.files import replace
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -183,7 +185,7 @@ def drawing(path: str | os.PathLike[str], *, width: float, height: float, title:
     aside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
         figure.savefig(aside, facecolor="white")
-        os.replace(aside, target)
+        replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -1,7 +1,6 @@
 """A run: the folder that a training writes and a user reads."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ from typing import Any
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError
-from torchnin.files import parse_json, read_json, write_atomically, write_json
+from torchnin.files import LOCK, locked_folder, parse_json, read_json, write_atomically, write_json
 from torchnin.training.checkpoint import has_checkpoint
 
 # In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
@@ -22,7 +21,7 @@ _COPY = Path("checkpoint", "config.json")  # a second one, for the day on which 
 _CHECKSUM = "checksum"
 _CONFIG_HAS = {"network", "recipe", "data", "versions"}
 # What a training leaves that was killed before its configuration stood; nothing of it is needed.
-_BEGUN = {"checkpoint", "metrics.jsonl", "config.json.tmp"}
+_BEGUN = {"checkpoint", "metrics.jsonl", "config.json.tmp", LOCK}
 _NO_RUN = "{} holds no run to resume; leave out --resume to begin one there"
 
 
@@ -181,15 +180,10 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         ValueError: another process trains into it.
     """
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process is training into {path}; wait for it, or choose another --out") from error
+    with locked_folder(path) as alone:
+        if not alone:
+            raise ValueError(f"another process is training into {path}; wait for it, or choose another --out")
         yield
-    finally:
-        os.close(folder)  # and with it the lock, also when the process is killed
 
 
 def _is_config(path: Path) -> bool:

@@ -184,7 +184,7 @@ class LookerProcess(asyncio.Protocol):
     def memory(self) -> int:
         """Bytes of memory that it holds, what it shares with others among them; 0 where the system does not say, as without Linux."""
         with contextlib.suppress(OSError, IndexError, ValueError):
-            if self._process is not None:
+            if self._process is not None and sys.platform != "win32":
                 pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
                 return int(pages) * os.sysconf("SC_PAGE_SIZE")
         return 0

@@ -4,14 +4,15 @@ Nothing waits for company: whoever looks takes whatever has arrived while all we
 makes large batches by itself, and a lone request is answered at once. Those that have nothing to do share what arrives.
 
 Processes look, one a core, and the event loop itself hands them bytes and gets finished JSON back; a picture that is alone in the service
-has all cores, unless it is so little work that waking them takes longer. On a GPU, with a single core, and where a picture is much work for
-more cores than there may be processes, a thread looks. Large pictures are decoded and resized on threads beside them, so that they keep
-nobody waiting.
+has all cores, unless it is so little work that waking them takes longer. On a GPU, with a single core, on Windows, and where a picture is
+much work for more cores than there may be processes, a thread looks. Large pictures are decoded and resized on threads beside them, so that
+they keep nobody waiting.
 """
 
 import asyncio
 import dataclasses
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -96,7 +97,8 @@ class BatchingQueue:
         # Processes that look, those of them that have nothing to do, and what the others are at. Only the event loop touches them.
         self._processes: list[LookerProcess] = []
         busy_with_it = cores <= _MOST_LOOKERS or not much_work  # a process has one thread, where not one picture alone is there
-        if own_processes and cores > 1 and busy_with_it and classifier.choice.device.type == "cpu":
+        possible = sys.platform != "win32" and cores > 1 and classifier.choice.device.type == "cpu"
+        if own_processes and possible and busy_with_it:
             self._thread = None
             most_cores = [cores if macs >= _SOME_WORK else 1] + [1] * (min(_MOST_LOOKERS, cores) - 1)  # those that look at a lone picture
             self._processes = [LookerProcess(classifier, limits.max_pixels, each, self._receive) for each in most_cores]

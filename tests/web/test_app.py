@@ -10,6 +10,7 @@ from PIL import Image
 
 from torchnin import DatasetSplits, Run
 from torchnin.web import Access, Limits, ServiceSettings, app
+from torchnin.web.samples import samples_json
 from torchnin.web.uploads import Uploads
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
@@ -121,6 +122,8 @@ def test_what_was_not_foreseen_is_answered_and_counted_as_all_else(
         assert (answer.status_code, answer.json(), answer.headers["x-content-type-options"]) == (500, told, "nosniff")
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         assert 'nin_requests_total{path="/v1/samples",status="500"} 1.0' in client.get("/metrics").text
+        monkeypatch.setattr(app, "samples_json", samples_json)
+        assert client.get("/v1/samples", headers=theirs).json() == {"samples": []}  # the next one is not told of it
         assert "not foreseen" in caplog.text
     with service(trained.classifier) as client:
         answer = post(client, files[0])

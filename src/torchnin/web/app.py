@@ -151,7 +151,7 @@ class Service:
 
     async def samples(self, _: Request) -> Response:
         """GET /v1/samples."""
-        if self._samples is None:
+        if self._samples is None or (self._samples.done() and self._samples.exception() is not None):  # what failed may be over
             access = self.settings.access  # another Host or origin is that of others, as behind a proxy
             own = access.is_local and access.token is None and not access.allow_hosts and not access.allow_origins
             self._samples = asyncio.create_task(asyncio.to_thread(lambda: encode(samples_json(self.classifier, own=own))))

@@ -2,13 +2,14 @@
 
     python benchmarks/speed/measure.py                          every row of every network, and the picture; about half an hour on two cores
     python benchmarks/speed/measure.py nin_d2l --rows step      one network, one row; what was measured before stays in the results
+    python benchmarks/speed/measure.py --dtype float32          in float32 where bfloat16 would be faster
     python benchmarks/speed/measure.py --device cuda            on a GPU
     python benchmarks/speed/measure.py --quick                  small batches, two rounds, nothing written: does it run?
     python benchmarks/speed/measure.py --show                   the table and the picture of the recorded results
 
 Each way runs in a process of its own (ways.py says what it does). They take turns, round after round, and so do the probes of the machine's
 best rates, from which the bound is computed (bound.py); medians of the rounds, with the least and the most. Writes
-results/DEVICE-DTYPE.json, by what torchnin computes in there: cpu-float32.json, cpu-bfloat16.json.
+results/DEVICE-DTYPE.json, by what torchnin computes in there: cpu-float32.json, cpu-bfloat16.json; with `--dtype` results/asked/ has it.
 """
 
 import argparse
@@ -38,13 +39,13 @@ REPEAT = {"cpu": {"step": 5, "latency": 20}, "cuda": {"step": 50, "latency": 200
 class Process:
     """A way, waiting for its turns."""
 
-    def __init__(self, way: str, case: str, device: str, quick: bool) -> None:
+    def __init__(self, way: str, case: str, device: str, dtype: str, quick: bool) -> None:
         # The notebooks' user sets nothing, so the ways set for themselves what they do set.
         env = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
         self.way = way
         self.repeat = REPEAT.get(device.partition(":")[0], {})
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "ways.py"), way, case, device, "quick" if quick else "whole"],
+            [sys.executable, str(HERE / "ways.py"), way, case, device, dtype, "quick" if quick else "whole"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
         )  # fmt: skip
         self.first = self.answer()
@@ -101,15 +102,15 @@ def of_rounds(values: list[float]) -> dict[str, Any]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values), "rounds": len(values)}
 
 
-def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -> Iterator[dict[str, Any]]:
+def measure(name: str, rows: list[str], device: str, dtype: str, rounds: int, quick: bool) -> Iterator[dict[str, Any]]:
     """The asked rows of one case, one after the other, so that what is measured is kept whatever ends the rest."""
     import torch
     from bound import Probe, bound, forward_and_backward
 
     import torchnin
 
-    case = case_of(name, device, quick=quick)
-    choice = torchnin.choose_device(device)
+    case = case_of(name, device, dtype, quick=quick)
+    choice = torchnin.choose_device(device, dtype)
     probe = Probe(choice.device, choice.dtype)
     network = torchnin.create_model(case.network)
     forward, backward = forward_and_backward(network, torch.empty(case.batch, 1, case.size, case.size))
@@ -131,10 +132,10 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
         return {
             "case": dataclasses.asdict(case),
             "largest_logit_difference": difference,
-            "rows": {name: {**found, "measured": conditions(device)}} if name in rows else {},
+            "rows": {name: {**found, "measured": conditions(device, dtype)}} if name in rows else {},
         }
 
-    processes = [Process(way, name, device, quick) for way in case.ways]
+    processes = [Process(way, name, device, dtype, quick) for way in case.ways]
     difference = check_same(case, processes)
     for timed in TIMED:
         if timed not in rows:
@@ -153,7 +154,7 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
         peaks: dict[str, list[float]] = {way: [] for way in case.ways}
         for _ in range(rounds):
             for way in case.ways:
-                process = Process(way, name, device, quick)  # that has done nothing but train
+                process = Process(way, name, device, dtype, quick)  # that has done nothing but train
                 for _ in range(3):
                     process.turn("step")
                 peaks[way].append(process.turn("peak"))
@@ -163,31 +164,31 @@ def measure(name: str, rows: list[str], device: str, rounds: int, quick: bool) -
         starts: dict[str, list[float]] = {way: [] for way in case.ways}
         for number in range(rounds + 1):
             for way in case.ways:
-                process = Process(way, name, device, quick)
+                process = Process(way, name, device, dtype, quick)
                 if number:  # the first reads the files from the disk
                     starts[way].append(process.first["ready"])
                 process.end()
         yield row("start", {way: of_rounds(values) for way, values in starts.items()})
 
 
-def conditions(device: str) -> dict[str, Any]:
+def conditions(device: str, dtype: str = "auto") -> dict[str, Any]:
     """Date, load and machine of a row."""
     import torch
     from machine import machine
 
     import torchnin
 
-    choice = torchnin.choose_device(device).to_dict()
+    choice = torchnin.choose_device(device, dtype).to_dict()
     computes = f"{choice['device']}, {choice['dtype']}, {choice['memory_format']}, {choice['threads']} threads"
     gpu = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda} if device != "cpu" else {}
     return {"date": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1), **machine(), "computes": computes, **gpu}
 
 
-def computed_in(device: str) -> str:
+def computed_in(device: str, dtype: str = "auto") -> str:
     """What torchnin computes in on a device of this machine, as the names of results and pictures have it: `cpu-bfloat16`."""
     import torchnin
 
-    return f"{device.partition(':')[0]}-{torchnin.choose_device(device).to_dict()['dtype']}"
+    return f"{device.partition(':')[0]}-{torchnin.choose_device(device, dtype).to_dict()['dtype']}"
 
 
 def main() -> None:
@@ -197,6 +198,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="in which torchnin trains")
     parser.add_argument("--quick", action="store_true", help="small batches and two rounds, nothing written")
     parser.add_argument("--show", action="store_true", help="the table and the picture of what is recorded")
     options = parser.parse_args()
@@ -210,11 +212,13 @@ def main() -> None:
             print(f"{path.stem}\n{table(document)}\n")
             draw(document, picture_of(path.stem))
         return
-    computed = computed_in(options.device)
-    path = HERE / "results" / f"{computed}.json"
+    computed = computed_in(options.device, options.dtype)
+    asked = options.dtype != "auto"
+    path = HERE / "results" / ("asked" if asked else "") / f"{computed}.json"
     document = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in options.networks or CASES:
-        for measured in measure(name, options.rows, options.device, 2 if options.quick else options.rounds, options.quick):
+        rounds = 2 if options.quick else options.rounds
+        for measured in measure(name, options.rows, options.device, options.dtype, rounds, options.quick):
             before = document.get(name, {}).get("rows", {})
             document[name] = {**measured, "rows": {**before, **measured["rows"]}}
             if not options.quick:
@@ -222,7 +226,7 @@ def main() -> None:
                 path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
             print(table({name: measured}), flush=True)
     print(table(document))
-    if not options.quick:
+    if not options.quick and not asked:
         draw(document, picture_of(computed))
 
 

@@ -30,6 +30,8 @@ class Case:
     evaluated: int
     """Of the test pictures, so many are evaluated."""
     ways: tuple[str, ...] = ("notebooks", "plain", "torchnin")
+    dtype: str = "auto"
+    """In which torchnin trains, as `nin train --dtype` has it."""
 
 
 CASES = {
@@ -53,9 +55,9 @@ SEED = 0
 THROUGHPUT = 128  # pictures in the batch that is predicted at once
 
 
-def case_of(name: str, device: str, *, quick: bool) -> Case:
+def case_of(name: str, device: str, dtype: str, *, quick: bool) -> Case:
     """What is measured of a network on a device."""
-    return dataclasses.replace(CASES[name], **(QUICK[name] if quick else {} if device == "cpu" else GPU[name]))
+    return dataclasses.replace(CASES[name], dtype=dtype, **(QUICK[name] if quick else {} if device == "cpu" else GPU[name]))
 
 
 class Way:
@@ -252,7 +254,7 @@ class Torchnin(Way):
         silent = SimpleNamespace(note=print)
         run = SimpleNamespace(path=Path("no run folder"))
         self.training = Training(
-            run, self.network, self.data.train, None, preprocessing, recipe, SEED, choose_device(device),
+            run, self.network, self.data.train, None, preprocessing, recipe, SEED, choose_device(device, case.dtype),
             Options(on_out_of_memory="stop"), silent, Processes(),
         )  # fmt: skip
         self.loaded = next(self.training.batches.epoch(0))
@@ -319,12 +321,12 @@ def turns(way: Way) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def main() -> None:
     """Build a way, then do what standard input asks for."""
-    _, name, case_name, device, quick = sys.argv
+    _, name, case_name, device, dtype, quick = sys.argv
     if name in ("torchnin", "nin train"):
         from torchnin.commands.process import set_up_process
 
         set_up_process(keep=False)
-    case = case_of(case_name, device, quick=quick == "quick")
+    case = case_of(case_name, device, dtype, quick=quick == "quick")
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever else is said goes where people look
 

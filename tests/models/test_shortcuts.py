@@ -1,7 +1,7 @@
 """Shorter ways give what the layers give one after the other: values, gradients, running statistics."""
 
 import copy
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchnin import create_model
-from torchnin.models import NiN, shortcuts, winograd
+from torchnin.models import NiN, rectified, shortcuts, winograd
+from torchnin.models.passes import FusedReLU
 
 # Of the norm, through a whole network: where two values under a pooling or a zero before a ReLU are nearly equal, rounding decides
 # which of them gets the gradient, with either way; so of three draws the nearest counts. A single convolution is held to 3e-5 below.
@@ -55,29 +56,37 @@ def test_as_layer_by_layer(name: str, size: int, pictures: int, changes: dict) -
         assert min(distances) <= TOLERANCE, (key, distances)
 
 
-def small(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return shortcuts._Convolution.apply(pictures, weight, bias, shortcuts._small_weight_gradient)
+def by(way: rectified.Way) -> Callable[..., Tensor]:
+    def convolve(
+        pictures: Tensor, weight: Tensor, bias: Tensor | None, relu: FusedReLU | None = None, before: FusedReLU | None = None
+    ) -> Tensor:
+        padding = (weight.shape[-1] // 2,) * 2
+        found: Tensor = rectified.Convolution.apply(pictures, weight, bias, (1, 1), padding, way, relu, before)
+        return found
+
+    return convolve
 
 
-def pixels(pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return shortcuts._Convolution.apply(pictures, weight, bias, shortcuts._pixel_weight_gradient)
-
-
+small, pixels = by(rectified.Way(of_weight=shortcuts._small_weight_gradient)), by(rectified.Way(pixels=True))
+by_winograd, plain = by(rectified.Way(winograd=True)), by(rectified.Way())
 SHAPES = [(3, 3, 3, False), (3, 4, 2, True), (5, 4, 3, True), (3, 12, 7, True), (5, 9, 14, False), (5, 1, 30, True)]
 
 
 @pytest.mark.parametrize(
     ("way", "kernel", "height", "width", "bias"),
-    [(way, *shape) for way in (small, winograd.Winograd.apply) for shape in SHAPES] + [(pixels, 1, 5, 7, True), (pixels, 1, 1, 1, False)],
+    [(way, *shape) for way in (small, by_winograd, plain) for shape in SHAPES]
+    + [(pixels, 1, 5, 7, True), (pixels, 1, 1, 1, False), (pixels, 1, 24, 20, True)],
 )
-def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: int, bias: bool) -> None:
+@pytest.mark.parametrize("relu", [False, True])
+def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: int, bias: bool, relu: bool) -> None:
     torch.manual_seed(0)
     values = [torch.randn(35, 5, height, width), torch.randn(6, 5, kernel, kernel), *([torch.randn(6)] if bias else [])]
     exact = [value.double().requires_grad_() for value in values]
     values = [value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in values]
     taken = [value.requires_grad_() for value in values]
     expected = F.conv2d(*exact, padding=kernel // 2)
-    found = way(*taken, *([] if bias else [None]))
+    found = way(*taken, *([] if bias else [None]), FusedReLU() if relu else None)
+    expected = expected * (found > 0) if relu else expected  # where rounding would decide
     slope = torch.randn_like(found)
     pairs = [
         (found, expected),
@@ -87,22 +96,55 @@ def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: i
         assert float((value - right).detach().abs().max()) < 3e-5 * float(right.detach().abs().max())
 
 
-def test_no_way_is_taken_that_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken = []
-    monkeypatch.setattr(shortcuts, "Winograd", SimpleNamespace(apply=lambda *_: taken.append(1)))
+def test_no_way_is_taken_that_does_not_pay() -> None:
     layer = nn.Conv2d(96, 96, 5, padding=2)
     shown = torch.randn(16, 96, 12, 12).contiguous(memory_format=torch.channels_last).requires_grad_()
-    shortcuts.convolve(layer, shown)
-    assert taken == [1]
-    with torch.no_grad():
-        shortcuts.convolve(layer, shown)
-    shortcuts.convolve(layer, shown.detach())
-    shortcuts.convolve(layer, shown[:4])
-    shortcuts.convolve(nn.Conv2d(96, 96, 5, padding=2, stride=2), shown)
-    shortcuts.convolve(nn.Conv2d(96, 96, 5), shown)
+    assert shortcuts._way(layer, shown, behind=False, before=True) == rectified.Way(winograd=True)
+    for narrow, before in ((nn.Conv2d(96, 96, 1), True), (nn.Conv2d(96, 160, 1), True), (nn.Conv2d(96, 96, 1), False)):
+        assert shortcuts._way(narrow, shown, behind=False, before=before) == (rectified.Way(pixels=True) if before else None)
+    wide = shown.repeat(1, 2, 1, 1).contiguous(memory_format=torch.channels_last)
+    assert shortcuts._way(nn.Conv2d(192, 160, 1), wide, behind=False, before=False) == rectified.Way(pixels=True)
+    for other, pictures in (
+        (layer, shown.detach()),
+        (layer, shown[:4]),
+        (nn.Conv2d(96, 96, 5, padding=2, stride=2), shown),
+        (nn.Conv2d(96, 96, 5), shown),
+        (nn.Conv2d(96, 96, 1), shown.detach()),
+    ):
+        assert shortcuts._way(other, pictures, behind=False, before=False) is None
+        assert shortcuts._way(other, pictures, behind=True, before=False) == rectified.Way()
+    for other, pictures in ((layer.double(), shown.double()), (layer, shown.contiguous(memory_format=torch.contiguous_format))):
+        assert shortcuts._way(other, pictures, behind=True, before=False) is None
     with torch.autocast("cpu", torch.bfloat16):
-        shortcuts.convolve(layer, shown)
-    assert taken == [1]
+        assert shortcuts._way(layer.float(), shown, behind=True, before=False) is None
+    with torch.no_grad():
+        assert not shortcuts._is_plain(layer, shown)
+
+
+def test_the_way_back_passes_a_relu_that_one_convolution_follows() -> None:
+    torch.manual_seed(0)
+    shown, slope = (torch.randn(40, 6, 15, 16).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    weights = [torch.randn(6, 6, side, side) for side in (3, 1, 1)]
+    biases = [torch.randn(6) for _ in weights]
+    leaves = [value.requires_grad_() for value in (shown, *weights, *biases)]
+    exact = [value.detach().double().requires_grad_() for value in leaves]
+
+    def through(shown: Tensor, weights: list[Tensor], biases: list[Tensor], ways: list[Callable[..., Tensor]]) -> Tensor:
+        before = None
+        for weight, bias, way in zip(weights, biases, ways, strict=True):
+            relu = FusedReLU()
+            shown, before = way(shown, weight, bias, relu, before), relu
+        return shown
+
+    def by_torch(shown: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tensor:
+        return F.conv2d(shown, weight, bias, padding=weight.shape[-1] // 2).relu()
+
+    expected = torch.autograd.grad(through(exact[0], exact[1:4], exact[4:], [by_torch] * 3), exact, slope.double())
+    for first in (plain, by_winograd):
+        for again in range(2):  # the sums are of one way back
+            found = through(leaves[0], leaves[1:4], leaves[4:], [first, pixels, pixels])
+            for value, right in zip(torch.autograd.grad(found, leaves, slope), expected, strict=True):
+                assert float((value - right).norm() / right.norm()) < 1e-3, again
 
 
 def test_what_prediction_prepared_serves_training() -> None:
@@ -110,7 +152,7 @@ def test_what_prediction_prepared_serves_training() -> None:
     weight, shown = torch.randn(4, 3, 5, 5, requires_grad=True), torch.randn(2, 3, 9, 9).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         winograd.Prepared(weight, None)(shown)
-    winograd.Winograd.apply(shown.requires_grad_(), weight, None).sum().backward()
+    by_winograd(shown.requires_grad_(), weight, None).sum().backward()
     assert weight.grad is not None
     assert shown.grad is not None
 

@@ -119,7 +119,7 @@ class _Convolution(torch.autograd.Function):
             added, sums = None if bias is None else bias.float(), None if moments is None else moments.sums
             output = products.convolve(pictures, kernel, added, stride, padding, relu=relu is not None, moments=sums)
         else:
-            output = _convolved(pictures, kernel, None if bias is None else bias.to(torch.bfloat16), stride, padding, relu is not None)
+            output = convolved(pictures, kernel, None if bias is None else bias.to(torch.bfloat16), stride, padding, relu is not None)
         ctx.save_for_backward(pictures, weight, bias, kernel, None if relu is None else output)
         ctx.stride, ctx.padding, ctx.relu, ctx.before = stride, padding, relu, before
         return output
@@ -130,12 +130,12 @@ class _Convolution(torch.autograd.Function):
         if torch.is_grad_enabled():
             if ctx.before is not None:
                 ctx.before.share()
-            return *_differentiable(ctx, pictures, weight, bias, grad), *[None] * 5
+            return *differentiable(ctx, pictures, weight, bias, grad, torch.bfloat16), *[None] * 5
         grad = grad.contiguous(memory_format=torch.channels_last)
         wanted = list(ctx.needs_input_grad[:3])
         summed = None
         if ctx.relu is not None:
-            grad, summed = _in_front(ctx.relu, output, grad)
+            grad, summed = in_front(ctx.relu, output, grad)
             wanted[2] = wanted[2] and summed is None
         of_pictures, of_weight, of_bias = _found(pictures, kernel, grad, ctx.stride, ctx.padding, wanted, ctx.before)
         of_bias = summed if ctx.needs_input_grad[2] and summed is not None else of_bias
@@ -176,8 +176,8 @@ def _found(
     return tuple(value if want else None for want, value in zip(wanted, found, strict=True))
 
 
-def _in_front(relu: passes.FusedReLU, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The gradient in front of a ReLU, and its sum over pictures and pixels where it is known."""
+def in_front(relu: passes.FusedReLU, output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The gradient in front of a ReLU, and its sum over pictures and pixels where it is known, float32."""
     if (sums := relu.take_sums()) is not None:
         return grad, sums[0].float()
     if native.compiled() is not None and output.is_contiguous(memory_format=torch.channels_last):
@@ -191,7 +191,8 @@ def laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
     return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
 
 
-def _convolved(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:
+def convolved(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Any, padding: Any, relu: bool) -> Tensor:
+    """By torch's own kernels, in one pass with the ReLU where one follows."""
     if relu and hasattr(torch.ops.mkldnn, "_convolution_pointwise") and _are_numbers(pictures, kernel):
         # One pass, which torch's compiler asks for too; it has no other name.
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(pictures, kernel, bias, padding, stride, [1, 1], 1, "relu", [], "")
@@ -259,10 +260,12 @@ def _products(first: Tensor, second: Tensor) -> Tensor:
     return found
 
 
-def _differentiable(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients, where they are to have gradients themselves: by torch's own kernels."""
-    kernel, added = weight.to(torch.bfloat16), None if bias is None else bias.to(torch.bfloat16)
-    output = F.conv2d(pictures.to(torch.bfloat16), kernel, added, ctx.stride, ctx.padding)
+def differentiable(
+    ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, dtype: torch.dtype
+) -> tuple[Tensor | None, ...]:
+    """The gradients of a convolution in a dtype, where they are to have gradients themselves: by torch's own kernels."""
+    added = None if bias is None else bias.to(dtype)
+    output = F.conv2d(pictures.to(dtype), weight.to(dtype), added, ctx.stride, ctx.padding)
     if ctx.relu is not None:
         output = output.relu()
     values = (pictures, weight, bias)

@@ -60,7 +60,9 @@ def _call(name: str, pictures: Tensor, pooled: Sequence[int], *arguments: Tensor
 class FusedReLU:
     """A ReLU which the way back may pass together with the convolution that follows."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, normalised: bool = False) -> None:
+        self.normalised = normalised
+        """Whether it stands behind normalisation, whose way back begins with both sums."""
         self.sums: Tensor | None = None
         """Where it has been passed, the sums of the gradient in front of it over pictures and pixels, and those of its products with what
         the ReLU made, `(2, c)`, float64."""

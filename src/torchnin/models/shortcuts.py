@@ -1,4 +1,5 @@
-"""Shorter ways through a block, for training on a processor: convolutions in float32 here, in bfloat16 by `mixed`, the rest by `passes`.
+"""Shorter ways through a block, for training on a processor: convolutions in float32 by `rectified`, in bfloat16 by `mixed`, the rest by
+`passes`.
 
 Each one gives what torch's own kernels give, up to rounding (tests/models/test_shortcuts.py says how near). `NiNBlock` takes them by
 itself; inside `layer_by_layer()` it does without.
@@ -7,15 +8,14 @@ itself; inside `layer_by_layer()` it does without.
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeGuard
+from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import mixed, passes
-from .winograd import Winograd, gradients_by, products
+from . import mixed, passes, rectified
+from .winograd import products
 
 # Up to this side of the picture, torch's kernel for the gradient of a padded convolution's weights spends much of its time on the
 # padding's zeros (of a picture of 3x3 pixels, 32 of the 81 products with a 3x3 kernel).
@@ -23,7 +23,7 @@ _SMALL_SIDE = 4
 # Where Winograd's way pays: it saves at least so large a factor of the products; its transforms are small beside them, which they are
 # with so many channels; and there are pixels enough to transform the kernels for.
 _SAVED, _CHANNELS, _PIXELS = 4, 48, 2048
-# From so many channels on the gradient of a 1x1 convolution's weights is the matrix library's; with fewer, torch's kernel is as fast.
+# From so many channels on the way back through a 1x1 convolution is matrix products, whether they pass a ReLU or not.
 _WIDE = 128
 
 _unwanted = 0  # how many have asked for torch's own kernels
@@ -50,21 +50,33 @@ def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     moments: passes.Moments | None = None  # theirs
     while waiting:
         layer, relu, told = waiting.pop(0), None, None
-        if _is_plain(layer, pictures) and mixed.takes(layer, pictures):
-            if waiting and type(waiting[0]) is nn.ReLU and not is_heard(waiting[0]):
-                waiting.pop(0)
-                relu = passes.FusedReLU()
-            elif waiting and type(waiting[0]) is nn.BatchNorm2d:
-                told = passes.Moments()
-            pictures = mixed.convolve(layer, pictures, relu=relu, before=before, moments=told)
-        elif (taken := _taken_at_once([layer, *waiting[:2]], pictures, moments, passed := passes.FusedReLU())) is not None:
+        if _is_plain(layer, pictures) and (found := _convolved(layer, waiting[:1], pictures, before)) is not None:
+            pictures, relu, told = found
+            del waiting[: relu is not None]
+        elif (taken := _taken_at_once([layer, *waiting[:2]], pictures, moments, maker := passes.FusedReLU(normalised=True))) is not None:
             number, pictures = taken
-            relu = passed if type(layer) is nn.BatchNorm2d and number == 2 else None
+            relu = maker if type(layer) is nn.BatchNorm2d and number == 2 else None
             del waiting[: number - 1]
         else:
-            pictures = convolve(layer, pictures)
+            pictures = layer(pictures)
         before, moments = relu, told
     return pictures
+
+
+def _convolved(
+    layer: nn.Conv2d, following: list[nn.Module], pictures: Tensor, before: passes.FusedReLU | None
+) -> tuple[Tensor, passes.FusedReLU | None, passes.Moments | None] | None:
+    """What a plain convolution makes of pictures by a shorter way, the ReLU that it took along, and what it told normalisation."""
+    relu = passes.FusedReLU() if following and type(following[0]) is nn.ReLU and not is_heard(following[0]) else None
+    if mixed.takes(layer, pictures):
+        told = passes.Moments() if following and type(following[0]) is nn.BatchNorm2d else None
+        return mixed.convolve(layer, pictures, relu=relu, before=before, moments=told), relu, told
+    if before is not None and before.normalised:
+        before = None  # it wants to know more of the way back than a convolution in float32 tells
+    if (way := _way(layer, pictures, behind=relu is not None, before=before is not None)) is None:
+        return None
+    arguments = (pictures, layer.weight, layer.bias, layer.stride, layer.padding, way, relu, before)
+    return rectified.Convolution.apply(*arguments), relu, None
 
 
 def _taken_at_once(
@@ -75,18 +87,6 @@ def _taken_at_once(
         return None
     unheard = list(itertools.takewhile(lambda layer: not is_heard(layer), layers))
     return passes.take(unheard, pictures, moments, passed) if unheard else None
-
-
-def convolve(layer: nn.Module, pictures: Tensor) -> Tensor:
-    """What a layer makes of pictures `(n, c, h, w)`, by a shorter way in float32 where it is a convolution that has one."""
-    if _takes_one(layer, pictures):
-        if _is_small(layer, pictures):
-            return _Convolution.apply(pictures, layer.weight, layer.bias, _small_weight_gradient)
-        if layer.kernel_size == (1, 1) and min(layer.in_channels, layer.out_channels) >= _WIDE:
-            return _Convolution.apply(pictures, layer.weight, layer.bias, _pixel_weight_gradient)
-        if _saves_products(layer, pictures):
-            return Winograd.apply(pictures, layer.weight, layer.bias)
-    return layer(pictures)
 
 
 def _is_plain(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
@@ -120,18 +120,32 @@ def is_heard(layer: nn.Module) -> bool:
     return bool(own) or torch.nn.modules.module._has_any_global_hook()
 
 
-def _takes_one(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
-    """Whether a layer is a plain convolution that keeps the size of its pictures, in float32."""
+def _way(layer: nn.Conv2d, pictures: Tensor, *, behind: bool, before: bool) -> rectified.Way | None:
+    """How a plain convolution in float32 is computed, with a ReLU behind it, or with one before it to pass; None: as torch does."""
+    if (
+        not pictures.dtype == layer.weight.dtype == torch.float32
+        or type(pictures) not in (Tensor, nn.Parameter)  # other kinds, as those that have a shape alone, have no memory to point to
+        or not pictures.is_contiguous(memory_format=torch.channels_last)
+        or pictures.numel() == 0
+        or isinstance(layer.padding, str)
+        or torch.is_autocast_enabled("cpu")
+    ):
+        return None
+    if pictures.requires_grad and layer.stride == (1, 1):
+        if (layer.kernel_size, layer.padding) == ((1, 1), (0, 0)):
+            if before or min(layer.in_channels, layer.out_channels) >= _WIDE:
+                return rectified.Way(pixels=True)
+        elif _keeps_the_size(layer):
+            if _is_small(layer, pictures):
+                return rectified.Way(of_weight=_small_weight_gradient)
+            if _saves_products(layer, pictures):
+                return rectified.Way(winograd=True)
+    return rectified.Way() if behind else None
+
+
+def _keeps_the_size(layer: nn.Conv2d) -> bool:
     return (
-        _is_plain(layer, pictures)
-        and layer.stride == (1, 1)
-        and layer.kernel_size[0] == layer.kernel_size[1]
-        and layer.padding == (layer.kernel_size[0] // 2,) * 2
-        and layer.kernel_size[0] % 2 == 1
-        and pictures.requires_grad
-        and pictures.dtype == layer.weight.dtype == torch.float32
-        and pictures.is_contiguous(memory_format=torch.channels_last)
-        and not torch.is_autocast_enabled("cpu")
+        layer.kernel_size[0] == layer.kernel_size[1] and layer.padding == (layer.kernel_size[0] // 2,) * 2 and layer.kernel_size[0] % 2 == 1
     )
 
 
@@ -148,33 +162,6 @@ def _saves_products(layer: nn.Conv2d, pictures: Tensor) -> bool:
         and number * height * width >= _PIXELS
         and _SAVED * products(height, width, kernel) <= height * width * kernel**2
     )
-
-
-class _Convolution(torch.autograd.Function):
-    """A convolution that keeps the size of its pictures, with a shorter way to its weights' gradient, `way(pictures, grad, weight)`."""
-
-    @staticmethod
-    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, way: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        ctx.save_for_backward(pictures, weight, bias)
-        ctx.way = way
-        return F.conv2d(pictures, weight, bias, padding=weight.shape[-1] // 2)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-            padding = [weight.shape[-1] // 2] * 2
-            grad_pictures, *_ = torch.ops.aten.convolution_backward(
-                grad, pictures, weight, None, [1, 1], padding, [1, 1], False, [0, 0], 1, [True, False, False]
-            )
-            return grad_pictures, mixed.laid_out_as(weight, ctx.way(pictures, grad, weight))
-
-        return *gradients_by(gradients, ctx, grad), None
-
-
-def _pixel_weight_gradient(pictures: Tensor, grad: Tensor, weight: Tensor) -> Tensor:
-    """Of a 1x1 convolution: one matrix product over all pixels of all pictures."""
-    inputs, outputs = (values.permute(0, 2, 3, 1).flatten(0, 2) for values in (pictures, grad))
-    return (outputs.T @ inputs).view_as(weight)
 
 
 def _small_weight_gradient(pictures: Tensor, grad: Tensor, weight: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ Source: Winograd, "Arithmetic complexity of computations" (1980); Lavin and Gray
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -78,8 +78,7 @@ class Prepared:
 
     def __init__(self, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> None:
         self._kernel, self._out_channels = weight.shape[-1], len(weight)
-        taps = _axis(1, self._kernel).kernel
-        self._values = torch.einsum("fy,gx,oiyx->gfio", taps, taps, weight).contiguous()
+        self._values = _transformed(weight.transpose(0, 1))
         self._bias = None if bias is None else bias[:, None, None]
         self._relu = relu
 
@@ -104,9 +103,9 @@ class Prepared:
 
 
 def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Of pictures and weight, from the output's."""
+    """Of pictures and weight, from the output's; nothing transformed is kept from the way forward, which would be several times them."""
     rows, columns = (_axis(side, weight.shape[-1]) for side in pictures.shape[2:])
-    values = torch.einsum("fy,gx,oiyx->gfoi", rows.kernel, columns.kernel, weight).contiguous()
+    values = _transformed(weight)
     grad_values = weight.new_zeros(*values.shape[:2], weight.shape[1], weight.shape[0])
     grad_pictures = torch.empty_like(pictures, memory_format=torch.channels_last)
     at_once = _at_once(pictures, columns, values)
@@ -120,7 +119,16 @@ def gradients(pictures: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, T
             grad_values[point].baddbmm_(seen.transpose(1, 2), sloped)
             torch.mm(rows.analysis.T, torch.bmm(sloped, values[point]).view(len(rows.analysis), -1), out=there)
         target.copy_(_gathered(gathered, columns.analysis.T, piece))
-    return grad_pictures, torch.einsum("fy,gx,gfio->oiyx", rows.kernel, columns.kernel, grad_values)
+    taps = torch.kron(columns.kernel, rows.kernel).T @ grad_values.flatten(2).flatten(0, 1)
+    return grad_pictures, taps.view(*weight.shape[:1:-1], *grad_values.shape[2:]).permute(3, 2, 1, 0)
+
+
+def _transformed(weight: Tensor) -> Tensor:
+    """`(a, b, k, k)` to `(points across, points down, a, b)`, contiguous: one product, behind which nothing needs to be moved."""
+    taps = _axis(1, weight.shape[-1]).kernel
+    first, second, kernel, _ = weight.shape
+    found = torch.kron(taps, taps) @ weight.permute(3, 2, 0, 1).reshape(kernel * kernel, first * second)
+    return found.view(len(taps), len(taps), first, second)
 
 
 # Transformed across, pictures are (line, point and tile across, picture and channel). What follows goes from point to point across: there
@@ -149,33 +157,3 @@ def _by_point(points: int, *spread: Tensor) -> Iterator[list[Tensor]]:
     """Of each of some pictures that are transformed across, the lines at every point across."""
     for each in spread:
         yield list(each.view(len(each), points, -1).unbind(1))
-
-
-class Winograd(torch.autograd.Function):
-    """A convolution that keeps the size of its pictures, with its gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, float32."""
-        ctx.save_for_backward(pictures, weight, bias)
-        return Prepared(weight, bias)(pictures)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        """As `gradients`; nothing transformed is kept from the forward pass, which would be several times the pictures."""
-        return gradients_by(gradients, ctx, grad)
-
-
-def gradients_by(way: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]], ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Of pictures, weight and bias, which `ctx` has saved, from the output's: the first two by a shorter way.
-
-    Where they are to have a gradient themselves, all come from torch's own kernels.
-    """
-    pictures, weight, bias = ctx.saved_tensors
-    if torch.is_grad_enabled():
-        output = torch.nn.functional.conv2d(pictures, weight, bias, padding=weight.shape[-1] // 2)
-        asked = [value for value in (pictures, weight, bias) if value is not None]
-        found = torch.autograd.grad(output, asked, grad, create_graph=True)
-        return found if bias is not None else (*found, None)
-    grad = grad.contiguous(memory_format=torch.channels_last)
-    return *way(pictures, weight, grad), None if bias is None else grad.sum((0, 2, 3))

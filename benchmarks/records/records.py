@@ -37,8 +37,15 @@ class Record:
 
 RECORDS = {
     "fashion-mnist-small": Record(
-        arguments="fashion-mnist --image-size 56 --num-epochs 24 --erase 0.25",
+        arguments="fashion-mnist --image-size 56 --recipe long --num-epochs 64 --muon-lr 0.1",
         num_seeds=5,
+        chosen="The same command on train pictures of which 10,000 were held out had 94.78 % of those, `long` as it is (48 epochs) "
+        "94.57 %; the held-out pictures decided between these two",
+        chosen_zh="同样的命令在留出 10,000 张的训练图片上，对留出的图片有 94.78%，`long` 原样（48 轮）有 94.57%；两者之间由留出的图片决定",
+    ),
+    "fashion-mnist-small-24": Record(
+        arguments="fashion-mnist --image-size 56 --num-epochs 24 --erase 0.25",
+        num_seeds=1,
         chosen="56 pixels and erasing were tried on train pictures that were held out; 24 epochs, what one core does in an hour or two, "
         "were set beforehand",
         chosen_zh="56 像素和擦除在留出的训练图片上试过；24 轮（一个核一两小时能做的）是事先定下的",

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+import sys
 
 # <malloc.h> of glibc
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
@@ -13,6 +14,8 @@ def set_up_process(*, keep: bool = True) -> None:
     # Threads that wait for each other by spinning for long are ruinous as soon as anything else runs on the machine: one busy
     # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    if sys.platform == "win32":  # where torch brings Intel's library, whose threads spin for 200 ms (docs/lab-log.md)
+        os.environ.setdefault("KMP_BLOCKTIME", "30us")
     if keep:
         keep_freed_memory()
 

@@ -32,6 +32,10 @@ class RecipeChoices:
     """Learning rate at its highest; where the recipe is Muon's, that of the first and last convolution, biases and norms."""
     muon_lr: Given[float] = None
     """Muon's learning rate at its highest: that of the other convolutions, where the recipe is Muon's."""
+    muon_momentum: Given[float] = None
+    """Muon's momentum."""
+    keep_norms: Given[bool] = None
+    """Bring the weights that Muon trains back to their first norms after every step; helps longer trainings of the authors' networks."""
     weight_decay: Given[float] = None
     """L2 penalty on the weights that SGD trains: where the recipe is Muon's, those of the first and last convolution."""
     label_smoothing: Given[float] = None
@@ -236,8 +240,10 @@ def _load(
 
 def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Recipe":
     given = choices.given()
-    if "muon_lr" in given and recipe.optimizer != "muon":
-        raise ValueError("--muon-lr is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at --lr")
+    for name in ("muon_lr", "muon_momentum", "keep_norms"):
+        if name in given and recipe.optimizer != "muon":
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at --lr")
     return recipe.changed(**given)
 
 

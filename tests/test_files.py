@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchnin.files import MAX_JSON_BYTES, lock, locked_folder, read_json, write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, exists, is_file, is_folder, lock, locked_folder, read_json, write_atomically, write_json
 
 
 def test_what_is_written_is_there_whole(tmp_path: Path) -> None:
@@ -128,3 +128,16 @@ def test_a_locked_folder_keeps_other_processes_out_and_stays_as_it_was(tmp_path:
         assert asked_by_another_process(tmp_path) == "False"
     assert asked_by_another_process(tmp_path) == "True"
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there(tmp_path: Path) -> None:
+    file, link = tmp_path / "file", tmp_path / "link"
+    file.touch()
+    link.symlink_to(link)
+    found = {path: (exists(path), is_file(path), is_folder(path)) for path in (tmp_path, file)}
+    assert found == {tmp_path: (True, False, True), file: (True, True, False)}
+    for nothing in (tmp_path / "nothing", file / "below a file", link, Path("a zero\0among them")):
+        assert [asked(nothing) for asked in (exists, is_file, is_folder)] == [False] * 3
+    for asked in (exists, is_file, is_folder):
+        with pytest.raises(OSError, match="too long"):
+            asked(tmp_path / ("x" * 999))

@@ -23,6 +23,7 @@ from torchnin.data.resize import resize_pixels
 from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import BlockMaps, Explanation, PixelVectors, block_maps, explain, feature_maps, pixel_vectors
+from torchnin.files import is_folder
 from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.models.described import require_described, unfilled
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
@@ -474,7 +475,7 @@ def load(source: str | os.PathLike[str], *, device: str = "auto", backend: Backe
     if name not in list_weights():
         return Classifier.load(source, device=device, backend=backend)
     shipped, here = weights_entry(name).folder, Path(name)
-    if place_of(here) is None and not (here / "checkpoint").is_dir():
+    if place_of(here) is None and not is_folder(here / "checkpoint"):
         return Classifier.load(shipped, device=device, backend=backend)
     warnings.warn(f"{name} is a folder here and the name of weights that ship; the folder is taken. The weights: {shipped}", stacklevel=2)
     return Classifier.load(here, device=device, backend=backend)

@@ -10,6 +10,7 @@ import numpy as np
 
 from torchnin.data.errors import DataError
 from torchnin.data.pictures import PictureSource, decode_picture
+from torchnin.files import exists, is_folder
 from torchnin.prediction import LARGE_PIXELS, MOST_AHEAD, Predictor, usual_batch
 
 FORMAT = "torchnin onnx 1"
@@ -122,9 +123,9 @@ def _metadata(session: Any, name: str) -> dict[str, str]:
 
 
 def _read(path: Path) -> bytes:
-    if not path.exists():
+    if not exists(path):
         raise FileNotFoundError(f"{path} is no exported classifier: there is no such file; nin export CLASSIFIER --out {path} writes one")
-    if path.is_dir():
+    if is_folder(path):
         raise ValueError(f"{path} is a folder; expected a file that nin export wrote")
     return path.read_bytes()
 

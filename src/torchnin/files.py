@@ -1,8 +1,10 @@
 """Files written so that a crash leaves the old one or the new one, never a part; locks; and JSON documents read without trusting them."""
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +22,41 @@ LOCK = ".lock"
 _PATIENCE = (0.01, 0.05, 0.2, 0.5, 1.0)
 # Far above what a training of a hundred thousand epochs records; parsed, a document takes some twenty times its size.
 MAX_JSON_BYTES = 64 << 20
+# Answers that say that there is nothing, beside those that Python has exceptions for; on Windows: the drive is empty, no such name can be.
+_NOTHING = (errno.EBADF, errno.ELOOP)
+_NOTHING_ON_WINDOWS = (21, 123, 1921)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is something. From Python 3.14 on `Path.exists` says no as well where it cannot know.
+
+    Raises:
+        OSError: it cannot be known, such as where a folder on the way may not be entered, or the name is too long.
+    """
+    return _mode(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; see `exists`."""
+    return stat.S_ISREG(_mode(path) or 0)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; see `exists`."""
+    return stat.S_ISDIR(_mode(path) or 0)
+
+
+def _mode(path: Path) -> int | None:
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in _NOTHING or getattr(error, "winerror", None) in _NOTHING_ON_WINDOWS:
+            return None
+        raise
+    except ValueError:  # a zero among its letters
+        return None
 
 
 def write_atomically(path: Path, data: bytes) -> None:

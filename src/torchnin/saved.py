@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from torchnin.data import CATALOG, DataError
-from torchnin.files import MAX_JSON_BYTES, parse_json, replace, write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, exists, is_file, is_folder, parse_json, replace, write_atomically, write_json
 from torchnin.models.shipped import what_ships
 
 WEIGHTS = "model.safetensors"
@@ -22,7 +22,7 @@ _WAITING = "model.safetensors.new"  # between the moment when config.json names 
 def place_of(folder: Path) -> Path | None:
     """Where below a run's or a classifier's folder its files lie; None where there are none."""
     for path in (folder / "classifier", folder):
-        if (path / "config.json").is_file() and any((path / name).is_file() for name in (WEIGHTS, _WAITING)):
+        if is_file(path / "config.json") and any(is_file(path / name) for name in (WEIGHTS, _WAITING)):
             return path
     return None
 
@@ -133,11 +133,11 @@ def no_classifier(folder: Path) -> str:
     """What to say where `place_of` finds nothing."""
     if folder.suffix == ".onnx":
         return f"{folder} is an exported file, which nin predict and torchnin.ExportedClassifier run; here give the classifier it is from"
-    if not folder.exists():
+    if not exists(folder):
         return (
             f"{folder} is no classifier: there is no such folder, and no weights of that name ship; {what_ships(str(folder))}; "
             "or give a run folder or a saved classifier's folder"
         )
-    if (folder / "checkpoint").is_dir():
+    if is_folder(folder / "checkpoint"):
         return f"{folder} is a run that has not finished: go on with nin train --resume --out {folder}"
     return f"{folder} holds no classifier: expected config.json and model.safetensors in it, or in {folder / 'classifier'}"

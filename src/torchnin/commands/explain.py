@@ -10,6 +10,7 @@ import torchnin
 from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
 from torchnin.commands.output import note, result, table
+from torchnin.files import exists
 
 if TYPE_CHECKING:
     from torchnin import Classifier
@@ -55,7 +56,7 @@ def explain(
         raise ValueError(f"--top is {top}; it must be at least 1")
     place = None if pixel is None else _place(pixel)
     torchnin.plots.require_drawable(out)
-    if not picture.exists():
+    if not exists(picture):
         raise FileNotFoundError(f"{picture}: there is no such picture")
     loaded = load_classifier(classifier, device=device, backend="torch")
     if layers:

@@ -11,6 +11,7 @@ import tyro
 
 import torchnin
 from torchnin.commands.loading import load_classifier, on_the_hub
+from torchnin.files import exists
 
 if TYPE_CHECKING:
     from torchnin import NiN, NiNConfig
@@ -90,7 +91,7 @@ def make_network(name: str, choices: NetworkChoices) -> tuple["NiN", tuple[int, 
 
 def is_trained(name: str) -> bool:
     """Whether this is a path to a run or saved classifier, the name of weights that ship, or a place on the Hub, and no network's name."""
-    return name not in torchnin.list_models() and (on_the_hub(name) or name in torchnin.list_weights() or Path(name).exists())
+    return name not in torchnin.list_models() and (on_the_hub(name) or name in torchnin.list_weights() or exists(Path(name)))
 
 
 def named_config(text: str, choices: NetworkChoices) -> "NiNConfig":

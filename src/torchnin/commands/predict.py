@@ -15,6 +15,7 @@ from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Csv, Given, JsonLines
 from torchnin.commands.output import note, to_json
 from torchnin.commands.progress import picture_bar
+from torchnin.files import exists, is_folder
 
 if TYPE_CHECKING:
     from torchnin import Classifier, ExportedClassifier, Prediction
@@ -73,7 +74,7 @@ def predict(
 
 
 def _load(classifier: str, device: str) -> "Classifier | ExportedClassifier":
-    if Path(classifier).suffix.lower() != ".onnx" or Path(classifier).is_dir():
+    if Path(classifier).suffix.lower() != ".onnx" or is_folder(Path(classifier)):
         return load_classifier(classifier, device=device, backend="torch")
     if device not in ("auto", "cpu"):
         raise ValueError(
@@ -122,7 +123,7 @@ def each_picture(given: tuple[Path, ...]) -> Iterator[Path]:
     if not given:
         raise ValueError("no picture was named; give files, folders or quoted patterns")
     for path in given:
-        if path.is_dir() and next(torchnin.data.each_picture_below(path), None) is None:
+        if is_folder(path) and next(torchnin.data.each_picture_below(path), None) is None:
             raise ValueError(f"{path} holds no pictures; their names end in {', '.join(sorted(torchnin.data.SUFFIXES))}")
         if _is_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is None:
             raise ValueError(f"nothing has a name like {str(path)!r}; give files, folders, or a quoted pattern such as 'photos/**/*.jpg'")
@@ -130,11 +131,11 @@ def each_picture(given: tuple[Path, ...]) -> Iterator[Path]:
 
 
 def _below(path: Path) -> Iterator[Path]:
-    if path.is_dir():
+    if is_folder(path):
         yield from torchnin.data.each_picture_below(path)
     elif _is_pattern(path):
         for found in map(Path, sorted(glob.iglob(str(path), recursive=True), key=torchnin.data.natural_key)):
-            if not found.is_dir():
+            if not is_folder(found):
                 yield found
             elif "**" not in path.parts:  # which names the files inside by itself
                 yield from torchnin.data.each_picture_below(found)
@@ -144,4 +145,4 @@ def _below(path: Path) -> Iterator[Path]:
 
 def _is_pattern(path: Path) -> bool:
     """A file whose name has brackets is that file; `photos/*.jpg` is a pattern where no file has that name."""
-    return glob.has_magic(str(path)) and not path.exists()
+    return glob.has_magic(str(path)) and not exists(path)

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from torchnin.data.catalog import MAX_FILE_BYTES, DataFile, Download, NamedDataset, read_checked
 from torchnin.data.errors import DataError
 from torchnin.data.locate import cache_folder
-from torchnin.files import lock, replace
+from torchnin.files import exists, is_file, lock, replace
 from torchnin.version import __version__
 
 Progress = Callable[[str, int, int | None], None]
@@ -78,11 +78,11 @@ def _fetch_parts(dataset: NamedDataset, staging: Path, report: Progress) -> None
 def _is_complete(dataset: NamedDataset, folder: Path) -> bool:
     # Another process may have finished while this one waited for the lock.
     names = [file.name for file in dataset.layouts[0].files] if dataset.archive else [part.file_name for part in dataset.downloads]
-    return all((folder / name).is_file() for name in names)
+    return all(is_file(folder / name) for name in names)
 
 
 def _put_in_place(staging: Path, final: Path) -> None:
-    if not final.exists():
+    if not exists(final):
         os.replace(staging, final)
         return
     # A folder is there already, with other or incomplete content: every file goes in by itself, whole.
@@ -103,7 +103,7 @@ def _urls(dataset: NamedDataset, part: Download) -> tuple[str, ...]:
 def _fetch_file(urls: tuple[str, ...], part: Download, staging: Path, report: Progress, check: Callable[[Path], object]) -> Path:
     """Fetch one file from the first address that gives the right bytes; `check` raises DataError where they are wrong."""
     target, unfinished = staging / part.file_name, staging / f"{part.file_name}.part"
-    if target.is_file():
+    if is_file(target):
         with contextlib.suppress(DataError):
             # An earlier download stopped after this file.
             check(target)
@@ -111,7 +111,7 @@ def _fetch_file(urls: tuple[str, ...], part: Download, staging: Path, report: Pr
     reasons = []
     for url in urls:
         # What lies there may be of another release of the file: where it ends in wrong bytes, it is fetched once more from its start.
-        for resumed in (True, False) if unfinished.exists() else (False,):
+        for resumed in (True, False) if exists(unfinished) else (False,):
             if not resumed:
                 unfinished.unlink(missing_ok=True)
             try:
@@ -137,6 +137,7 @@ def _transfer(url: str, unfinished: Path, part: Download, report: Progress) -> N
             _transfer_once(url, unfinished, part, report)
             return
         except urllib.error.HTTPError as error:
+            error.close()  # its answer is not read
             # 416: the server has nothing beyond what is here, so this is the whole file or not this file at all; the checksum tells.
             if error.code == 416 and before:
                 return
@@ -248,7 +249,7 @@ def _only_one(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
+    return path.stat().st_size if exists(path) else 0
 
 
 def _reason(error: BaseException) -> str:

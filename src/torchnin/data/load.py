@@ -26,6 +26,7 @@ from torchnin.data.readers.cifar import parse_batch, parse_class_lines, parse_cl
 from torchnin.data.readers.folder import read_folder
 from torchnin.data.readers.idx import parse_idx, read_idx_bytes
 from torchnin.data.resize import resize_bytes
+from torchnin.files import is_file, is_folder
 
 # Memory-mapped pictures in another size or colour are made once where they take no more than this, and else as they are read.
 _KEPT_BYTES = 1 << 28
@@ -91,10 +92,10 @@ def load_dataset(
             test_fraction=test_fraction,
             progress=progress,
         )
-    if path.is_file() and path.suffix.lower() == ".npz":
+    if is_file(path) and path.suffix.lower() == ".npz":
         datasets = _all_brought(read_npz(path), size, channels, unequal=read_at)
         return _splits_of(datasets, name=path.name, source=str(path), seed=seed, test_fraction=test_fraction)
-    if path.is_file():
+    if is_file(path):
         raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. Give the folder that holds it.")
     if isinstance(data, str) and os.sep not in data:
         raise ValueError(_unknown_name(data))
@@ -103,7 +104,7 @@ def load_dataset(
 
 def _is_folder(path: Path) -> bool:
     try:
-        return path.is_dir()
+        return is_folder(path)
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -235,7 +236,7 @@ def _names_beside(location: Location) -> tuple[tuple[str, ...] | None, tuple[str
     note = f"{location.folder}: these are not the published files of a dataset known by name, so no checksum was checked"
     for name, reader in readers.items():
         path = location.folder / name
-        if location.layout.kind != "idx" and path.is_file():
+        if location.layout.kind != "idx" and is_file(path):
             return reader(read_bounded(path, 1 << 20), path), (f"{note}.",)
     return None, (f"{note}, and classes are called by their numbers.",)
 

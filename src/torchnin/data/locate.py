@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchnin.data.catalog import CATALOG, SAMPLE, Layout, NamedDataset
+from torchnin.files import is_file, is_folder
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 """Where Debian and Ubuntu put data packages such as dataset-fashion-mnist."""
@@ -84,7 +85,7 @@ def find_loose(folder: Path) -> Location | None:
 def existing_folder(data_dir: str | os.PathLike[str]) -> Path:
     """A folder to look into first. Raises FileNotFoundError where there is none."""
     folder = Path(data_dir).expanduser()
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise FileNotFoundError(f"data_dir: expected a folder, found nothing at {folder}. Create it, or leave data_dir out.")
     return folder
 
@@ -137,4 +138,4 @@ def _find_files(layout: Layout, folder: Path) -> dict[str, Path]:
 def _find_file(folder: Path, name: str) -> Path | None:
     # The original site wrote train-images.idx3-ubyte inside its archives, and some unpackers keep that name.
     dotted = name.replace("-idx", ".idx")
-    return next((path for path in (folder / name, folder / dotted, folder / f"{name}.gz", folder / f"{dotted}.gz") if path.is_file()), None)
+    return next((path for path in (folder / name, folder / dotted, folder / f"{name}.gz", folder / f"{dotted}.gz") if is_file(path)), None)

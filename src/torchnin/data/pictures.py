@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from torchnin.data.errors import DataError, TooManyPixelsError
+from torchnin.files import exists, is_file
 
 if TYPE_CHECKING:
     import torch
@@ -176,9 +177,9 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
         picture = Image.open(io.BytesIO(source), formats=_FORMATS)
     else:
         path = Path(source)
-        if not path.is_file():
+        if not is_file(path):
             raise DataError(
-                "expected a picture, found a folder or a special file." if path.exists() else "expected a picture, found no such file."
+                "expected a picture, found a folder or a special file." if exists(path) else "expected a picture, found no such file."
             )
         if path.stat().st_size == 0:
             raise DataError("expected a picture, found 0 bytes.")

@@ -14,7 +14,7 @@ from torchnin.export.check import TOLERANCE, Check, ExportError, Predict, compar
 from torchnin.export.graph import OPSET, build, describe, require_exporter
 from torchnin.export.int8 import ACCEPTED_LOSS, Int8, calibration_pictures, measure, quantise
 from torchnin.exported import CLASS_MAPS, INPUT, PROBABILITIES
-from torchnin.files import write_atomically
+from torchnin.files import exists, is_folder, write_atomically
 from torchnin.models import NiN
 
 _SUFFIX = ".onnx"
@@ -125,10 +125,10 @@ def require_writable(path: Path) -> Path:
     """
     if path.suffix.lower() != _SUFFIX:
         raise ValueError(f"the file {str(path)!r} ends in {path.suffix!r}; an exported classifier's name ends in {_SUFFIX}")
-    if path.is_dir():
+    if is_folder(path):
         raise ValueError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.onnx'}")
-    there = next(parent for parent in path.absolute().parents if parent.exists())
-    if not there.is_dir():
+    there = next(parent for parent in path.absolute().parents if exists(parent))
+    if not is_folder(there):
         raise NotADirectoryError(errno.ENOTDIR, "is a file, and no folder to write into; choose another one", str(there))
     if not os.access(there, os.W_OK):
         raise PermissionError(errno.EACCES, "nothing can be written into its folder; choose another one", str(path))

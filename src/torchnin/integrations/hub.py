@@ -18,6 +18,7 @@ from pathlib import Path
 from torchnin.classifier import Classifier
 from torchnin.data.locate import cache_folder
 from torchnin.data.pictures import PictureSource
+from torchnin.files import is_file
 from torchnin.onnx_network import Backend
 from torchnin.saved import known_as, without_places
 from torchnin.version import __version__
@@ -169,7 +170,7 @@ def load_from_hub(
                 library_version=__version__,
             )
         )
-    if missing := [name for name in _FILES if not (path / name).is_file()]:
+    if missing := [name for name in _FILES if not is_file(path / name)]:
         raise ValueError(f"{repo_id} holds no classifier of torchnin: {' and '.join(missing)} missing; push_to_hub uploads one")
     return Classifier.load(path, device=device, backend=backend)
 

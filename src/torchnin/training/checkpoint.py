@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from torchnin.files import MAX_JSON_BYTES, parse_json, write_atomically
+from torchnin.files import MAX_JSON_BYTES, is_folder, parse_json, write_atomically
 from torchnin.training.errors import TrainingError
 
 _KEPT = 2  # the newest, and the one before it in case the newest turns out broken
@@ -128,4 +128,5 @@ def _packed(tensors: dict[str, Tensor]) -> bytes:
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
-    return iter(sorted(folder.glob("step-*.json"), key=lambda path: path.stem, reverse=True))
+    found = folder.glob("step-*.json") if is_folder(folder) else ()
+    return iter(sorted(found, key=lambda path: path.stem, reverse=True))

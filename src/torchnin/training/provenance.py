@@ -16,6 +16,7 @@ from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing,
 from torchnin.data.load import Progress
 from torchnin.data.locate import existing_folder
 from torchnin.device import DeviceChoice
+from torchnin.files import exists, is_folder
 from torchnin.models import NiN, native
 from torchnin.saved import ELSEWHERE, known_as
 from torchnin.training.recipe import Recipe
@@ -43,7 +44,7 @@ def describe_run(
         "data": {
             "name": splits.name,
             "published": splits.published,
-            "source": str(Path(splits.source).absolute()) if Path(splits.source).exists() else splits.source,
+            "source": str(Path(splits.source).absolute()) if exists(Path(splits.source)) else splits.source,
             "shape": list(splits.train.images.shape[1:]),
             "train_pictures": num_learned,
             "validation_pictures": 0 if held_out is None else len(held_out),
@@ -111,7 +112,7 @@ def _places(data: Mapping[str, Any], data_dir: Path | None) -> Iterator[tuple[st
     """What of this machine may be a training's data, the likeliest first: a name with where to look for it, or a folder or file."""
     name, source = known_as(data), Path(data["source"])
     if name is not None:
-        yield name, data_dir or (source if source.is_dir() else None)
+        yield name, data_dir or (source if is_folder(source) else None)
         if data.get("published"):
             return
     own = Path(data["name"]).name
@@ -120,7 +121,7 @@ def _places(data: Mapping[str, Any], data_dir: Path | None) -> Iterator[tuple[st
         inside = (own,) if data["source"] == ELSEWHERE else (source.name, own)
         itself = () if Path(own).suffix.lower() == ".npz" else (data_dir,)
         places = [*(data_dir / each for each in inside if each), *itself, source]
-    yield from ((place, None) for place in dict.fromkeys(places) if place.exists())
+    yield from ((place, None) for place in dict.fromkeys(places) if exists(place))
 
 
 def _loaded(data: Mapping[str, Any], found: str | Path, data_dir: Path | None, progress: Progress | None) -> DatasetSplits:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError
-from torchnin.files import LOCK, locked_folder, parse_json, read_json, write_atomically, write_json
+from torchnin.files import LOCK, exists, is_file, is_folder, locked_folder, parse_json, read_json, write_atomically, write_json
 from torchnin.training.checkpoint import has_checkpoint
 
 # In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
@@ -47,7 +47,7 @@ class Run:
             DataError: it is broken, and so is the copy, or there is no copy.
         """
         try:
-            return _read_sealed(self.path / "config.json", sealed=(self.path / _COPY).is_file()), None
+            return _read_sealed(self.path / "config.json", sealed=is_file(self.path / _COPY)), None
         except (DataError, OSError) as error:
             try:
                 copy = _read_sealed(self.path / _COPY, sealed=True)
@@ -60,7 +60,7 @@ class Run:
         """One row per finished epoch; where the training stopped in an epoch in which something was found, one more, with `unfinished`."""
         path = self.path / "metrics.jsonl"
         try:
-            return [parse_json(line) for line in path.read_bytes().splitlines()] if path.is_file() else []
+            return [parse_json(line) for line in path.read_bytes().splitlines()] if is_file(path) else []
         except ValueError as error:
             raise DataError(f"{path} is not readable as one JSON object a line: {error}") from error
 
@@ -72,7 +72,7 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether the training came to its end."""
-        return (self.path / "result.json").is_file()
+        return is_file(self.path / "result.json")
 
     @property
     def resumable(self) -> bool:
@@ -103,7 +103,7 @@ class Run:
 def new_run_folder(stem: str) -> Path:
     """`runs/<stem>`, or the first of `runs/<stem>-2`, `-3`, ... that does not exist."""
     path, number = Path("runs") / stem, 2
-    while path.exists():
+    while exists(path):
         path, number = Path("runs") / f"{stem}-{number}", number + 1
     return path
 
@@ -117,9 +117,9 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
         OSError: it cannot be made or written to.
     """
     run = Run(path)
-    if path.exists() and not path.is_dir():
+    if exists(path) and not is_folder(path):
         raise ValueError(f"{path} is a file; a run needs a folder, choose another --out")
-    if resume and not path.exists():
+    if resume and not exists(path):
         raise ValueError(_NO_RUN.format(path))
     path.mkdir(parents=True, exist_ok=True)
     # What lies there is looked at under the lock: until then another process may still be writing it.
@@ -141,7 +141,7 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
 
 def is_run_folder(path: Path) -> bool:
     """Whether a folder holds a run, or nothing but what a training leaves that was killed before its configuration stood."""
-    if not path.is_dir():
+    if not is_folder(path):
         return False
     return not {entry.name for entry in path.iterdir()} - _BEGUN or _holds_run(path)
 
@@ -162,12 +162,12 @@ def remove_run(path: Path) -> None:
 
 def _holds_run(path: Path) -> bool:
     # With a copy that is whole beside it, a config.json that is not is a run's all the same.
-    return (path / "config.json").exists() and (_is_config(path / "config.json") or _is_config(path / _COPY))
+    return exists(path / "config.json") and (_is_config(path / "config.json") or _is_config(path / _COPY))
 
 
 def _remove_parts(path: Path) -> None:
     for part in (path / name for name in _PARTS):
-        if part.is_dir():
+        if is_folder(part):
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
@@ -209,7 +209,7 @@ def _read_sealed(path: Path, *, sealed: bool) -> dict[str, Any]:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not is_file(path):
         raise ValueError(f"{path} is missing: {path.parent} is no run, or its training has not come so far")
     try:
         return read_json(path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torchnin.data import DatasetSplits, load_dataset
-from torchnin.files import read_json, write_json
+from torchnin.files import is_file, read_json, write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.monitor import is_guessing
@@ -81,7 +81,7 @@ def train_seeds(
         summary: dict[str, Any] = {}
         for number in range(seed, seed + seeds):
             path = folder / f"seed-{number}"
-            begun = bool(processes.highest(int(processes.first and resume and (path / "config.json").is_file())))
+            begun = bool(processes.highest(int(processes.first and resume and is_file(path / "config.json"))))
             try:
                 if begun and number in ended:
                     raise CollapseError(ended[number])
@@ -141,7 +141,7 @@ def _kept(paths: list[Path], processes: Processes) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     with processes.together():
         if processes.first:
-            begun = [path for path in paths if (path / "config.json").is_file()]
+            begun = [path for path in paths if is_file(path / "config.json")]
             if begun:
                 config = Run(begun[-1]).config
                 kept = {**Options.of_run(config).to_dict(), "dtype": config["device"]["dtype"]}

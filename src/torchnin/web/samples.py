@@ -12,6 +12,7 @@ from PIL import Image
 from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits, ImageDataset, load_dataset
 from torchnin.data.pictures import SUFFIXES, decode_picture
+from torchnin.files import is_folder
 from torchnin.saved import known_as
 
 MOST = 12
@@ -35,7 +36,7 @@ def samples_json(classifier: Classifier, *, own: bool = True) -> dict[str, Any]:
     try:
         if known_as(record):
             found = _of_dataset(_load(record), wanted, classifier.preprocessing.channels)
-        elif own and Path(str(record.get("source"))).is_dir():
+        elif own and is_folder(Path(str(record.get("source")))):
             found = _of_folder(Path(record["source"]), wanted, classifier.preprocessing.channels)
         else:
             found = iter(())
@@ -49,7 +50,7 @@ def _load(record: Mapping[str, Any]) -> DatasetSplits:
     if record["name"].startswith("fashion-mnist"):
         return load_dataset("fashion-mnist-sample")  # test pictures of the same set, and at once
     source = str(record.get("source"))
-    return load_dataset(record["name"], data_dir=source if Path(source).is_dir() else None, download=False)
+    return load_dataset(record["name"], data_dir=source if is_folder(Path(source)) else None, download=False)
 
 
 def _of_dataset(splits: DatasetSplits, wanted: list[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -62,7 +63,7 @@ def _of_dataset(splits: DatasetSplits, wanted: list[str], channels: int) -> Iter
 def _of_folder(root: Path, wanted: list[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
     for name in wanted:
         for folder in (root / split / name for split in _TEST_FOLDERS):
-            pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+            pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if is_folder(folder) else []
             if pictures:
                 yield name, decode_picture(pictures[0], channels)
                 break

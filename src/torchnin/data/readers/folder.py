@@ -17,6 +17,7 @@ from torchnin.data.errors import DataError
 from torchnin.data.paths import NO_PICTURES, natural_key, pictures_below
 from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow
 from torchnin.data.resize import resize_bytes
+from torchnin.files import is_folder
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total (None where that is not known)."""
@@ -291,7 +292,7 @@ def _check_memory(count: int, channels: int, image_size: tuple[int, int]) -> Non
 
 
 def _visible_folders(root: Path) -> list[Path]:
-    folders = [entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".") and entry.name not in NO_PICTURES]
+    folders = [entry for entry in root.iterdir() if is_folder(entry) and not entry.name.startswith(".") and entry.name not in NO_PICTURES]
     return sorted(folders, key=lambda folder: natural_key(folder.name))
 
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from torchnin import NiN, NiNConfig, Recipe, create_model
+from torchnin.training.growth import Growth
 from torchnin.training.monitor import Finding, Finite, Monitor
-from torchnin.training.optimisation import gradient_norm, initialise
+from torchnin.training.optimisation import gradient_norm, initialise, turned_by_muon
 
 COUNTS = [32] * 10
 NAMES = [f"kind {number}" for number in range(10)]
@@ -216,3 +217,43 @@ def test_what_was_said_is_remembered_in_a_checkpoint(tiny: NiNConfig) -> None:
     _, later = watch(network, PICTURES, LABELS, 60, again)
     assert later == []
     assert again.dead_class_maps == [3]
+
+
+def test_weights_that_nothing_holds_are_said_once_when_they_have_grown(tiny: NiNConfig) -> None:
+    recipe, network = Recipe(optimizer="muon"), alive(tiny)
+    monitor = Monitor(network, NAMES, COUNTS, 0, torch.device("cpu"), growth=Growth(network, recipe))
+    monitor.right += 32
+    assert monitor.after_epoch(1, 500, 1.0) == []
+    weights = turned_by_muon(network, recipe)
+    with torch.no_grad():
+        weights[0] *= 2.9
+        weights[1] *= 3.5
+        network.body[0][0].weight.mul_(9)  # type: ignore[index,union-attr]  # the first convolution learns by SGD
+    again = Monitor(network, NAMES, COUNTS, 0, torch.device("cpu"), growth=Growth(network, recipe))  # as after an interruption
+    again.restore(*monitor.state())
+    for each in (monitor, again):
+        each.right += 32
+        (finding,) = each.after_epoch(2, 600, 1.0)
+        assert (finding.kind, finding.serious) == ("weights grow", False)
+        name = next(name for name, parameter in network.named_parameters() if parameter is weights[1])
+        assert finding.message.startswith(f"the weights {name} have grown to 3.5 times their first norm")
+        each.right += 32
+        assert each.after_epoch(3, 700, 1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "recipe"),
+    [
+        ({}, Recipe(optimizer="muon", keep_norms=True)),
+        ({}, Recipe(optimizer="sgd")),
+        ({"batch_norm": True}, Recipe(optimizer="muon")),
+    ],
+    ids=("the norms are kept", "SGD", "normalisation"),
+)
+def test_weights_may_grow_where_something_holds_them(tiny: NiNConfig, held: dict[str, bool], recipe: Recipe) -> None:
+    network = NiN(replace(tiny, **held))  # type: ignore[arg-type]
+    growth = Growth(network, recipe)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter *= 10
+    assert growth.finding() is None

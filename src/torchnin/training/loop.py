@@ -15,6 +15,7 @@ from torchnin.models import NiN
 from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted, TrainingError
 from torchnin.training.gradient import BatchGradient
+from torchnin.training.growth import Growth
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Finite, Monitor
 from torchnin.training.optimisation import WeightMean, initialise, make_optimizers
@@ -84,7 +85,15 @@ class Training:
         warmup_steps = math.ceil(recipe.warmup * self.num_steps)
         summed = None if processes.alone else processes.summed
         self.monitor = Monitor(
-            network, learned.class_names, counts.tolist(), warmup_steps, choice.device, summed, recipe.remedy, recipe.class_weights
+            network,
+            learned.class_names,
+            counts.tolist(),
+            warmup_steps,
+            choice.device,
+            summed,
+            remedy=recipe.remedy,
+            balanced=recipe.class_weights,
+            growth=Growth(network, recipe),
         )
         self.finite = Finite(network, recipe, self.num_steps, run.path / "checkpoint")
         self.gradient = BatchGradient(

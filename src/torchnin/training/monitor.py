@@ -1,4 +1,4 @@
-"""What is watched while learning: class maps that die, channels that die, learning that does not begin, numbers that burst."""
+"""What is watched while learning: class maps and channels that die, learning that does not begin, weights that grow, numbers that burst."""
 
 import dataclasses
 import math
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from torchnin.models import NiN, NiNBlock
 from torchnin.training.errors import DivergenceError
+from torchnin.training.growth import Growth
 from torchnin.training.recipe import Recipe
 
 _IDLE_STEPS = 50  # a class map without a positive value for so many steps in a row is called dead,
@@ -32,8 +33,8 @@ class Finding:
     """Something that is going wrong, said once when it begins."""
 
     kind: str
-    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `not finite`; where the
-    training went back, `recovered`."""
+    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `weights grow`, `not finite`;
+    where the training went back, `recovered`."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -66,6 +67,7 @@ class Monitor:
         summed: gives the sum of a tensor over all processes that look at a part of the batch each; None where one looks at all.
         remedy: what to do about a training that does not learn, as its findings say it.
         balanced: whether rare classes weigh as much as common ones, so that the commonest one's share says nothing of guessing.
+        growth: watches weights that nothing holds; None where nobody does.
     """
 
     def __init__(
@@ -78,8 +80,9 @@ class Monitor:
         summed: Callable[[Tensor], Tensor] | None = None,
         remedy: str = "use --recipe steady, whose start keeps the class maps alive",
         balanced: bool = False,
+        growth: Growth | None = None,
     ) -> None:
-        self.network, self.summed, self.remedy = network, summed, remedy
+        self.network, self.summed, self.remedy, self.growth = network, summed, remedy, growth
         self.can_die = network.config.class_map_relu and network.config.head == "gap"
         self.class_names = tuple(class_names)
         self.class_counts = class_counts
@@ -102,6 +105,7 @@ class Monitor:
             "dead_channels": self.dead_channels,
             "said": sorted(self.said),
             "begun": self.begun,
+            "first_norms": self.growth.first if self.growth else {},
         }
         tensors = {"idle": self.idle, "idle_pictures": self.idle_pictures, "right": self.right, "recent_loss": self.recent_loss}
         return tensors, plain
@@ -116,6 +120,8 @@ class Monitor:
         self.recent_steps.fill_(plain["recent_steps"])
         self.dead_channels, self.said = dict(plain["dead_channels"]), set(plain["said"])
         self.begun = plain.get("begun", 0)
+        if self.growth:
+            self.growth.first |= plain.get("first_norms", {})
 
     def watches(self, step: int) -> bool:
         """Whether the blocks' channels are looked at in a step (from 0): the last of so many, for an untrained network says nothing."""
@@ -238,7 +244,14 @@ class Monitor:
         return is_guessing(accuracy, self.guess, sum(self.class_counts))
 
     def after_epoch(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
-        """What a whole epoch tells: that its train accuracy (a fraction of one) is that of guessing, or which classes were never right."""
+        """What a whole epoch tells: that weights have grown, and that its train accuracy (a fraction of one) is that of guessing, or which
+        classes were never right.
+        """
+        grown = self.growth.finding() if self.growth else None
+        found = self._once("weights grow", "weights grow", epoch, step, grown) if grown else []
+        return found + self._of_classes(epoch, step, accuracy)
+
+    def _of_classes(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
         right = self.right.tolist()
         self.right.zero_()
         if step < self._learning_from or len(self.class_counts) < 2:

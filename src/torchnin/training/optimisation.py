@@ -62,13 +62,18 @@ def _he(layer: nn.Conv2d | nn.Linear, mode: Literal["fan_in", "fan_out"] = "fan_
         nn.init.zeros_(layer.bias)
 
 
+def turned_by_muon(network: NiN, recipe: Recipe) -> list[nn.Parameter]:
+    """The weights that Muon trains: those of all convolutions but the first and the last; none where the recipe is SGD's."""
+    kernels = [parameter for parameter in network.parameters() if parameter.ndim == 4]
+    return kernels[1:-1] if recipe.optimizer == "muon" else []
+
+
 def make_optimizers(network: NiN, recipe: Recipe) -> list[Descent]:
     """SGD with Nesterov's momentum, its weight decay on convolution and linear weights alone; and Muon where the recipe asks.
 
     Each group remembers its highest learning rate as `peak_lr`.
     """
-    kernels = [parameter for parameter in network.parameters() if parameter.ndim == 4]
-    turned = kernels[1:-1] if recipe.optimizer == "muon" else []
+    turned = turned_by_muon(network, recipe)
     apart = {id(parameter) for parameter in turned}
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1 and id(parameter) not in apart]
     plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]

@@ -46,7 +46,9 @@ def check_progress(progress: Any) -> None:
         if name in progress:
             _check(progress[name], expected, f"progress.{name}")
     for state in (progress, progress.get("good", progress)):
-        _check(state["monitor"].get("begun", 0), _WHOLE, "progress.monitor.begun")  # earlier versions have none
+        # Earlier versions have none of these.
+        _check(state["monitor"].get("begun", 0), _WHOLE, "progress.monitor.begun")
+        _check(state["monitor"].get("first_norms", {}), _SHARES, "progress.monitor.first_norms")
 
 
 def _check(value: Any, expected: Any, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Files written so that a crash leaves the old one or the new one, never a part; locks; and JSON documents read without trusting them."""
+"""Files written so that a crash leaves the old one or the new one, never a part; what is there; locks; JSON read without trusting it."""
 
 import contextlib
 import errno

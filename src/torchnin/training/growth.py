@@ -33,7 +33,7 @@ class Growth:
             return None
         return (
             f"the weights {name} have grown to {shares[name]:.1f} times their first norm and nothing holds them, so that the biases lose "
-            "their say and learning comes to a stand; train anew with --keep-norms"
+            "their say and learning may come to a stand; train anew with --keep-norms"
         )
 
     @torch.no_grad()

@@ -197,6 +197,7 @@ STEADY = Recipe(
     optimizer="muon",
     lr=0.005,
     muon_lr=0.05,
+    keep_norms=True,
     weight_decay=5e-4,
     schedule="cosine",
     warmup=0.05,

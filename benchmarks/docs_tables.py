@@ -183,6 +183,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "cure without living class maps": ("He start, class maps' bias 0", "He 初始化，类别图偏置为 0"),
     "cure without warm-up": ("without warm-up", "不预热"),
     "cure without clipping": ("without clipping", "不裁剪梯度"),
+    "cure norms not kept": ("norms not kept", "不保持权重的范数"),
     "cure without momentum": ("without momentum (SGD's rate times ten)", "不用动量（SGD 的学习率乘十）"),
     "cure constant learning rate": ("constant rate after the warm-up", "预热后学习率不变"),
     "cure pixels in [0, 1]": ("pixels in [0, 1]", "像素在 [0, 1] 内"),

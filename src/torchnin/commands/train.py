@@ -35,7 +35,7 @@ class RecipeChoices:
     muon_momentum: Given[float] = None
     """Muon's momentum."""
     keep_norms: Given[bool] = None
-    """Bring the weights that Muon trains back to their first norms after every step; helps longer trainings of the authors' networks."""
+    """Bring the weights that Muon trains back to their first norms after every step, as `steady` and `long` do."""
     weight_decay: Given[float] = None
     """L2 penalty on the weights that SGD trains: where the recipe is Muon's, those of the first and last convolution."""
     label_smoothing: Given[float] = None

@@ -30,7 +30,21 @@ import torchnin
 
 RESULTS = Path(__file__).parent / "results"
 HOSTS = {"torchnin-one": "10.77.0.1", "torchnin-two": "10.77.0.2"}
-TRAIN = ("fashion-mnist-sample", "--recipe", "steady", "--num-epochs", "2", "--batch-size", "256", "--lr", "0.005", "--seed", "1")
+TRAIN = (
+    "fashion-mnist-sample",
+    "--recipe",
+    "steady",
+    "--num-epochs",
+    "2",
+    "--batch-size",
+    "256",
+    "--lr",
+    "0.005",
+    "--seed",
+    "1",
+    "--dtype",
+    "float32",
+)
 
 
 def ip(*arguments: str) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,8 +33,8 @@ from torchnin.version import __version__
 if TYPE_CHECKING:
     from torchnin.export import Export
 
-# Pixels that go through the network at once: bounds the memory.
-_PIXELS_PER_BATCH = 256 * 224 * 224
+# Pictures that go through the network at once, at most, and their pixels: more take memory, and on a processor as long (docs/lab-log.md).
+_AT_ONCE = {"cpu": (256, 32 * 224 * 224), "other": (1024, 256 * 224 * 224)}
 
 
 class Classifier(Predictor[np.ndarray]):
@@ -229,7 +228,7 @@ class Classifier(Predictor[np.ndarray]):
         if not len(dataset):
             raise DataError("the dataset is empty: expected at least one picture to evaluate on, found none.")
         # They go through memory at their own size.
-        batch_size = max(1, min(self._batch_size(), _PIXELS_PER_BATCH // math.prod(dataset.image_size)))
+        batch_size = min(self._batch_size(), self._at_once(*dataset.image_size))
         batches = Batches(dataset, batch_size=batch_size, device=self.device)
         views = (lambda pictures: pictures, lambda pictures: pictures.flip(3))[: 2 if tta == "flip" else 1]
         logits = torch.cat([torch.stack([self.logits(view(batch.pictures)) for view in views]).mean(0) for batch in batches.epoch()])
@@ -456,7 +455,11 @@ class Classifier(Predictor[np.ndarray]):
         return dataset.with_class_names(self.class_names)
 
     def _batch_size(self) -> int:
-        return max(1, min(1024, _PIXELS_PER_BATCH // (self.preprocessing.height * self.preprocessing.width)))
+        return self._at_once(self.preprocessing.height, self.preprocessing.width)
+
+    def _at_once(self, height: int, width: int) -> int:
+        most, pixels = _AT_ONCE.get(self.device.type, _AT_ONCE["other"])
+        return max(1, min(most, pixels // (height * width)))
 
 
 def load(source: str | os.PathLike[str], *, device: str = "auto", backend: Backend = "auto") -> Classifier:

@@ -152,6 +152,27 @@ def test_grey_is_repeated_for_a_network_of_colours(tiny: NiNConfig, few: Dataset
     assert colours.predict(grey) == colours.predict(np.repeat(few.test.images[0], 3, axis=0))
 
 
+def test_no_more_pictures_are_evaluated_at_once_than_pay(
+    classifier: Classifier, few: DatasetSplits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    logits = classifier.logits
+
+    def counted(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        return logits(pictures)
+
+    monkeypatch.setattr(classifier, "logits", counted)
+    many = few.test.select(np.arange(600) % len(few.test))
+    assert classifier.evaluate(many).num_pictures == sum(seen) == 600
+    assert max(seen) == 256
+    # A network of larger pictures takes as few as hold 32 of 224 pixels, however small the pictures are that it is given.
+    seen.clear()
+    monkeypatch.setattr(classifier, "preprocessing", dataclasses.replace(classifier.preprocessing, height=224, width=224))
+    classifier.evaluate(many)
+    assert max(seen) == 32
+
+
 def test_evaluate_is_what_predict_says(classifier: Classifier, few: DatasetSplits) -> None:
     report = classifier.evaluate(few.test)
     predictions = classifier.predict(few.test.images)

@@ -33,7 +33,7 @@ from torchnin.version import __version__
 if TYPE_CHECKING:
     from torchnin.export import Export
 
-# Pictures that go through the network at once, at most, and their pixels: more take memory, and on a processor as long (docs/lab-log.md).
+# Pictures that go through the network at once, at most, and their pixels: more take memory, and save a processor little (docs/lab-log.md).
 _AT_ONCE = {"cpu": (256, 32 * 224 * 224), "other": (1024, 256 * 224 * 224)}
 
 

@@ -242,7 +242,7 @@ def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Rec
     given = choices.given()
     for name in ("muon_lr", "muon_momentum", "keep_norms"):
         if name in given and recipe.optimizer != "muon":
-            flag = "--" + name.replace("_", "-")
+            flag = ("--no-" if given[name] is False else "--") + name.replace("_", "-")
             raise ValueError(f"{flag} is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at --lr")
     return recipe.changed(**given)
 

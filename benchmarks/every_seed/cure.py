@@ -49,6 +49,7 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "without warm-up": changed(warmup=0.0),
     "without clipping": changed(clip_norm=None),
     "norms not kept": changed(keep_norms=False),
+    "maps not levelled": changed(level_class_maps=False),
     "without momentum": lambda recipe: dataclasses.replace(recipe, momentum=0.0, muon_momentum=0.0, lr=recipe.lr / (1 - recipe.momentum)),
     "constant learning rate": changed(schedule="constant"),
     "pixels in [0, 1]": changed(normalise=False),

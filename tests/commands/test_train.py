@@ -82,6 +82,8 @@ def test_pictures_are_read_at_the_size_that_the_weights_know(
         (("--muon-momentum", ".9", "--recipe", "d2l"), "--muon-momentum is for a recipe with Muon"),
         (("--keep-norms", "--recipe", "d2l"), "nin: --keep-norms is for a recipe with Muon"),
         (("--no-keep-norms", "--recipe", "d2l"), "nin: --no-keep-norms is for a recipe with Muon"),
+        (("--level-class-maps", "--recipe", "d2l"), "nin: --level-class-maps is for a recipe whose class maps start alive"),
+        (("--no-level-class-maps",), "nin: --no-level-class-maps is for a recipe whose class maps start alive"),
         (("--muon-momentum", "1"), "muon_momentum is 1.0"),
         (("--num-epochs", "0"), "num_epochs is 0"),
         (("--validation", "1"), "validation is 1.0"),

@@ -113,6 +113,18 @@ def test_a_batch_size_of_nothing_is_refused(few: DatasetSplits) -> None:
         Batches(few.train, batch_size=0, device=CPU)
 
 
+def test_some_of_the_pictures_are_the_same_wherever_they_lie(few: DatasetSplits, tmp_path: Path) -> None:
+    some = Batches(few.train, batch_size=33, device=CPU, seed=5).some(40)
+    assert some.shape == (40, 1, 28, 28)
+    assert some.dtype == torch.uint8
+    np.save(tmp_path / "pictures.npy", few.train.images)
+    mapped = ImageDataset(np.load(tmp_path / "pictures.npy", mmap_mode="r"), few.train.labels, few.class_names)
+    assert torch.equal(Batches(mapped, batch_size=50, device=CPU, seed=5, share=(1, 4)).some(40), some)
+    assert not torch.equal(Batches(few.train, batch_size=33, device=CPU, seed=6).some(40), some)
+    assert len(few.train) == len(Batches(few.train, batch_size=33, device=CPU, seed=5).some(10**6))
+    assert torch.equal(Batches(few.train, batch_size=33, device=CPU).some(3), torch.from_numpy(few.train.images[:3]))
+
+
 def test_parts_make_the_whole(few: DatasetSplits) -> None:
     whole = list(Batches(few.train, batch_size=33, device=CPU, seed=5).epoch(1))
     parts = [list(Batches(few.train, batch_size=33, device=CPU, seed=5, share=(rank, 4)).epoch(1)) for rank in range(4)]

@@ -24,6 +24,7 @@ from torchnin import (
 from torchnin.data import Batches, derived_seed
 from torchnin.training import resume
 from torchnin.training.checkpoint import read_checkpoint
+from torchnin.training.optimisation import level_class_maps
 
 # What training the tiny network on the few pictures by GOLDEN gives, epoch after epoch: a refactor must leave it as it is.
 GOLDEN = Recipe(
@@ -149,6 +150,30 @@ def test_stop_on_collapse_can_be_gone_on_with(pictures: int, batch_size: int, fe
     found = [finding["kind"] for row in run.metrics for finding in row["findings"]]
     assert len(found) == len(set(found))
     assert {"dead class maps", "loss stuck", "accuracy at chance"} >= set(found) >= {"dead class maps"}
+
+
+@pytest.mark.parametrize("level", [False, True])
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_class_maps_are_levelled_where_the_recipe_asks(level: bool, ema_decay: float, few: DatasetSplits, tmp_path: Path) -> None:
+    recipe = Recipe(
+        num_epochs=1,
+        batch_size=160,
+        lr=1e-12,
+        momentum=0.0,
+        weight_decay=0.0,
+        initialisation="alive",
+        ema_decay=ema_decay,
+        level_class_maps=level,
+    )
+    run = train("nin_mnist", few, recipe, out=tmp_path / "run", seed=3, dtype="float32", quiet=True)
+    network, biases = run.classifier.network, run.classifier.network.class_block[-2].bias.detach().clone()
+    if not level:
+        assert bool((biases == 0.5).all())
+        return
+    assert float(biases.std()) > 0.1
+    some = Batches(few.train, batch_size=2, device=torch.device("cpu"), seed=3).some(256)
+    level_class_maps(network, some, run.classifier.preprocessing)
+    torch.testing.assert_close(network.class_block[-2].bias, biases)
 
 
 def test_held_out_pictures_are_measured_and_not_learned(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ class RecipeChoices:
     """Muon's momentum."""
     keep_norms: Given[bool] = None
     """Bring the weights that Muon trains back to their first norms after every step, as `steady` and `long` do."""
+    level_class_maps: Given[bool] = None
+    """Set the class maps' biases at the start so that none is near zero, as `steady` does."""
     weight_decay: Given[float] = None
     """L2 penalty on the weights that SGD trains: where the recipe is Muon's, those of the first and last convolution."""
     label_smoothing: Given[float] = None
@@ -244,6 +246,9 @@ def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Rec
         if name in given and recipe.optimizer != "muon":
             flag = ("--no-" if given[name] is False else "--") + name.replace("_", "-")
             raise ValueError(f"{flag} is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at --lr")
+    if "level_class_maps" in given and recipe.initialisation != "alive":
+        flag = "--level-class-maps" if given["level_class_maps"] else "--no-level-class-maps"
+        raise ValueError(f"{flag} is for a recipe whose class maps start alive, as steady is; this one starts {recipe.initialisation!r}")
     return recipe.changed(**given)
 
 

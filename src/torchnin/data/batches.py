@@ -92,6 +92,19 @@ class Batches:
             while waiting:
                 yield self._streamed(*waiting.popleft())
 
+    def some(self, count: int) -> Tensor:
+        """Up to `count` of the pictures, on the device, the same for every process; which ones, the seed decides, if there is one.
+
+        Returns:
+            uint8 `(n, c, h, w)`.
+        """
+        total = len(self.dataset)
+        chosen = torch.arange(total)
+        if self.seed is not None:
+            chosen = torch.randperm(total, generator=torch.Generator().manual_seed(derived_seed(self.seed, "some")))
+        chosen = chosen[:count].sort().values
+        return self._read(chosen).to(self.device) if self._images is None else self._images[chosen.to(self.device)]
+
     def _parts(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, slice]]:
         """Of each batch from the `start`-th on its pictures' places in the dataset, and which of them are read here."""
         for index in range(start, self.num_batches):

@@ -18,7 +18,7 @@ from torchnin.training.gradient import BatchGradient
 from torchnin.training.growth import Growth
 from torchnin.training.log import Display
 from torchnin.training.monitor import Finding, Finite, Monitor
-from torchnin.training.optimisation import WeightMean, initialise, make_optimizers
+from torchnin.training.optimisation import PICTURES_TO_LEVEL, WeightMean, initialise, level_class_maps, make_optimizers
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes
 from torchnin.training.progress import check_progress
@@ -139,6 +139,27 @@ class Training:
         self.recoveries = 0
         self.good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
         self._saved_at = time.monotonic()
+
+    def begin(self) -> None:
+        """What is left to do to weights that were just drawn, and is not where they are read from a checkpoint."""
+        self._level_class_maps()
+
+    def _level_class_maps(self) -> None:
+        if not (self.recipe.initialisation == "alive" and self.recipe.level_class_maps):
+            return
+        biases = level_class_maps(self.network, self.batches.some(PICTURES_TO_LEVEL), self._prepared)
+        if biases is None:
+            return
+        if not self.processes.alone:
+            # The first process's are those of all: on another machine a mean may differ in its last bit.
+            told = self.processes.told(biases.detach().cpu().numpy().tobytes() if self.processes.first else None)
+            biases.data.copy_(torch.frombuffer(bytearray(told), dtype=biases.dtype))
+        if self.mean is not None:
+            self.mean.adopt(self.network, [biases])
+
+    def _prepared(self, pictures: Tensor) -> Tensor:
+        """Pictures of the dataset as the network takes them, in float32."""
+        return self.preprocessing(pictures).to(self.gradient.dtype).contiguous(memory_format=self.choice.memory_format)
 
     def go(self) -> None:
         """Train to the recipe's end."""
@@ -324,6 +345,7 @@ class Training:
             accuracy = right / count if count else self.rows[-1]["train_accuracy"] if self.rows else 0.0
             seed, lost = derived_seed(self.seed, "revival", recoveries), self.monitor.at_chance(accuracy)
             drawn = self.state.draw_anew(self.recipe, seed, all_of_it=lost)
+            self._level_class_maps()
         self.monitor.forget(self.step)
         epoch = self.step // self.batches.num_batches + 1
         message = f"went back from step {at} to step {self.step}, with half the learning rate ({scale:g} of the recipe's){drawn}"

@@ -1,16 +1,20 @@
 """Weights at the start, the optimiser, and the running mean of the weights."""
 
 import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from torchnin.device import within_memory
 from torchnin.models import NiN
 from torchnin.training.descent import SGD, Descent
 from torchnin.training.muon import Muon
 from torchnin.training.recipe import Recipe
+
+# Of the train pictures.
+PICTURES_TO_LEVEL = 256
 
 
 @torch.no_grad()
@@ -50,6 +54,45 @@ def revive_class_maps(network: NiN) -> list[nn.Parameter]:
     if layers[-1].bias is not None and network.config.class_map_relu:
         nn.init.constant_(layers[-1].bias, 0.5)
     return [parameter for layer in layers for parameter in layer.parameters()]
+
+
+@torch.no_grad()
+def level_class_maps(network: NiN, pictures: Tensor, preprocess: Callable[[Tensor], Tensor]) -> nn.Parameter | None:
+    """Set the class maps' biases so that each map's mean over some pictures, before its ReLU, is a half.
+
+    Random weights alone leave some maps close to zero, and one that is above zero for a few pictures gets next to no gradient
+    (docs/why-nin-fails.md). The weights stay, and no random number is drawn.
+
+    Args:
+        network: one whose class maps end in a ReLU; another stays as it is.
+        pictures: `(n, c, h, w)`, whatever `preprocess` takes, on the network's device; they go through the network 32 at once.
+        preprocess: makes of some of them what the network takes.
+
+    Returns:
+        The biases; None where there are none to set.
+    """
+    last = _convolutions(network.class_block)[-1]
+    if last.bias is None or not network.config.class_map_relu:
+        return None
+    means: list[Tensor] = []  # of each map, a picture a row
+
+    def look(_layer: nn.Module, _inputs: Any, maps: Tensor) -> None:
+        means.append(maps.mean((2, 3)))  # now, for the ReLU behind it works in place
+
+    def of_some(some: Tensor) -> Tensor:
+        means.clear()
+        network.class_maps(preprocess(some))
+        return means.pop()
+
+    handle, training = last.register_forward_hook(look), network.training
+    network.eval()
+    try:
+        rows = torch.cat([within_memory(of_some, some, torch.cat) for some in pictures.split(32)])
+    finally:
+        handle.remove()
+        network.train(training)
+    last.bias.add_((0.5 - rows.cpu().double().mean(0)).to(last.bias))
+    return last.bias
 
 
 def _convolutions(block: nn.Module) -> list[nn.Conv2d]:

@@ -55,6 +55,8 @@ class Recipe:
     """What is changed at random in the training pictures."""
     initialisation: Literal["as built", "he", "xavier", "alive"] = "as built"
     """Weights at the start: see `initialise`."""
+    level_class_maps: bool = False
+    """Where the start is `alive`: set the class maps' biases on 256 train pictures, see `level_class_maps`."""
     image_size: int | None = None
     """Side in pixels to which pictures are resized before the network; None leaves the dataset's size."""
     normalise: bool = True
@@ -204,6 +206,7 @@ STEADY = Recipe(
     clip_norm=1.0,
     augmentation=Augmentation(flip="auto"),
     initialisation="alive",
+    level_class_maps=True,
 )
 """For the published networks as they are, ReLU on the class maps included.
 

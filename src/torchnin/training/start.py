@@ -155,6 +155,8 @@ def train(
         )
         if resume:
             training.restore(pieces=accumulate)
+        else:
+            training.begin()
         with processes.together():
             if processes.first:
                 if resume:

@@ -50,6 +50,7 @@ VARIANTS: dict[str, Callable[[Recipe], Recipe]] = {
     "without clipping": changed(clip_norm=None),
     "norms not kept": changed(keep_norms=False),
     "maps not levelled": changed(level_class_maps=False),
+    "norms not kept, maps not levelled": changed(keep_norms=False, level_class_maps=False),
     "without momentum": lambda recipe: dataclasses.replace(recipe, momentum=0.0, muon_momentum=0.0, lr=recipe.lr / (1 - recipe.momentum)),
     "constant learning rate": changed(schedule="constant"),
     "pixels in [0, 1]": changed(normalise=False),

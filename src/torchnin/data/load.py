@@ -149,8 +149,10 @@ def _read(location: Location, notes: tuple[str, ...]) -> DatasetSplits:
     # Decompressing and hashing release the interpreter's lock, so the files of one dataset keep several cores busy.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         contents = dict(zip((file.name for file in layout.files), pool.map(read, layout.files), strict=True))
+    sha256 = {name: checksum for name, (_, checksum) in contents.items()}
+    # What was parsed is let go before the next split.
     train, test = (
-        _parse(location, [(location.paths[file.name], contents[file.name][0]) for file in files], dataset.class_names)
+        _parse(location, [(location.paths[file.name], contents.pop(file.name)[0]) for file in files], dataset.class_names)
         for files in (layout.train, layout.test)
     )
     if layout.kind == "cifar-binary":
@@ -161,7 +163,7 @@ def _read(location: Location, notes: tuple[str, ...]) -> DatasetSplits:
         test=test,
         source=INSIDE_PACKAGE if dataset is SAMPLE else str(location.folder),
         notes=notes,
-        files={name: sha256 for name, (_, sha256) in contents.items()},
+        files=sha256,
         mirror=dataset.mirror,
         published=True,
     )
@@ -184,8 +186,9 @@ def _parse(location: Location, files: list[tuple[Path, bytes]], class_names: tup
         class_names = tuple(str(number) for number in range(1 + max(int(labels.max(initial=0)) for _, labels in parts)))
     for (path, _), (_, labels) in zip(files[-len(parts) :], parts, strict=True):
         check_label_range(labels, len(class_names), where=str(path))
-    if len(parts) == 1:
+    if location.layout.kind == "idx":
         return ImageDataset(*parts[0], class_names)
+    # Of the files' own memory this is the one copy.
     return ImageDataset(np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts]), class_names)
 
 

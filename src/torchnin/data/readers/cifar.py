@@ -25,7 +25,7 @@ _MAX_INSTRUCTIONS = 2_000_000
 def parse_batch(data: bytes, path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Pictures, uint8 of shape (N, 3, 32, 32), and labels, int64 of shape (N,), of a pickled batch (CIFAR-100: the fine labels).
 
-    Raises DataError where the file holds anything else; `path` is for the message.
+    The pictures lie in `data`, where they cannot be written to. Raises DataError where the file holds anything else; `path` is for the message.
     """
     batch = _as_mapping(read_pickle(data, path), path)
     pixels = batch.get("data")
@@ -73,7 +73,7 @@ def parse_records(data: bytes, label_bytes: int, path: str | os.PathLike[str]) -
         found = f"{len(data):,} bytes ({len(data) // record:,} records and {len(data) % record:,} bytes)"
         raise broken_file(path, expected=f"whole records of {record:,} bytes", found=found, next_step=_FETCH_AGAIN)
     table = np.frombuffer(data, dtype=np.uint8).reshape(-1, record)
-    return table[:, label_bytes:].reshape(-1, *PICTURE_SHAPE).copy(), table[:, label_bytes - 1].astype(np.int64)
+    return table[:, label_bytes:].reshape(-1, *PICTURE_SHAPE), table[:, label_bytes - 1].astype(np.int64)
 
 
 class _Global(Enum):
@@ -96,8 +96,8 @@ class PickledArray:
     data: memoryview | bytes = b""
 
     def to_numpy(self) -> np.ndarray:
-        """A writable copy."""
-        return np.frombuffer(self.data, dtype=np.uint8).reshape(self.shape).copy()
+        """The array, in the file's memory, where it cannot be written to."""
+        return np.frombuffer(self.data, dtype=np.uint8).reshape(self.shape)
 
 
 class _ByteType:

@@ -25,7 +25,8 @@ _MAX_INSTRUCTIONS = 2_000_000
 def parse_batch(data: bytes, path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Pictures, uint8 of shape (N, 3, 32, 32), and labels, int64 of shape (N,), of a pickled batch (CIFAR-100: the fine labels).
 
-    The pictures lie in `data`, where they cannot be written to. Raises DataError where the file holds anything else; `path` is for the message.
+    The pictures lie in `data`, where they cannot be written to.
+    Raises DataError where the file holds anything else; `path` is for the message.
     """
     batch = _as_mapping(read_pickle(data, path), path)
     pixels = batch.get("data")

@@ -608,8 +608,10 @@ def why_cure(language: str) -> str:
 def why_ten(language: str) -> str:
     """All ten epochs of the narrow network: the notebooks' recipe, `steady`, and `steady` without something."""
     found = recorded("every_seed", "results", "steady-narrow.json")
-    ends = [run["tests"][-1] for run in recorded("every_seed", "results", "why-narrow.json")["changes"]["none"]]
+    theirs = recorded("every_seed", "results", "why-narrow.json")
+    ends = [run["tests"][-1] for run in theirs["changes"]["none"]]
     trained = {"the notebooks'": [(end["test_accuracy"], len(end["dead_maps"])) for end in ends]}
+    dtypes = {"the notebooks'": theirs["device"]["dtype"]} | {name: variant["dtype"] for name, variant in found["variants"].items()}
     for name, variant in _in_order(found["variants"]):
         trained[name] = [(run["accuracy"], run["dead_class_maps"]) for run in variant["runs"]]
     rows = []
@@ -618,6 +620,7 @@ def why_ten(language: str) -> str:
         rows.append(
             (
                 say(language, f"cure {name}"),
+                dtypes[name],
                 str(len(runs)),
                 str(sum(accuracy < 0.2 for accuracy in accuracies)),
                 str(sum(accuracy < 0.8 for accuracy in accuracies)),
@@ -625,7 +628,8 @@ def why_ten(language: str) -> str:
                 _spread_of(accuracies, ".3f"),
             )
         )
-    return table(language, ("variant", "seed count", "at chance", "below .8", "dead end", "test median"), rows)
+    columns = ("variant", "computed in", "seed count", "at chance", "below .8", "dead end", "test median")
+    return table(language, columns, rows, left=2)
 
 
 def why_published(language: str) -> str:
@@ -643,7 +647,7 @@ def why_published(language: str) -> str:
                 (
                     f"`{found['model']}`, {found['image_size']}x{found['image_size']}",
                     say(language, f"cure {variant}"),
-                    trained.get("dtype", found["device"]["dtype"]),
+                    trained["dtype"],
                     f"{found['pictures']:,}",
                     f"{steps:,}",
                     f"{trained['failures']} / {trained['seeds']}",

@@ -72,7 +72,8 @@ def level_class_maps(network: NiN, pictures: Tensor, preprocess: Callable[[Tenso
         The biases; None where there are none to set.
     """
     last = _convolutions(network.class_block)[-1]
-    if last.bias is None or not network.config.class_map_relu:
+    biases = last.bias
+    if not isinstance(biases, nn.Parameter) or not network.config.class_map_relu:
         return None
     means: list[Tensor] = []  # of each map, a picture a row
 
@@ -91,8 +92,8 @@ def level_class_maps(network: NiN, pictures: Tensor, preprocess: Callable[[Tenso
     finally:
         handle.remove()
         network.train(training)
-    last.bias.add_((0.5 - rows.cpu().double().mean(0)).to(last.bias))
-    return last.bias
+    biases.add_((0.5 - rows.cpu().double().mean(0)).to(biases))
+    return biases
 
 
 def _convolutions(block: nn.Module) -> list[nn.Conv2d]:

@@ -46,6 +46,24 @@ if "RANK" in os.environ:
     weights = torch.cat([value.flatten() for value in network.state_dict().values()])
     print(float(weights.double().abs().sum()).hex(), file=sys.stderr)
 """
+# Levelled class maps: to one process a mean that is off in its last bits is given, as on another machine.
+LEVEL = (
+    LEARN.replace("dropout=0.3)", "dropout=0.3, batch_norm=False, class_map_relu=True)")
+    .replace('named_recipe("fast"), num_epochs=3', 'named_recipe("steady"), num_epochs=1')
+    .replace(
+        "torch.manual_seed(7)",
+        """
+from torchnin.training import loop
+level = loop.level_class_maps
+def off(*arguments):
+    biases = level(*arguments)
+    biases.data.mul_(1 + 1e-12 * int(os.environ.get("RANK", "0")))
+    return biases
+loop.level_class_maps = off
+torch.manual_seed(7)
+""",
+    )
+)
 # The command, which signals itself, or its parent, after a step, where it is the process of the given rank.
 COMMAND = """
 import os, signal, sys
@@ -136,6 +154,19 @@ def test_three_processes_learn_what_one_learns(alone: tuple[Path, list[float]], 
     assert ours.config["device"]["processes"] == 3
     for key, value in load_file(out / "classifier" / "model.safetensors").items():
         torch.testing.assert_close(value, load_file(whole / "classifier" / "model.safetensors")[key], rtol=1e-6, atol=1e-6)
+
+
+def test_class_maps_are_levelled_alike(few_file: Path, tmp_path: Path) -> None:
+    alone = subprocess.run(
+        [sys.executable, "-c", LEVEL, few_file, tmp_path / "alone"], capture_output=True, text=True, timeout=600, check=True
+    )
+    answers = ended(launched(["-c", LEVEL, few_file, tmp_path / "run"], 2))
+    assert [code for code, _, _ in answers] == [0, 0]
+    assert json.loads(answers[0][1]) == pytest.approx(json.loads(alone.stdout), abs=1e-9)
+    assert len({weights for _, _, weights in answers}) == 1
+    tensors = load_file(tmp_path / "run" / "classifier" / "model.safetensors")
+    biases = [tensors[name] for name in tensors if name.startswith("class_block") and name.endswith("bias")]
+    assert float(biases[-1].std()) > 0.01
 
 
 def test_a_killed_process_ends_all_with_a_sentence_and_another_number_goes_on(few_file: Path, tmp_path: Path) -> None:

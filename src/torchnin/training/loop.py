@@ -158,7 +158,7 @@ class Training:
             self.mean.adopt(self.network, [biases])
 
     def _prepared(self, pictures: Tensor) -> Tensor:
-        """Pictures of the dataset as the network takes them, in float32."""
+        """Pictures of the dataset as the network takes them, in the type of its weights."""
         return self.preprocessing(pictures).to(self.gradient.dtype).contiguous(memory_format=self.choice.memory_format)
 
     def go(self) -> None:

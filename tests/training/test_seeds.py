@@ -89,9 +89,11 @@ def test_a_seed_that_has_collapsed_is_not_gone_on_with(tiny: NiNConfig, few: Dat
     (tmp_path / "summary.json").write_text(json.dumps({**whole, "seeds": [whole["seeds"][0], row]}))
     trained.clear()
     summary = study(resume=True)
-    assert (summary["seeds"][1], summary["failures"], trained) == (row, 1, [])
+    # Whether the other seed of so short a training counts as failed, with a dead map, the machine's last bits decide.
+    first = whole["seeds"][0]
+    assert (summary["seeds"], summary["failures"], trained) == ([first, row], 1 + (first["failure"] is not None), [])
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    assert study(resume=True, on_collapse="warn")["failures"] == 0  # something else is to be done about it
+    assert study(resume=True, on_collapse="warn") == whole  # something else is to be done about it
 
 
 def test_what_was_told_of_later_seeds_is_kept_until_they_are_looked_at_again(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -147,15 +147,15 @@ class Training:
     def _level_class_maps(self) -> None:
         if not (self.recipe.initialisation == "alive" and self.recipe.level_class_maps):
             return
-        biases = level_class_maps(self.network, self.batches.some(PICTURES_TO_LEVEL), self._prepared)
-        if biases is None:
+        weights = level_class_maps(self.network, self.batches.some(PICTURES_TO_LEVEL), self._prepared)
+        if weights is None:
             return
         if not self.processes.alone:
             # The first process's are those of all: on another machine a mean may differ in its last bit.
-            told = self.processes.told(biases.detach().cpu().numpy().tobytes() if self.processes.first else None)
-            biases.data.copy_(torch.frombuffer(bytearray(told), dtype=biases.dtype))
+            told = self.processes.told(weights.detach().cpu().numpy().tobytes() if self.processes.first else None)
+            weights.data.copy_(torch.frombuffer(bytearray(told), dtype=weights.dtype).view(weights.shape))
         if self.mean is not None:
-            self.mean.adopt(self.network, [biases])
+            self.mean.adopt(self.network, [weights])
 
     def _prepared(self, pictures: Tensor) -> Tensor:
         """Pictures of the dataset as the network takes them, in the type of its weights."""

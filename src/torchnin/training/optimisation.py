@@ -58,42 +58,46 @@ def revive_class_maps(network: NiN) -> list[nn.Parameter]:
 
 @torch.no_grad()
 def level_class_maps(network: NiN, pictures: Tensor, preprocess: Callable[[Tensor], Tensor]) -> nn.Parameter | None:
-    """Set the class maps' biases so that each map's mean over some pictures, before its ReLU, is a half.
+    """Take out of the class maps' weights what tells no picture from another, so that each map's mean before its ReLU is its bias.
 
-    Random weights alone leave some maps close to zero, and one that is above zero for a few pictures gets next to no gradient
-    (docs/why-nin-fails.md). The weights stay, and no random number is drawn.
+    The channels that the class maps are made of are all above zero, so random weights lift some maps and lower others, for all
+    pictures alike; a map close to zero gets next to no gradient (docs/why-nin-fails.md). Of each map's weights the part along
+    those channels' means over some pictures is taken away. The biases stay, and no random number is drawn.
 
     Args:
-        network: one whose class maps end in a ReLU; another stays as it is.
+        network: one whose class maps have biases and end in a ReLU; another stays as it is.
         pictures: `(n, c, h, w)`, whatever `preprocess` takes, on the network's device; they go through the network 32 at once.
         preprocess: makes of some of them what the network takes.
 
     Returns:
-        The biases; None where there are none to set.
+        The weights; None where the network stays as it is.
     """
     last = _convolutions(network.class_block)[-1]
-    biases = last.bias
-    if not isinstance(biases, nn.Parameter) or not network.config.class_map_relu:
+    if last.bias is None or not network.config.class_map_relu:
         return None
-    means: list[Tensor] = []  # of each map, a picture a row
+    geometry: Any = {name: getattr(last, name) for name in ("kernel_size", "dilation", "padding", "stride")}
+    means: list[Tensor] = []  # of what each weight of a map is multiplied by, a picture a row
 
-    def look(_layer: nn.Module, _inputs: Any, maps: Tensor) -> None:
-        means.append(maps.mean((2, 3)))  # now, for the ReLU behind it works in place
+    def look(_layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        means.append(nn.functional.unfold(inputs[0], **geometry).mean(2))
 
     def of_some(some: Tensor) -> Tensor:
         means.clear()
         network.class_maps(preprocess(some))
         return means.pop()
 
-    handle, training = last.register_forward_hook(look), network.training
+    handle, training = last.register_forward_pre_hook(look), network.training
     network.eval()
     try:
         rows = torch.cat([within_memory(of_some, some, torch.cat) for some in pictures.split(32)])
     finally:
         handle.remove()
         network.train(training)
-    biases.add_((0.5 - rows.cpu().double().mean(0)).to(biases))
-    return biases
+    # Zeros, where all those channels are dead, stay zeros.
+    along = nn.functional.normalize(rows.cpu().double().mean(0), dim=0)
+    weights = last.weight.cpu().double().flatten(1)
+    last.weight.copy_((weights - torch.outer(weights @ along, along)).view_as(last.weight))
+    return last.weight
 
 
 def _convolutions(block: nn.Module) -> list[nn.Conv2d]:

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 import torchnin
+from torchnin.commands.networks import NetworkChoices, named_config
 from torchnin.commands.process import set_up_process
 from torchnin.data import Augmentation
 from torchnin.files import write_json
@@ -74,7 +75,7 @@ def one(variant: str, seed: int, data: torchnin.DatasetSplits, options: argparse
             data,
             VARIANTS[variant](recipe),
             out=folder,
-            name=options.model,
+            name=options.model.partition(":")[0],
             seed=seed,
             device=options.device,
             validation=options.held_out,
@@ -103,8 +104,8 @@ def dead_over(classifier: torchnin.Classifier, pictures: torchnin.ImageDataset) 
 
 
 def network_of(options: argparse.Namespace) -> NiNConfig:
-    """The published network, its blocks of other widths where they are given; the class block is always the published one."""
-    config = torchnin.model_entry(options.model).config
+    """The network, its blocks of other widths where they are given; the class block stays."""
+    config = named_config(options.model, NetworkChoices())
     if options.widths is None:
         return config
     blocks = tuple(
@@ -118,7 +119,7 @@ def main() -> None:
     """Train what is not trained yet, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the runs and summary.json")
-    parser.add_argument("--model", default="nin_d2l")
+    parser.add_argument("--model", default="nin_d2l", help="a network's name, or a variant as `nin train --model` takes it")
     parser.add_argument("--data", default="fashion-mnist")
     parser.add_argument("--data-dir")
     parser.add_argument("--image-size", type=int, help="side in pixels; the network's own where it is not given")
@@ -136,7 +137,7 @@ def main() -> None:
     options = parser.parse_args()
     set_up_process()
     if options.image_size is None:
-        options.image_size = torchnin.model_entry(options.model).config.image_size
+        options.image_size = network_of(options).image_size
     data = torchnin.load_dataset(options.data, data_dir=options.data_dir)
     if options.share < 1:
         data = dataclasses.replace(data, train=data.train.split(options.share, seed=0)[1])

@@ -46,7 +46,7 @@ def test_alive_leaves_no_class_map_dead(few: DatasetSplits) -> None:
         assert float(nn.functional.cross_entropy(logits, torch.from_numpy(few.train.labels[:64]))) < math.log(10) + 0.5
 
 
-def test_levelled_class_maps_begin_at_a_half(few: DatasetSplits, tiny: NiNConfig) -> None:
+def test_levelled_class_maps_begin_at_their_biases(few: DatasetSplits, tiny: NiNConfig) -> None:
     preprocessing = Preprocessing.of(few.train)
     pictures = torch.from_numpy(few.train.images[:100])
     torch.manual_seed(0)
@@ -55,18 +55,18 @@ def test_levelled_class_maps_begin_at_a_half(few: DatasetSplits, tiny: NiNConfig
     last = convolutions(network.class_block)[-1]
     weights = {name: value.clone() for name, value in network.state_dict().items()}
     random_numbers = torch.get_rng_state()
-    assert level_class_maps(network, pictures, preprocessing) is last.bias
+    assert level_class_maps(network, pictures, preprocessing) is last.weight
     assert torch.equal(torch.get_rng_state(), random_numbers)
     assert network.training
     assert not last._forward_hooks
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, weights[name])}
-    assert changed == {name for name, parameter in network.named_parameters() if parameter is last.bias}
+    assert changed == {name for name, parameter in network.named_parameters() if parameter is last.weight}
     before_relu: list[torch.Tensor] = []
     last.register_forward_hook(lambda _layer, _inputs, maps: before_relu.append(maps.mean((0, 2, 3))))
     with torch.no_grad():
         network.eval()(preprocessing(pictures))
     torch.testing.assert_close(before_relu[0], torch.full((10,), 0.5))
-    # Where no bias decides what passes the ReLU, or nothing is cut off, there is nothing to set.
+    # Where no bias lifts the maps above zero, or nothing is cut off below it, nothing is changed.
     assert level_class_maps(NiN(tiny), pictures, preprocessing) is None
     assert level_class_maps(create_model("nin_small"), pictures, preprocessing) is None
 

@@ -112,6 +112,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "blur": ("blurred picture", "模糊后的图片"),
     "class": ("class", "类别"),
     "pictures": ("pictures", "图片数"),
+    "computed in": ("computed in", "所用精度"),
     "to": ("to", "至"),
     "count": ("pictures", "图片数"),
     "processor": ("seconds of processor", "处理器秒数"),
@@ -184,7 +185,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "cure without warm-up": ("without warm-up", "不预热"),
     "cure without clipping": ("without clipping", "不裁剪梯度"),
     "cure norms not kept": ("norms not kept", "不保持权重的范数"),
-    "cure class maps levelled": ("class maps levelled", "设定类别图的偏置"),
+    "cure maps not levelled": ("class maps not levelled", "类别图不调平"),
+    "cure norms not kept, maps not levelled": ("neither norms kept nor class maps levelled", "既不保持范数，也不调平类别图"),
     "cure without momentum": ("without momentum (SGD's rate times ten)", "不用动量（SGD 的学习率乘十）"),
     "cure constant learning rate": ("constant rate after the warm-up", "预热后学习率不变"),
     "cure pixels in [0, 1]": ("pixels in [0, 1]", "像素在 [0, 1] 内"),
@@ -589,7 +591,7 @@ def why_cure(language: str) -> str:
     """`steady` with each ingredient taken away."""
     found = recorded("every_seed", "results", "cure-narrow.json")
     rows = []
-    for name, variant in found["variants"].items():
+    for name, variant in _in_order(found["variants"]):
         accuracies = [run["accuracy"] for run in variant["runs"] if run["accuracy"] is not None]
         dead = [run["dead_class_maps"] for run in variant["runs"] if run["dead_class_maps"] is not None]
         rows.append(
@@ -606,9 +608,11 @@ def why_cure(language: str) -> str:
 def why_ten(language: str) -> str:
     """All ten epochs of the narrow network: the notebooks' recipe, `steady`, and `steady` without something."""
     found = recorded("every_seed", "results", "steady-narrow.json")
-    ends = [run["tests"][-1] for run in recorded("every_seed", "results", "why-narrow.json")["changes"]["none"]]
+    theirs = recorded("every_seed", "results", "why-narrow.json")
+    ends = [run["tests"][-1] for run in theirs["changes"]["none"]]
     trained = {"the notebooks'": [(end["test_accuracy"], len(end["dead_maps"])) for end in ends]}
-    for name, variant in found["variants"].items():
+    dtypes = {"the notebooks'": theirs["device"]["dtype"]} | {name: variant["dtype"] for name, variant in found["variants"].items()}
+    for name, variant in _in_order(found["variants"]):
         trained[name] = [(run["accuracy"], run["dead_class_maps"]) for run in variant["runs"]]
     rows = []
     for name, runs in trained.items():
@@ -616,6 +620,7 @@ def why_ten(language: str) -> str:
         rows.append(
             (
                 say(language, f"cure {name}"),
+                dtypes[name],
                 str(len(runs)),
                 str(sum(accuracy < 0.2 for accuracy in accuracies)),
                 str(sum(accuracy < 0.8 for accuracy in accuracies)),
@@ -623,7 +628,8 @@ def why_ten(language: str) -> str:
                 _spread_of(accuracies, ".3f"),
             )
         )
-    return table(language, ("variant", "seed count", "at chance", "below .8", "dead end", "test median"), rows)
+    columns = ("variant", "computed in", "seed count", "at chance", "below .8", "dead end", "test median")
+    return table(language, columns, rows, left=2)
 
 
 def why_published(language: str) -> str:
@@ -632,12 +638,13 @@ def why_published(language: str) -> str:
     for name in ("cure-224", "cure-mnist", "cure-mnist-longer", "cure-cifar10", "cure-cifar10-longer"):
         found = recorded("every_seed", "results", f"{name}.json")
         steps = math.ceil(found["pictures"] / 128) * found["num_epochs"]
-        for variant, trained in found["variants"].items():
+        for variant, trained in _in_order(found["variants"]):
             dead = max(run["dead_class_maps"] for run in trained["runs"])
             rows.append(
                 (
                     f"`{found['model']}`, {found['image_size']}x{found['image_size']}",
                     say(language, f"cure {variant}"),
+                    trained["dtype"],
                     f"{found['pictures']:,}",
                     f"{steps:,}",
                     f"{trained['failures']} / {trained['seeds']}",
@@ -645,7 +652,13 @@ def why_published(language: str) -> str:
                     _spread_of([run["accuracy"] for run in trained["runs"]], ".3f"),
                 )
             )
-    return table(language, ("network", "variant", "pictures", "steps", "failures", "most dead over test", "test median"), rows, left=2)
+    columns = ("network", "variant", "computed in", "pictures", "steps", "failures", "most dead over test", "test median")
+    return table(language, columns, rows, left=3)
+
+
+def _in_order(variants: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Variants of `cure.py` with what was recorded of them, in the order of the words above."""
+    return sorted(variants.items(), key=lambda item: list(WORDS).index(f"cure {item[0]}"))
 
 
 def why_recover(language: str) -> str:

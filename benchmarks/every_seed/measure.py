@@ -34,7 +34,7 @@ from torchnin.data import Batches, derived_seed
 from torchnin.files import write_json
 from torchnin.models import NiN, NiNBlock
 from torchnin.training import Recipe
-from torchnin.training.optimisation import initialise, make_optimizers
+from torchnin.training.optimisation import PICTURES_TO_LEVEL, initialise, level_class_maps, make_optimizers
 
 
 @torch.no_grad()
@@ -65,6 +65,7 @@ class Change:
     recipe: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+STEADY_START = {"initialisation": "alive", "level_class_maps": True}
 CHANGES = {
     "none": Change(),
     "bias 1": Change(raised),
@@ -72,8 +73,8 @@ CHANGES = {
     "no last ReLU": Change(bare),
     "lr .02": Change(recipe={"lr": 0.02}),
     "lr .05": Change(recipe={"lr": 0.05}),
-    "alive": Change(recipe={"initialisation": "alive"}),
-    "alive, lr .02": Change(recipe={"initialisation": "alive", "lr": 0.02}),
+    "alive": Change(recipe=STEADY_START),
+    "alive, lr .02": Change(recipe=STEADY_START | {"lr": 0.02}),
     "leaky, lr .02": Change(leaky, {"lr": 0.02}),
 }
 
@@ -119,9 +120,11 @@ def train_one(seed: int, data: torchnin.DatasetSplits, change: Change, options: 
     initialise(network, recipe)
     change.start(network)
     network = choice.place(network).train()
-    (optimizer,) = make_optimizers(network, recipe)
     preprocessing = torchnin.Preprocessing.of(data.train, image_size=recipe.image_size, normalise=recipe.normalise)
     batches = Batches(data.train, batch_size=recipe.batch_size, device=choice.device, seed=seed)
+    if recipe.level_class_maps:
+        level_class_maps(network, batches.some(PICTURES_TO_LEVEL), preprocessing)
+    (optimizer,) = make_optimizers(network, recipe)
     watch = Watch(network)
     rows: list[dict[str, Any]] = []
     tests: list[dict[str, Any]] = []

@@ -27,18 +27,25 @@ import torchnin
 from torchnin.commands.process import set_up_process
 from torchnin.data import Batches, derived_seed
 from torchnin.files import write_json
-from torchnin.training.optimisation import initialise
+from torchnin.training.optimisation import PICTURES_TO_LEVEL, initialise, level_class_maps
 
 RESULTS = Path(__file__).parent / "results"
 STARTS = ("d2l", "steady")
 
 
-def one(seed: int, recipe: torchnin.Recipe, options: argparse.Namespace, pictures: Tensor, labels: Tensor) -> dict[str, Any]:
+def one(
+    seed: int, recipe: torchnin.Recipe, options: argparse.Namespace, preprocessing: torchnin.Preprocessing, train: torchnin.ImageDataset
+) -> dict[str, Any]:
     """What one drawn network makes of a batch."""
+    batch = next(iter(Batches(train, batch_size=options.pictures, device=torch.device("cpu"), seed=0).epoch()))
+    pictures = preprocessing(batch.pictures).contiguous(memory_format=torch.channels_last)
     torch.manual_seed(derived_seed(seed, "weights"))
     network = network_of(options.widths) if options.widths else torchnin.create_model(options.model)
     torch.manual_seed(derived_seed(seed, "initialisation"))
     initialise(network, recipe)
+    if recipe.level_class_maps:
+        some = Batches(train, batch_size=options.pictures, device=torch.device("cpu"), seed=seed).some(PICTURES_TO_LEVEL)
+        level_class_maps(network, some, preprocessing)
     convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
     sizes: list[float] = []
     apart: list[float] = []
@@ -53,7 +60,7 @@ def one(seed: int, recipe: torchnin.Recipe, options: argparse.Namespace, picture
         layer.register_forward_hook(look)
     network.eval()  # without dropout, whose noise would look like a difference between pictures
     maps = network.class_maps(pictures)
-    loss = F.cross_entropy(network.head(maps), labels)
+    loss = F.cross_entropy(network.head(maps), batch.labels)
     loss.backward()
     zero = (maps <= 0).flatten(2)
     return {
@@ -80,7 +87,6 @@ def main() -> None:
     options = parser.parse_args()
     set_up_process()
     data = torchnin.load_dataset(options.data, data_dir=options.data_dir)
-    batch = next(iter(Batches(data.train, batch_size=options.pictures, device=torch.device("cpu"), seed=0).epoch()))
     found: dict[str, Any] = {
         "network": options.model,
         "widths": options.widths,
@@ -94,10 +100,9 @@ def main() -> None:
     for name in STARTS:
         recipe = dataclasses.replace(torchnin.named_recipe(name), image_size=options.image_size)
         preprocessing = torchnin.Preprocessing.of(data.train, image_size=options.image_size, normalise=recipe.normalise)
-        pictures = preprocessing(batch.pictures).contiguous(memory_format=torch.channels_last)
         rows = []
         for seed in range(options.seeds):
-            rows.append(one(seed, recipe, options, pictures, batch.labels))
+            rows.append(one(seed, recipe, options, preprocessing, data.train))
             print(name, seed, rows[-1]["dead"], rows[-1]["always_on"], round(rows[-1]["loss"], 4), flush=True)
         found["starts"][name] = {
             "dead_maps": [sum(row["dead"] == count for row in rows) for count in range(11)],

@@ -49,7 +49,7 @@ if "RANK" in os.environ:
 # Levelled class maps, which another machine computes otherwise: here by a hundredth, so that it shows in the running mean of the weights.
 LEVEL = (
     LEARN.replace("dropout=0.3)", "dropout=0.3, batch_norm=False, class_map_relu=True)")
-    .replace('named_recipe("fast"), num_epochs=3', 'named_recipe("steady"), level_class_maps=True, num_epochs=1')
+    .replace('named_recipe("fast"), num_epochs=3', 'named_recipe("steady"), num_epochs=1')
     .replace(
         "torch.manual_seed(7)",
         """

@@ -37,7 +37,7 @@ class RecipeChoices:
     keep_norms: Given[bool] = None
     """Bring the weights that Muon trains back to their first norms after every step, as `steady` and `long` do."""
     level_class_maps: Given[bool] = None
-    """Start each class map at the same mean over 256 train pictures, so that none begins near zero; for `steady`."""
+    """Start each class map at the same mean over 256 train pictures, so that none begins near zero, as `steady` does."""
     weight_decay: Given[float] = None
     """L2 penalty on the weights that SGD trains: where the recipe is Muon's, those of the first and last convolution."""
     label_smoothing: Given[float] = None

@@ -95,7 +95,7 @@ def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
 
 
 def joined_cure(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """The variants of `cure.py` that were recorded before, and those found now, each with its date.
+    """The variants of `cure.py` that were recorded before, and those found now, each with its date and what it was computed in.
 
     Raises:
         ValueError: the two are of other networks, pictures or measures.
@@ -106,7 +106,8 @@ def joined_cure(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]
             raise ValueError(f"{key} was {before[key]} in what is recorded and is {value} now; take another name")
     variants = {}
     for document in (before, found):
-        variants |= {name: {"date": document["date"], **runs} for name, runs in document.get("variants", {}).items()}
+        for name, runs in document.get("variants", {}).items():
+            variants[name] = {"date": document["date"], "dtype": document["device"]["dtype"], **runs}
     return {**found, "variants": variants}
 
 

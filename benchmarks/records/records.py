@@ -95,7 +95,7 @@ RECORDS = {
         chosen="It is the recipe `steady` as it was before it levelled the class maps. Its rates, and that it keeps the weights' norms, "
         "were chosen on held-out pictures for a narrow network of the same depth; 224 pixels and ten epochs are the notebooks'. Seed 0 was "
         "stopped once and went on",
-        chosen_zh="它是还不设定类别图偏置时的配方 `steady`，学习率以及保持权重的范数是用留出的图片为同样深度的窄网络选择的；"
+        chosen_zh="它是还不调平类别图时的配方 `steady`，学习率以及保持权重的范数是用留出的图片为同样深度的窄网络选择的；"
         "224 像素和十轮是笔记本的。种子 0 停过一次，之后继续",
     ),
     "fashion-mnist-d2l-free": Record(
@@ -127,7 +127,7 @@ RECORDS = {
         num_seeds=5,
         chosen="It is of before `steady` levelled the class maps. Its rates, and that the weights' norms are kept, were chosen on train "
         "pictures that were held out; eight epochs, no flips and shifts by one pixel were set beforehand and compared with nothing",
-        chosen_zh="当时 `steady` 还不设定类别图的偏置。学习率以及保持权重的范数根据留出的训练图片选择；"
+        chosen_zh="当时 `steady` 还不调平类别图。学习率以及保持权重的范数根据留出的训练图片选择；"
         "八轮、不翻转和平移一个像素是事先定下的，没有与别的比较过",
     ),
     "mnist-free": Record(

@@ -3,13 +3,17 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import torchnin
+from torchnin.data import derived_seed
 from torchnin.models import BlockConfig, ClassBlockConfig, NiNConfig
 from torchnin.training import loop
+from torchnin.training.optimisation import initialise
+from torchnin.training.step import Step
 
 # A NiN like the notebooks', ReLU on the class maps included, small enough for a test; with this seed its maps die.
 NETWORK = NiNConfig(
@@ -82,6 +86,39 @@ def test_a_burst_between_two_looks_is_gone_back_from(
 
     network.register_forward_pre_hook(burst)
     recipe = torchnin.Recipe(num_epochs=1, batch_size=2, lr=0.001)
+    run = torchnin.train(network, few, recipe, out=tmp_path / "run", on_collapse="recover", quiet=True, device="cpu")
+    assert "recovered" in kinds(run)
+    assert run.finished
+
+
+def test_weights_that_were_trained_are_not_drawn_anew(recipe: torchnin.Recipe, tmp_path: Path) -> None:
+    torch.manual_seed(derived_seed(SEED, "weights"))
+    network = torchnin.NiN(NETWORK)
+    torch.manual_seed(derived_seed(SEED, "initialisation"))
+    initialise(network, recipe)
+    network.pretrained = True
+    begun = dataclasses.replace(recipe, initialisation="as built", num_epochs=3)
+    run = torchnin.train(network, "fashion-mnist-sample", begun, seed=SEED, out=tmp_path / "run", on_collapse="recover", quiet=True)
+    said = [finding["message"] for row in run.metrics for finding in row["findings"]]
+    assert any("a last block drawn anew" in message for message in said)
+    assert not any("weights drawn anew" in message or "--recipe steady" in message for message in said)
+    assert "begun_from" in run.config
+
+
+def test_a_burst_that_is_found_on_saving_is_gone_back_from(
+    tiny: NiNConfig, few: torchnin.DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
+    network, advance, steps = torchnin.NiN(tiny), Step.__call__, []
+
+    def overflown(self: Step, *arguments: Any) -> None:
+        advance(self, *arguments)
+        steps.append(1)
+        if len(steps) == 6:
+            network.body[0][0].weight.data.fill_(math.inf)
+
+    monkeypatch.setattr(Step, "__call__", overflown)
+    recipe = torchnin.Recipe(num_epochs=1, batch_size=32, lr=0.001)
     run = torchnin.train(network, few, recipe, out=tmp_path / "run", on_collapse="recover", quiet=True, device="cpu")
     assert "recovered" in kinds(run)
     assert run.finished

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from torchnin import NiNConfig, Recipe
+from torchnin import NiN, NiNConfig, Recipe
 from torchnin.data import DatasetSplits
 from torchnin.training import Interrupted, Run, train_seeds
 from torchnin.training.monitor import is_guessing
@@ -121,3 +121,9 @@ def test_what_was_told_of_later_seeds_is_kept_until_they_are_looked_at_again(tin
 )
 def test_an_accuracy_of_guessing_is_that_of_the_commonest_class(accuracy: float, counts: list[int], guessed: bool) -> None:
     assert is_guessing(accuracy, max(counts) / sum(counts), sum(counts)) == guessed
+
+
+def test_a_network_that_one_seed_would_hand_to_the_next_is_refused(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="network is a NiN, whose weights one seed would hand to the next"):
+        train_seeds(NiN(tiny), few, Recipe(num_epochs=1), seeds=2, out=tmp_path / "study")  # type: ignore[arg-type]
+    assert not (tmp_path / "study").exists()

@@ -16,7 +16,7 @@ from torchnin.commands.process import keep_freed_memory
 from torchnin.commands.progress import data_bar
 
 if TYPE_CHECKING:
-    from torchnin import Classifier, DatasetSplits, Run
+    from torchnin import Classifier, DatasetSplits, NiNConfig, Run
     from torchnin.training.log import Display
 
 
@@ -161,9 +161,8 @@ def train(
                     classifier = _trained(weights, model, network_choices, seeds)
                     config = classifier.config
                 chosen = _changed(torchnin.named_recipe(recipe) if recipe else torchnin.recipe_for(config), recipe_choices)
-                # Pictures in a folder are brought to one size when they are read; better to the wanted one at once.
-                own = (classifier.preprocessing.height, classifier.preprocessing.width) if classifier else None
-                size = chosen.image_size or own
+                _check_levelling(recipe_choices, config, weights)
+                size = torchnin.training.reading_size(classifier or config, chosen)
                 named = {"in_channels": config.in_channels} if classifier else chosen_fields(name, network_choices)
                 channels = named.get("in_channels")
                 splits = _load(data or "fashion-mnist", data_dir, seed or 0, skip_broken, channels, size, processes.first)
@@ -250,6 +249,15 @@ def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Rec
         flag = "--level-class-maps" if given["level_class_maps"] else "--no-level-class-maps"
         raise ValueError(f"{flag} is for a recipe whose class maps start alive, as steady is; this one starts {recipe.initialisation!r}")
     return recipe.changed(**given)
+
+
+def _check_levelling(choices: RecipeChoices, config: "NiNConfig", weights: str | None) -> None:
+    if not choices.level_class_maps:
+        return
+    if weights is not None:
+        raise ValueError(f"--level-class-maps is for class maps that are drawn, and --weights {weights} brings its own; leave out one")
+    if not config.class_map_relu:
+        raise ValueError("--level-class-maps is for class maps that end in a ReLU, and this network's do not; leave it out")
 
 
 def _show(run: "Run", as_json: bool) -> None:

@@ -8,6 +8,7 @@ from torchnin.training.errors import OutOfMemoryError as OutOfMemoryError
 from torchnin.training.errors import TrainingError as TrainingError
 from torchnin.training.log import Both as Both
 from torchnin.training.log import TensorBoard as TensorBoard
+from torchnin.training.plan import reading_size as reading_size
 from torchnin.training.processes import joined as joined
 from torchnin.training.provenance import load_recorded as load_recorded
 from torchnin.training.recipe import RECIPES as RECIPES

@@ -63,7 +63,9 @@ class Training:
         options: Options,
         display: Display,
         processes: Processes,
+        trained: bool = False,
     ) -> None:
+        self.trained = trained  # the weights that it begins with
         self.run, self.recipe, self.seed, self.choice, self.preprocessing = run, recipe, seed, choice, preprocessing
         self.options, self.display, self.processes = options, display, processes
         torch.manual_seed(derived_seed(seed, "initialisation"))
@@ -91,7 +93,7 @@ class Training:
             warmup_steps,
             choice.device,
             summed,
-            remedy=recipe.remedy,
+            remedy=f"try {recipe.gentler}" if trained else recipe.remedy,
             balanced=recipe.class_weights,
             growth=Growth(network, recipe),
         )
@@ -194,8 +196,7 @@ class Training:
             except DivergenceError as error:
                 if self.options.on_collapse != "recover":
                     raise
-                self._report([self.finite.finding(error, "going back")])
-                self._recover(str(error), revive=False)
+                self._go_back(error)
                 return
             done += 1
             self.epoch_seconds = before + time.monotonic() - since
@@ -212,7 +213,14 @@ class Training:
                 self._agree(stop)
             looked = (self.step - 1) % self.look_every == 0  # so that what is saved is known to be finite
             if self.stopping or self.collapse or (looked and time.monotonic() - self._saved_at > _CHECKPOINT_SECONDS):
-                self.save()
+                try:
+                    self.save()
+                except DivergenceError as error:
+                    # Of several processes the first alone looks, and the others would not go back with it.
+                    if self.options.on_collapse != "recover" or not self.processes.alone:
+                        raise
+                    self._go_back(error)
+                    return
                 self._stop_if_asked()
         if self._report(self.monitor.after_epoch(epoch + 1, self.step, float(self.sums[1] / self.sums[2]))):
             return
@@ -329,11 +337,15 @@ class Training:
             return True
         return False
 
+    def _go_back(self, error: DivergenceError) -> None:
+        self._report([self.finite.finding(error, "going back")])
+        self._recover(str(error), revive=False)
+
     def _recover(self, why: str, revive: bool) -> None:
         """Go back to the last good state, with half the learning rate and, where maps died, a last block that is alive."""
         assert self.good is not None  # the first state is kept before the first step
         if self.recoveries == _MOST_RECOVERIES:
-            raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; {self.recipe.remedy}")
+            raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; {self.monitor.remedy}")
         at, findings, recoveries, scale = self.step, self.findings, self.recoveries + 1, self.lr_scale / 2
         seconds = self.total_seconds + self.epoch_seconds
         self._adopt(*self.good)
@@ -343,7 +355,8 @@ class Training:
         if revive:
             _, right, count = self.sums.tolist()
             accuracy = right / count if count else self.rows[-1]["train_accuracy"] if self.rows else 0.0
-            seed, lost = derived_seed(self.seed, "revival", recoveries), self.monitor.at_chance(accuracy)
+            seed = derived_seed(self.seed, "revival", recoveries)
+            lost = not self.trained and self.monitor.at_chance(accuracy)
             drawn = self.state.draw_anew(self.recipe, seed, all_of_it=lost)
             self._level_class_maps()
         self.monitor.forget(self.step)

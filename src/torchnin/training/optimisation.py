@@ -96,8 +96,9 @@ def level_class_maps(network: NiN, pictures: Tensor, preprocess: Callable[[Tenso
     # Zeros, where all those channels are dead, stay zeros.
     along = nn.functional.normalize(rows.cpu().double().mean(0), dim=0)
     weights = last.weight.cpu().double().flatten(1)
-    last.weight.copy_((weights - torch.outer(weights @ along, along)).view_as(last.weight))
-    return last.weight
+    kernel = next(last.parameters())
+    kernel.copy_((weights - torch.outer(weights @ along, along)).view_as(kernel))
+    return kernel
 
 
 def _convolutions(block: nn.Module) -> list[nn.Conv2d]:

@@ -8,6 +8,7 @@ import torch
 
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data.readers.folder import DEFAULT_SIZE
 from torchnin.device import DeviceChoice
 from torchnin.models import NiN, NiNConfig, model_entry, native
 from torchnin.models.described import require_described
@@ -51,6 +52,8 @@ class Plan:
             config["begun_from"] = describe_beginning(self.begins_from, self.splits)
         elif "begun_from" in begun:
             config["begun_from"] = begun["begun_from"]
+        elif not begun and self.network.pretrained and self.recipe.initialisation == "as built":
+            config["begun_from"] = {"name": p.name, "data": None, "test_accuracy": None, "same_classes": True}
         return config
 
     def notes(self, processes: Processes, *, goes_on: bool) -> Iterator[str]:
@@ -66,9 +69,18 @@ class Plan:
             yield beginning(describe_beginning(self.begins_from, self.splits))
         if self.network.pretrained and recipe.initialisation != "as built" and not goes_on:
             yield f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
+        if not goes_on and self._may_die():
+            yield (
+                f"the class maps end in a ReLU, and started {recipe.initialisation!r} some or all may stay at zero, whose classes are not "
+                "learned; the recipe steady starts them alive (--recipe steady, named_recipe('steady').changed(num_epochs=...))"
+            )
         if self.choice.device.type == "cpu" and (advice := native.advice()) is not None:
             yield advice
         yield self._heading(processes)
+
+    def _may_die(self) -> bool:
+        trained = self.begins_from is not None or self.network.pretrained
+        return self.network.config.class_map_relu and self.recipe.initialisation != "alive" and not trained
 
     def _heading(self, processes: Processes) -> str:
         """What is about to happen, with the reason of each choice that was made for the user."""
@@ -101,14 +113,17 @@ def make_plan(
     """
     classifier = network if isinstance(network, Classifier) else None
     channels = None if classifier is None else classifier.config.in_channels
-    splits = data if isinstance(data, DatasetSplits) else load_dataset(data, seed=seed, channels=channels)
+    if isinstance(data, DatasetSplits):
+        splits = data
+    else:
+        splits = load_dataset(data, seed=seed, channels=channels, folder_size=reading_size(network, recipe))
     if isinstance(network, Classifier):
         name, network = name or network.metadata.get("name"), network_for(network, splits, seed)
     if isinstance(network, str):
         name, network = name or network, model_entry(network).config
     if isinstance(network, NiNConfig):
         torch.manual_seed(derived_seed(seed, "weights"))
-        network = NiN(dataclasses.replace(network, in_channels=splits.train.in_channels, num_classes=splits.train.num_classes))
+        network = NiN(_built_for(network, splits.train, recipe))
     asked = recipe or _own_recipe(network)
     asked = asked if classifier is None else going_on(asked, classifier)
     _check_fit(network, splits.train)
@@ -127,6 +142,32 @@ def make_plan(
         seed=seed,
         validation=validation,
         choice=choice,
+    )
+
+
+def reading_size(network: NiN | NiNConfig | Classifier | str, recipe: Recipe | None) -> int | tuple[int, int] | None:
+    """The size at which to read a folder of pictures, so that they are brought but once to that at which the network learns from them.
+
+    Args:
+        network: as for `train`.
+        recipe: as for `train`.
+
+    Returns:
+        A side, or height and width, in pixels; None where the pictures decide.
+    """
+    config = model_entry(network).config if isinstance(network, str) else network if isinstance(network, NiNConfig) else network.config
+    if recipe is not None and recipe.image_size is not None:
+        return recipe.image_size
+    if isinstance(network, Classifier):
+        return network.preprocessing.height, network.preprocessing.width
+    return config.image_size if config.head == "fc" or config.min_image_size > DEFAULT_SIZE else None
+
+
+def _built_for(config: NiNConfig, dataset: ImageDataset, recipe: Recipe | None) -> NiNConfig:
+    """For the channels and classes of the data; a fully connected head also for the recipe's size of picture."""
+    size = recipe.image_size if recipe is not None and config.head == "fc" else None
+    return dataclasses.replace(
+        config, in_channels=dataset.in_channels, num_classes=dataset.num_classes, image_size=size or config.image_size
     )
 
 

@@ -56,7 +56,7 @@ class Recipe:
     initialisation: Literal["as built", "he", "xavier", "alive"] = "as built"
     """Weights at the start: see `initialise`."""
     level_class_maps: bool = False
-    """Where the start is `alive`: take out of the class maps' weights what lifts or lowers a map for all pictures alike, see `level_class_maps`."""
+    """Where the start is `alive`: no weights lift or lower a class map for all pictures alike; see `level_class_maps`."""
     image_size: int | None = None
     """Side in pixels to which pictures are resized before the network; None leaves the dataset's size."""
     normalise: bool = True

@@ -13,6 +13,7 @@ from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.monitor import is_guessing
 from torchnin.training.options import Options
+from torchnin.training.plan import reading_size
 from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run, is_run_folder, locked, remove_run
@@ -60,10 +61,13 @@ def train_seeds(
     folder = Path(out)
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")
+    if not isinstance(network, NiNConfig | str):
+        kind = type(network).__name__
+        raise ValueError(f"network is a {kind}, whose weights one seed would hand to the next; give its name or configuration (.config)")
     given = {name: value for name, value in options.items() if value is not None}
     with joined(given.get("device", "auto")) as processes, contextlib.ExitStack() as stack:
         with processes.together():
-            splits = data if isinstance(data, DatasetSplits) else load_dataset(data)
+            splits = data if isinstance(data, DatasetSplits) else load_dataset(data, folder_size=reading_size(network, recipe))
             if processes.first:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(folder))

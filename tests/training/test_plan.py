@@ -1,0 +1,59 @@
+"""What a training starts from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry, named_recipe
+from torchnin.device import choose_device
+from torchnin.training.plan import Plan, make_plan, reading_size
+from torchnin.training.processes import joined
+
+
+def plan(network: NiN | NiNConfig | Classifier | str, data: object, recipe: Recipe | None = None) -> Plan:
+    return make_plan(network, data, recipe, name=None, seed=0, validation=0.0, choice=choose_device("cpu"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for split, count in (("train", 3), ("test", 1)):
+        for index, name in enumerate(("dark", "light")):
+            for number in range(count):
+                path = tmp_path / "photos" / split / name / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (300, 260), (90 * index + number,) * 3).save(path)
+    return tmp_path / "photos"
+
+
+def test_a_folder_is_read_at_the_size_that_the_network_learns_from(photos: Path) -> None:
+    assert plan("nin_small", photos).learned.image_size == (64, 64)
+    assert plan("nin_d2l", photos).learned.image_size == (224, 224)  # 64 pixels leave it no class map
+    assert plan("nin_small", photos, Recipe(image_size=100)).learned.image_size == (100, 100)
+    wide = Preprocessing(channels=3, height=20, width=26, mean=(0.3,) * 3, std=(0.3,) * 3)
+    trained = Classifier(create_model("nin_small", in_channels=3, num_classes=2), wide, ["dark", "light"])
+    assert plan(trained, photos).learned.image_size == (20, 26)
+    assert reading_size(model_entry("nin_cifar10").config, None) is None
+
+
+def test_a_fully_connected_head_is_built_for_the_size_that_is_asked_for(photos: Path) -> None:
+    config = replace(model_entry("nin_small").config, head="fc")
+    assert plan(config, photos).network.config.image_size == 28
+    made = plan(config, photos, Recipe(image_size=40))
+    assert (made.network.config.image_size, made.preprocessing.height) == (40, 40)
+
+
+def test_a_start_that_may_leave_class_maps_dead_is_said(few: DatasetSplits) -> None:
+    def said(network: NiN | str, recipe: Recipe | None) -> bool:
+        with joined("cpu") as processes:
+            return any("named_recipe('steady')" in note for note in plan(network, few, recipe).notes(processes, goes_on=False))
+
+    few_epochs = Recipe(num_epochs=1)
+    assert said("nin_mnist", few_epochs)
+    assert not said("nin_mnist", None)
+    assert not said("nin_mnist", named_recipe("steady").changed(num_epochs=1))
+    assert not said("nin_small", few_epochs)  # no ReLU on the class maps
+    trained = create_model("nin_mnist")
+    trained.pretrained = True
+    assert not said(trained, few_epochs)

@@ -1,4 +1,4 @@
-"""The networks by name: six as published, four of our own."""
+"""The networks by name: six as published, six of our own."""
 
 import dataclasses
 import difflib

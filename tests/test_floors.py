@@ -13,14 +13,14 @@ import torchnin
 
 PACKAGE = Path(torchnin.__file__).parent
 FLOORS = {
-    **dict.fromkeys(("models", "data", "device", "plots", "files", "names", "version"), 0),
+    **dict.fromkeys(("models", "data", "device", "plots", "files", "names", "values", "version"), 0),
     **dict.fromkeys(("evaluation", "explanation", "export", "exported", "occlusion", "onnx_network", "prediction", "saved"), 1),
     "classifier": 2,
     "training": 3,
     **dict.fromkeys(("commands", "web", "integrations", "__main__"), 4),
 }
-# What every room may use: plain files, names resolved on first use and the version are no rooms.
-COMMON = {"files", "names", "version"}
+# What every room may use: plain files, names resolved on first use, numbers of any library and the version are no rooms.
+COMMON = {"files", "names", "values", "version"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

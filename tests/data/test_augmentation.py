@@ -1,9 +1,15 @@
+import dataclasses
+import importlib.util
+import json
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from torchnin import Augmentation, DatasetSplits
+from torchnin.data import augmentation as augmentation_module
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -92,3 +98,28 @@ def test_what_makes_no_sense_is_refused(field: str, value: float) -> None:
 
 def test_a_shift_beyond_the_picture_is_still_a_picture(pictures: Tensor) -> None:
     assert Augmentation(shift=100)(pictures[:8], generator()).shape == (8, 1, 28, 28)
+
+
+@pytest.fixture(scope="module")
+def unchecked() -> Any:
+    """The class as users have it: without the type check that tests switch on, which would answer before it."""
+    spec = importlib.util.spec_from_file_location("unchecked_augmentation", augmentation_module.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Augmentation
+
+
+@pytest.mark.parametrize(
+    "values", [{"flip": 1}, {"flip": "yes"}, {"flip": None}, {"shift": 1.5}, {"shift": "1"}, {"shift": -1}, {"erase": "a"}, {"erase": 1.5}]
+)
+def test_what_is_no_such_change_is_refused(unchecked: Any, values: dict[str, Any]) -> None:
+    [(name, value)] = values.items()
+    with pytest.raises(ValueError, match=f"^{name} is {value!r}; it is "):
+        unchecked(**values)
+
+
+def test_numpys_numbers_become_pythons(unchecked: Any) -> None:
+    values = unchecked(flip=np.True_, shift=np.int64(1), erase=np.float32(0.25))
+    assert json.dumps(dataclasses.asdict(values)) == '{"flip": true, "shift": 1, "erase": 0.25}'

@@ -114,7 +114,7 @@ def test_what_cannot_be_halved_is_said_so(tiny: NiNConfig, few: DatasetSplits, t
     with pytest.raises(OutOfMemoryError, match=r"with 3 pictures at once .* fewer would not do: take a smaller --image-size or network"):
         torchnin.train(short_of_memory(tiny, 0), few, ONCE, out=tmp_path / "run", quiet=True)
     assert issubclass(OutOfMemoryError, TrainingError)
-    with pytest.raises(ValueError, match="accumulate is 0; it is a number of pieces, at least 1"):
+    with pytest.raises(ValueError, match="accumulate is 0; it is a whole number of pieces, at least 1"):
         torchnin.train(tiny, few, ONCE, out=tmp_path / "other", accumulate=0, quiet=True)
 
 

@@ -3,6 +3,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,12 +44,20 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         *[("num_epochs", 0), ("batch_size", 0), ("momentum", 1.0), ("momentum", -0.1), ("weight_decay", -1e-4), ("warmup", 1.0)],
         *[("label_smoothing", 1.0), ("clip_norm", 0.0), ("clip_norm", -1.0), ("ema_decay", 1.0), ("image_size", 0)],
         *[("schedule", "step"), ("initialisation", "ones"), ("optimizer", "adam"), ("muon_lr", -0.1), ("muon_momentum", 1.0)],
+        *[("num_epochs", 1.5), ("num_epochs", "3"), ("batch_size", 64.0), ("lr", "0.1"), ("lr", 1j), ("momentum", 10**400)],
+        *[("keep_norms", 1), ("normalise", "no"), ("class_weights", None)],
         *[("muon_lr", 0.0), ("muon_lr", math.nan), ("warmup", math.nan), ("min_batches", None), ("lr", None)],
     ],
 )
 def test_a_value_out_of_range_is_refused(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{field} is {value!r}; "):
         Recipe(**{field: value})
+
+
+def test_numpys_numbers_become_pythons() -> None:
+    given: dict[str, Any] = {"num_epochs": np.int64(3), "image_size": np.uint8(7), "lr": np.float32(0.5), "keep_norms": np.True_}
+    plain = Recipe(num_epochs=3, image_size=7, lr=0.5, keep_norms=True)
+    assert json.dumps(Recipe(**given).to_dict()) == json.dumps(plain.to_dict())
 
 
 def test_the_advice_names_the_rates_that_the_recipe_has() -> None:

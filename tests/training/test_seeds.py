@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from torchnin import NiN, NiNConfig, Recipe
@@ -41,6 +42,11 @@ def test_a_study_that_was_interrupted_goes_on_with_the_same_call_and_resume(tiny
     assert summary["mean"] == pytest.approx(sum(accuracies) / 3)
     assert (summary["minimum"], summary["maximum"]) == (min(accuracies), max(accuracies))
     assert so_far["seeds"][0] == summary["seeds"][0]
+
+
+def test_a_study_counts_on_from_numpys_numbers(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {"seed": np.int64(4), "seeds": np.int64(1)}
+    assert train_seeds(tiny, few, Recipe(num_epochs=1, batch_size=80), out=tmp_path, quiet=True, **numbers)["seeds"][0]["seed"] == 4
 
 
 def test_a_study_that_replaces_another_and_is_interrupted_holds_nothing_of_the_other(

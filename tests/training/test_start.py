@@ -3,6 +3,7 @@ import shutil
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,6 +38,16 @@ def test_curves_can_be_drawn_while_it_learns(tiny: NiNConfig, few: DatasetSplits
     )
     assert seen == [1, 2, 3]
     assert len(run.metrics) == 3
+
+
+def test_numpys_numbers_are_recorded_as_pythons(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"seed": np.int64(3), "validation": np.float32(0.25), "accumulate": np.int64(2)}
+    run = train(tiny, few, ONCE, out=tmp_path / "run", quiet=True, **given)
+    assert (run.config["seed"], run.config["validation"], run.config["options"]["accumulate"]) == (3, 0.25, 2)
+    for wrong in (1.5, "3", None):
+        with pytest.raises(ValueError, match=f"^seed is {wrong!r}; it is a whole number"):
+            train(tiny, few, ONCE, out=tmp_path / "other", seed=wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_built_network_goes_on_from_its_weights(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -7,6 +7,10 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from torchnin.values import real, switch, whole
+
+_SHIFT, _ERASE = "a whole number of pixels, at least 0", "a probability, 0 to 1"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
@@ -20,10 +24,14 @@ class Augmentation:
     """Probability that a rectangle of 2 to 40 % of the picture is filled with noise (Zhong et al., arXiv 1708.04896)."""
 
     def __post_init__(self) -> None:
-        if self.shift < 0:
-            raise ValueError(f"shift is {self.shift}; it is a number of pixels, at least 0")
-        if not 0 <= self.erase <= 1:
-            raise ValueError(f"erase is {self.erase}; it is a probability, 0 to 1")
+        flip = self.flip if isinstance(self.flip, str) and self.flip == "auto" else switch("flip", self.flip, "True, False or 'auto'")
+        shift, erase = whole("shift", self.shift, _SHIFT), real("erase", self.erase, _ERASE)
+        if shift < 0:
+            raise ValueError(f"shift is {shift}; it is {_SHIFT}")
+        if not 0 <= erase <= 1:
+            raise ValueError(f"erase is {erase}; it is {_ERASE}")
+        for name, value in (("flip", flip), ("shift", shift), ("erase", erase)):
+            object.__setattr__(self, name, value)
 
     def __call__(
         self, pictures: UInt8[Tensor, "n c h w"], generator: torch.Generator, part: slice | None = None, whole: int | None = None

@@ -4,8 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from torchnin.values import whole
+
 OnCollapse = Literal["warn", "stop", "recover"]
 OnOutOfMemory = Literal["accumulate", "stop"]
+_PIECES = "a whole number of pieces, at least 1"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,10 @@ class Options:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
         if not isinstance(self.device, str):
             raise ValueError(f"device is {self.device!r}; it is a name such as 'cpu', or 'auto'")
-        if self.accumulate is not None and self.accumulate < 1:
-            raise ValueError(f"accumulate is {self.accumulate}; it is a number of pieces, at least 1")
+        if self.accumulate is not None:
+            object.__setattr__(self, "accumulate", whole("accumulate", self.accumulate, _PIECES))
+            if self.accumulate < 1:
+                raise ValueError(f"accumulate is {self.accumulate}; it is {_PIECES}")
 
     @classmethod
     def of_run(cls, config: Mapping[str, Any]) -> "Options":

@@ -3,11 +3,12 @@
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torchnin.data import Augmentation
 from torchnin.models import NiNConfig
+from torchnin.values import real, switch, whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,12 +64,16 @@ class Recipe:
     """Subtract the mean of the training pixels and divide by their standard deviation; False leaves them in [0, 1]."""
 
     def __post_init__(self) -> None:
-        for name, low, high, meaning in _RANGES:
-            value = getattr(self, name)
-            if value is None and name in _MAY_BE_NONE:
+        for name, kind, low, high, meaning in _RANGES:
+            given = getattr(self, name)
+            if given is None and name in _MAY_BE_NONE:
                 continue
-            if value is None or not (low <= value < high and math.isfinite(value)):
-                raise ValueError(f"{name} is {value}; it is {meaning}")
+            value = kind(name, given, meaning)
+            if not (low <= value < high and math.isfinite(value)):
+                raise ValueError(f"{name} is {given!r}; it is {meaning}")
+            object.__setattr__(self, name, value)
+        for name in _SWITCHES:
+            object.__setattr__(self, name, switch(name, getattr(self, name)))
         for name, accepted in _CHOICES.items():
             if (value := getattr(self, name)) not in accepted:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
@@ -150,23 +155,24 @@ class Recipe:
 
 _SMALLEST_BATCH = 32
 _MAY_BE_NONE = ("clip_norm", "image_size")
-_RANGES = (
-    ("num_epochs", 1, 10**9, "a number of epochs, at least 1"),
-    ("min_batches", 0, 10**9, "a number of batches, at least 0"),
-    ("min_steps", 0, 10**9, "a number of steps, at least 0"),
-    ("batch_size", 1, 10**9, "a number of pictures, at least 1"),
-    ("lr", 0, math.inf, "a learning rate, above 0"),
-    ("muon_lr", 0, math.inf, "a learning rate, above 0"),
-    ("muon_momentum", 0, 1, "at least 0 and below 1"),
-    ("momentum", 0, 1, "at least 0 and below 1"),
-    ("weight_decay", 0, math.inf, "at least 0"),
-    ("warmup", 0, 1, "a share of all steps, at least 0 and below 1"),
-    ("label_smoothing", 0, 1, "a share, at least 0 and below 1"),
-    ("thinning", 0, 1, "a probability, at least 0 and below 1"),
-    ("clip_norm", math.ulp(0.0), math.inf, "a norm, above 0, or None"),
-    ("ema_decay", 0, 1, "at least 0 and below 1"),
-    ("image_size", 1, 10**5, "a number of pixels, at least 1"),
+_RANGES: tuple[tuple[str, Callable[[str, Any, str], int | float], float, float, str], ...] = (
+    ("num_epochs", whole, 1, 10**9, "a whole number of epochs, at least 1"),
+    ("min_batches", whole, 0, 10**9, "a whole number of batches, at least 0"),
+    ("min_steps", whole, 0, 10**9, "a whole number of steps, at least 0"),
+    ("batch_size", whole, 1, 10**9, "a whole number of pictures, at least 1"),
+    ("lr", real, 0, math.inf, "a learning rate, above 0"),
+    ("muon_lr", real, 0, math.inf, "a learning rate, above 0"),
+    ("muon_momentum", real, 0, 1, "at least 0 and below 1"),
+    ("momentum", real, 0, 1, "at least 0 and below 1"),
+    ("weight_decay", real, 0, math.inf, "at least 0"),
+    ("warmup", real, 0, 1, "a share of all steps, at least 0 and below 1"),
+    ("label_smoothing", real, 0, 1, "a share, at least 0 and below 1"),
+    ("thinning", real, 0, 1, "a probability, at least 0 and below 1"),
+    ("clip_norm", real, math.ulp(0.0), math.inf, "a norm, above 0, or None"),
+    ("ema_decay", real, 0, 1, "at least 0 and below 1"),
+    ("image_size", whole, 1, 10**5, "a whole number of pixels, at least 1"),
 )
+_SWITCHES = ("keep_norms", "class_weights", "level_class_maps", "normalise")
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "optimizer": ("sgd", "muon"),
     "schedule": ("constant", "linear", "cosine"),

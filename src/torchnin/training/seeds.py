@@ -18,6 +18,7 @@ from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run, is_run_folder, locked, remove_run
 from torchnin.training.start import train
+from torchnin.values import whole
 
 
 def train_seeds(
@@ -59,6 +60,7 @@ def train_seeds(
         Interrupted: SIGINT or SIGTERM came; all is saved, and the same call with `resume` goes on.
     """
     folder = Path(out)
+    seed, seeds = whole("seed", seed, "a whole number"), whole("seeds", seeds, "a whole number of seeds, at least 1")
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")
     if not isinstance(network, NiNConfig | str):

@@ -28,6 +28,7 @@ from torchnin.training.provenance import load_recorded
 from torchnin.training.recipe import Recipe
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, new_run_folder, opened
+from torchnin.values import real, whole
 
 # What a run keeps from its beginning to its end.
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
@@ -104,6 +105,8 @@ def train(
         OutOfMemoryError: there is too little memory, also for smaller pieces.
         LostProcessError: another of the processes that train together ended.
     """
+    seed = whole("seed", seed, "a whole number")
+    validation = real("validation", validation, "the share of train pictures to hold out, at least 0 and below 1")
     with named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
         begun = _begun(Run(out), processes) if resume and out is not None else {}
         with processes.together():

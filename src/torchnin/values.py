@@ -1,0 +1,39 @@
+"""Numbers and switches of any library as Python's own, which is what records can be written of."""
+
+import operator
+from typing import Any
+
+
+def whole(name: str, value: Any, meaning: str) -> int:
+    """A whole number, also numpy's or torch's.
+
+    Raises:
+        ValueError: it is none; the message says of `name` what it is instead, its `meaning`.
+    """
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; it is {meaning}") from None
+
+
+def real(name: str, value: Any, meaning: str) -> float:
+    """A number, also numpy's or torch's; text is none.
+
+    Raises:
+        ValueError: as for `whole`.
+    """
+    try:
+        return float(value.__float__())
+    except (AttributeError, TypeError, ValueError, RuntimeError, OverflowError):
+        raise ValueError(f"{name} is {value!r}; it is {meaning}") from None
+
+
+def switch(name: str, value: Any, meaning: str = "True or False") -> bool:
+    """True or False, also numpy's; no number stands for either.
+
+    Raises:
+        ValueError: as for `whole`.
+    """
+    if isinstance(value, bool) or getattr(getattr(value, "dtype", None), "kind", None) == "b":
+        return bool(value)
+    raise ValueError(f"{name} is {value!r}; it is {meaning}")

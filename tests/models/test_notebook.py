@@ -59,3 +59,18 @@ def test_other_weights_are_refused_with_the_keys() -> None:
         from_notebook(keys)
     with pytest.raises(ValueError, match="has no place in the notebooks' NiN"):
         to_notebook(create_model("nin_d2l", batch_norm=True).state_dict())
+
+
+def test_only_nin_d2l_is_written_back() -> None:
+    for other, said in (
+        ({}, r"missing body\.0\.0\.bias, .*has no place"),
+        (create_model("nin_d2l", mlp_layers=1).state_dict(), r"missing body\.0\.4\.bias, .*has no place"),
+        (
+            create_model("nin_imagenet").state_dict(),
+            r"class_block\.0\.weight is \(1024, 384, 3, 3\), not \(1000, 384, 3, 3\): .*has no place",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            to_notebook(other)
+    colour = to_notebook(create_model("nin_d2l", in_channels=3, num_classes=7).state_dict())
+    assert (colour["0.0.weight"].shape[1], len(colour["7.4.bias"])) == (3, 7)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -107,6 +108,23 @@ def test_a_broken_one_takes_no_place_of_a_whole_one(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.json")) == ["step-000000008.json", "step-000000009.json"]
     assert not (tmp_path / "step-000000060.safetensors").exists()
     assert read_checkpoint(tmp_path)[1] == []
+
+
+def test_a_broken_one_that_was_passed_over_takes_no_place_of_a_whole_one_either(tmp_path: Path) -> None:
+    """Gone on with from step 60, the next one to be written is newer than the broken step 120."""
+    for step in (60, 120):
+        write_checkpoint(tmp_path, checkpoint(step))
+    (tmp_path / "step-000000120.safetensors").write_bytes(b"")
+    read, _ = read_checkpoint(tmp_path)
+    assert read.passed_over == ("step-000000120",)
+    write_checkpoint(tmp_path, dataclasses.replace(checkpoint(150), passed_over=read.passed_over))
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["step-000000060", "step-000000150"]
+    assert sorted(path.stem for path in tmp_path.glob("*.safetensors")) == ["step-000000060", "step-000000150"]
+
+
+def test_a_broken_one_that_is_written_anew_is_kept(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, dataclasses.replace(checkpoint(60), passed_over=("step-000000060",)))
+    assert read_checkpoint(tmp_path)[0].progress["step"] == 60
 
 
 def test_one_that_was_gone_back_to_leaves_that_of_its_step_whole_until_it_is_written(

@@ -182,6 +182,8 @@ def test_a_broken_checkpoint_is_passed_over_with_a_sentence(
     assert "the checkpoint before it is used" in answer.err
     assert f"resuming {out} at step 12 of 18" in answer.err
     assert_same(out, whole)
+    # Two whole ones are kept, and the broken one is not one of them.
+    assert sorted(path.stem for path in (out / "checkpoint").glob("step-*.json")) == ["step-000000012", "step-000000018"]
 
 
 def test_no_whole_checkpoint_is_said_so(interrupted: Path, tmp_path: Path, nin: Callable[..., Any]) -> None:

@@ -28,6 +28,8 @@ class Checkpoint:
     """Weights, running mean, optimiser state, counters."""
     progress: dict[str, Any]
     """Plain values: where the training stands."""
+    passed_over: tuple[str, ...] = ()
+    """Names of newer ones that are broken: no copies to fall back on, and gone when the next one is written."""
 
     def to_bytes(self) -> bytes:
         """All of it in one piece, for another process."""
@@ -58,7 +60,8 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_atomically(folder / f"{name}.safetensors", data)
     write_atomically(folder / f"{name}.json", _sealed(document))
     # Later steps are those of a broken checkpoint that was passed over: the training that goes on is another one.
-    kept = [path.stem for path in _newest_first(folder) if path.stem <= name][:_KEPT]
+    passed_over = set(checkpoint.passed_over) - {name}
+    kept = [path.stem for path in _newest_first(folder) if path.stem <= name and path.stem not in passed_over][:_KEPT]
     for path in sorted(folder.glob("step-*")):  # a .json goes before its .safetensors, so that what is left is never half of one
         if path.name.partition(".")[0] not in kept or path.suffix == ".tmp":
             path.unlink()
@@ -75,13 +78,16 @@ def read_checkpoint(folder: Path, check: Callable[[Any], None] | None = None) ->
         TrainingError: there is none.
     """
     broken: list[str] = []
+    passed_over: list[str] = []
     for path in _newest_first(folder):
         try:
-            return _read_whole(path, check), [f"{sentence}; the checkpoint before it is used" for sentence in broken]
+            found = dataclasses.replace(_read_whole(path, check), passed_over=tuple(passed_over))
+            return found, [f"{sentence}; the checkpoint before it is used" for sentence in broken]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             broken.append(f"{path} is broken ({error})")
         except _BrokenError as error:
             broken.append(str(error))
+        passed_over.append(path.stem)
     raise TrainingError("; ".join([*broken, f"{folder} holds no whole checkpoint to resume from; train anew with --overwrite"]))
 
 

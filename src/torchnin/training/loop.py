@@ -140,6 +140,7 @@ class Training:
         self.lr_scale = 1.0
         self.recoveries = 0
         self.good: tuple[dict[str, Tensor], dict[str, Any]] | None = None
+        self._passed_over: tuple[str, ...] = ()
         self._saved_at = time.monotonic()
 
     def begin(self) -> None:
@@ -411,7 +412,9 @@ class Training:
         if self.good is not None:
             tensors |= {f"good.{name}": value for name, value in self.good[0].items()}
             progress["good"] = self.good[1]
-        write_checkpoint(self.run.path / "checkpoint", Checkpoint(tensors=tensors, progress=progress))
+        checkpoint = Checkpoint(tensors=tensors, progress=progress, passed_over=self._passed_over)
+        write_checkpoint(self.run.path / "checkpoint", checkpoint)
+        self._passed_over = ()
         self._saved_at = time.monotonic()
 
     def restore(self, pieces: int | None = None) -> None:
@@ -438,6 +441,7 @@ class Training:
         with self.processes.together():
             if self.processes.first:
                 checkpoint, broken = read_checkpoint(self.run.path / "checkpoint", check_progress)
+                self._passed_over = checkpoint.passed_over
                 for sentence in broken:
                     self.display.note(sentence)
                 if self.processes.alone:

@@ -197,6 +197,16 @@ def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
         resume(tmp_path)
 
 
+def test_one_picture_whose_maps_have_one_value_cannot_be_normalised(few: DatasetSplits, tmp_path: Path) -> None:
+    for pictures, size in ((few.train, 1), (few.train.select([0]), 80)):
+        splits = replace(few, train=pictures)
+        with pytest.raises(ValueError, match="a batch is 1 picture of 7x7, whose maps become 1x1, .*--batch-size.*--image-size"):
+            train("nin_small", splits, replace(ONCE, batch_size=size, image_size=7), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+    one = replace(few, train=few.train.select([0]))
+    train("nin_small", one, replace(ONCE, image_size=15), out=tmp_path / "run", quiet=True)
+
+
 def test_validation_pictures_are_not_held_out_twice(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     splits = replace(few, validation=few.test.select(range(30)))
     with pytest.raises(ValueError, match=r"comes with 30 validation pictures; leave out validation=0\.1"):

@@ -10,7 +10,7 @@ from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.data.readers.folder import DEFAULT_SIZE
 from torchnin.device import DeviceChoice
-from torchnin.models import NiN, NiNConfig, model_entry, native
+from torchnin.models import NiN, NiNConfig, model_entry, native, summarize
 from torchnin.models.described import require_described
 from torchnin.training.going_on import beginning, describe_beginning, going_on, network_for
 from torchnin.training.options import Options
@@ -129,6 +129,8 @@ def make_plan(
     _check_fit(network, splits.train)
     learned, held_out = _held_out(splits, validation, seed)
     fitted = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
+    preprocessing = Preprocessing.of(learned, image_size=_image_size(fitted, network, learned), normalise=fitted.normalise)
+    _check_spread(network, preprocessing, min(fitted.batch_size, len(learned)))
     return Plan(
         name=name or type(network).__name__,
         network=network,
@@ -138,7 +140,7 @@ def make_plan(
         held_out=held_out,
         asked=asked,
         recipe=fitted,
-        preprocessing=Preprocessing.of(learned, image_size=_image_size(fitted, network, learned), normalise=fitted.normalise),
+        preprocessing=preprocessing,
         seed=seed,
         validation=validation,
         choice=choice,
@@ -198,6 +200,20 @@ def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | No
         except ValueError as error:
             raise ValueError(f"image_size is {size}: {error}") from error
     return size
+
+
+def _check_spread(network: NiN, preprocessing: Preprocessing, at_once: int) -> None:
+    """Batch normalisation divides by the spread of a channel's values in a batch, and a single value has none."""
+    p = preprocessing
+    if at_once > 1 or not network.config.batch_norm:
+        return
+    # Of two pictures, for the table is made in training mode.
+    rows = summarize(network, (2, p.channels, p.height, p.width)).rows
+    if any(row.layer == "norm" and row.output_shape[2:] == (1, 1) for row in rows):
+        raise ValueError(
+            f"a batch is 1 picture of {p.height}x{p.width}, whose maps become 1x1, and batch normalisation sees no spread in one value; "
+            "take batches of at least 2 pictures (--batch-size), or larger pictures (--image-size)"
+        )
 
 
 def _check_fit(network: NiN, dataset: ImageDataset) -> None:

@@ -90,6 +90,7 @@ def test_pictures_are_read_at_the_size_that_the_weights_know(
         (("--num-epochs", "0"), "num_epochs is 0"),
         (("--validation", "1"), "validation is 1.0"),
         (("--shift", "-3"), "shift is -3"),
+        (("--image-size", "9000"), "image_size is 9000; it is a whole number of pixels, 1 to 8192"),
         (("--device", "tpu"), "'tpu' is no device; accepted: auto, cpu, cuda"),
         (("--image-size", "4"), "image_size is 4: a picture of 4x4 pixels is too small for this network"),
         (("--data-dir", "/no/such/folder"), "/no/such/folder"),

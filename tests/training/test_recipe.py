@@ -42,7 +42,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
     [
         *[("lr", value) for value in (0.0, -1.0, math.inf, math.nan)],
         *[("num_epochs", 0), ("batch_size", 0), ("momentum", 1.0), ("momentum", -0.1), ("weight_decay", -1e-4), ("warmup", 1.0)],
-        *[("label_smoothing", 1.0), ("clip_norm", 0.0), ("clip_norm", -1.0), ("ema_decay", 1.0), ("image_size", 0)],
+        *[("label_smoothing", 1.0), ("clip_norm", 0.0), ("clip_norm", -1.0), ("ema_decay", 1.0), ("image_size", 0), ("image_size", 8193)],
         *[("schedule", "step"), ("initialisation", "ones"), ("optimizer", "adam"), ("muon_lr", -0.1), ("muon_momentum", 1.0)],
         *[("num_epochs", 1.5), ("num_epochs", "3"), ("batch_size", 64.0), ("lr", "0.1"), ("lr", 1j), ("momentum", 10**400)],
         *[("keep_norms", 1), ("normalise", "no"), ("class_weights", None)],

@@ -170,7 +170,7 @@ _RANGES: tuple[tuple[str, Callable[[str, Any, str], int | float], float, float, 
     ("thinning", real, 0, 1, "a probability, at least 0 and below 1"),
     ("clip_norm", real, math.ulp(0.0), math.inf, "a norm, above 0, or None"),
     ("ema_decay", real, 0, 1, "at least 0 and below 1"),
-    ("image_size", whole, 1, 10**5, "a whole number of pixels, at least 1"),
+    ("image_size", whole, 1, 8193, "a whole number of pixels, 1 to 8192, as for folders of pictures"),
 )
 _SWITCHES = ("keep_norms", "class_weights", "level_class_maps", "normalise")
 _CHOICES: dict[str, tuple[Any, ...]] = {

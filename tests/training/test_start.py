@@ -207,6 +207,17 @@ def test_one_picture_whose_maps_have_one_value_cannot_be_normalised(few: Dataset
     train("nin_small", one, replace(ONCE, image_size=15), out=tmp_path / "run", quiet=True)
 
 
+def test_a_run_that_has_ended_needs_no_checkpoint(trained: Run, few_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(trained.path, out)
+    shutil.rmtree(out / "checkpoint")
+    assert resume(out).result == trained.result
+    assert train(NiNConfig.from_dict(trained.config["network"]), few_file, out=out, resume=True, quiet=True).result == trained.result
+    (out / "result.json").unlink()
+    with pytest.raises(ValueError, match="holds a run that has not ended, and no checkpoint to go on from; train anew with --overwrite"):
+        resume(out)
+
+
 def test_validation_pictures_are_not_held_out_twice(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     splits = replace(few, validation=few.test.select(range(30)))
     with pytest.raises(ValueError, match=r"comes with 30 validation pictures; leave out validation=0\.1"):

@@ -125,12 +125,12 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
     # What lies there is looked at under the lock: until then another process may still be writing it.
     with locked(path):
         names = {entry.name for entry in path.iterdir()}
-        holds_run = _holds_run(path)
-        if names - _BEGUN and not holds_run:
+        found = holds_run(path)
+        if names - _BEGUN and not found:
             raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
-        if holds_run and not (resume or overwrite):
+        if found and not (resume or overwrite):
             raise ValueError(f"{path} already holds a run; --resume goes on with it, --overwrite replaces it, or choose another --out")
-        if resume and not holds_run:
+        if resume and not found:
             raise ValueError(_NO_RUN.format(path))
         if not resume:
             _remove_parts(path)
@@ -143,7 +143,7 @@ def is_run_folder(path: Path) -> bool:
     """Whether a folder holds a run, or nothing but what a training leaves that was killed before its configuration stood."""
     if not is_folder(path):
         return False
-    return not {entry.name for entry in path.iterdir()} - _BEGUN or _holds_run(path)
+    return not {entry.name for entry in path.iterdir()} - _BEGUN or holds_run(path)
 
 
 def remove_run(path: Path) -> None:
@@ -160,7 +160,8 @@ def remove_run(path: Path) -> None:
         path.rmdir()
 
 
-def _holds_run(path: Path) -> bool:
+def holds_run(path: Path) -> bool:
+    """Whether a folder holds the configuration of a run, from which alone nothing can be gone on with."""
     # With a copy that is whole beside it, a config.json that is not is a run's all the same.
     return exists(path / "config.json") and (_is_config(path / "config.json") or _is_config(path / _COPY))
 

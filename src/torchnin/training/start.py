@@ -27,7 +27,7 @@ from torchnin.training.processes import Processes, joined
 from torchnin.training.provenance import load_recorded
 from torchnin.training.recipe import Recipe
 from torchnin.training.repeatable import repeatable
-from torchnin.training.run import Run, new_run_folder, opened
+from torchnin.training.run import Run, holds_run, new_run_folder, opened
 from torchnin.values import real, whole
 
 # What a run keeps from its beginning to its end.
@@ -288,11 +288,19 @@ def _begun(run: Run, processes: Processes) -> dict[str, Any]:
     config = b""
     with processes.together():
         if processes.first:
-            if not run.resumable:
-                raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
+            _check_resumable(run)
             config = json.dumps(run.config).encode()
     begun: dict[str, Any] = json.loads(processes.told(config if processes.first else None))
     return begun
+
+
+def _check_resumable(run: Run) -> None:
+    held = holds_run(run.path)
+    if run.resumable or (held and run.finished):
+        return
+    if held:
+        raise ValueError(f"{run.path} holds a run that has not ended, and no checkpoint to go on from; train anew with --overwrite")
+    raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
 
 
 def _as_begun(

@@ -218,6 +218,15 @@ def test_a_run_that_has_ended_needs_no_checkpoint(trained: Run, few_file: Path, 
         resume(out)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_network_in_float64_is_trained_in_it(accumulate: int, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    network = NiN(tiny).double()
+    run = train(network, few, ONCE, out=tmp_path / "run", validation=0.25, accumulate=accumulate, quiet=True)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float64}
+    assert {parameter.dtype for parameter in run.classifier.network.parameters()} == {torch.float32}
+    assert 0 <= run.metrics[0]["validation_accuracy"] <= 1
+
+
 def test_validation_pictures_are_not_held_out_twice(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     splits = replace(few, validation=few.test.select(range(30)))
     with pytest.raises(ValueError, match=r"comes with 30 validation pictures; leave out validation=0\.1"):

@@ -154,8 +154,9 @@ class BatchGradient:
         return logits, self._loss(logits, batch)
 
     def _logits(self, pictures: Tensor) -> Tensor:
+        prepared = self.preprocessing(pictures).to(self.dtype).contiguous(memory_format=self.choice.memory_format)
         with self.choice.autocast():
-            logits = self.module(self.preprocessing(pictures).contiguous(memory_format=self.choice.memory_format))
+            logits = self.module(prepared)
         return logits.to(self.dtype)
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -281,7 +281,7 @@ class Training:
 
         def answers(pictures: Tensor) -> Tensor:
             with self.choice.autocast():
-                return self.network(self.preprocessing(pictures).contiguous(memory_format=self.choice.memory_format)).argmax(1)
+                return self.network(self._prepared(pictures)).argmax(1)
 
         for batch in self.held_out.epoch():
             right += (within_memory(answers, batch.pictures, torch.cat) == batch.labels[batch.part]).sum()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
+from torchnin import RECIPES, DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
 from torchnin.data import DataError
 from torchnin.training import load_recorded, plan
 
@@ -197,16 +197,6 @@ def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
         resume(tmp_path)
 
 
-def test_one_picture_whose_maps_have_one_value_cannot_be_normalised(few: DatasetSplits, tmp_path: Path) -> None:
-    for pictures, size in ((few.train, 1), (few.train.select([0]), 80)):
-        splits = replace(few, train=pictures)
-        with pytest.raises(ValueError, match="a batch is 1 picture of 7x7, whose maps become 1x1, .*--batch-size.*--image-size"):
-            train("nin_small", splits, replace(ONCE, batch_size=size, image_size=7), out=tmp_path / "run", quiet=True)
-    assert not (tmp_path / "run").exists()
-    one = replace(few, train=few.train.select([0]))
-    train("nin_small", one, replace(ONCE, image_size=15), out=tmp_path / "run", quiet=True)
-
-
 def test_a_run_that_has_ended_needs_no_checkpoint(trained: Run, few_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(trained.path, out)
@@ -216,6 +206,39 @@ def test_a_run_that_has_ended_needs_no_checkpoint(trained: Run, few_file: Path, 
     (out / "result.json").unlink()
     with pytest.raises(ValueError, match="holds a run that has not ended, and no checkpoint to go on from; train anew with --overwrite"):
         resume(out)
+
+
+def test_a_recipe_may_be_named(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RECIPES, "fast", ONCE)
+    assert len(train(tiny, few, "fast", out=tmp_path / "run", quiet=True).metrics) == 1
+    with pytest.raises(ValueError, match="no recipe is named 'fats'; did you mean fast"):
+        train(tiny, few, "fats", out=tmp_path / "other", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"network": torch.nn.Linear(3, 3)}, "^network is of type Linear; accepted: a network's name, "),
+        ({"recipe": {"lr": 1}}, "^recipe is of type dict; accepted: a Recipe, None, or one of the names fast, "),
+        ({"data": [1, 2]}, "^data: expected a dataset's name, .*found list"),
+        ({"data": None}, "^data: expected a dataset's name, .*found NoneType"),
+    ],
+)
+def test_what_is_of_another_type_is_told(changes: dict[str, Any], said: str, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"network": tiny, "data": few, "recipe": ONCE, **changes}
+    with pytest.raises(TypeError, match=said):
+        train(**given, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_picture_whose_maps_have_one_value_cannot_be_normalised(few: DatasetSplits, tmp_path: Path) -> None:
+    for pictures, size in ((few.train, 1), (few.train.select([0]), 80)):
+        splits = replace(few, train=pictures)
+        with pytest.raises(ValueError, match="a batch is 1 picture of 7x7, whose maps become 1x1, .*--batch-size.*--image-size"):
+            train("nin_small", splits, replace(ONCE, batch_size=size, image_size=7), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+    one = replace(few, train=few.train.select([0]))
+    train("nin_small", one, replace(ONCE, image_size=15), out=tmp_path / "run", quiet=True)
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

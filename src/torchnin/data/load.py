@@ -61,7 +61,8 @@ def load_dataset(
     `skip_broken` leaves out pictures in folders that do not decode. `progress` is called with what is being done, how much of it is done,
     and the total, None where that is not known.
 
-    Raises ValueError where the call is wrong, FileNotFoundError where a path is missing, DataError where data is missing or broken.
+    Raises TypeError where `data` is none of these, ValueError where the call is wrong, FileNotFoundError where a path is missing,
+    DataError where data is missing or broken.
     """
     size, read_at = _checked_size("image_size", image_size), _checked_size("folder_size", folder_size)
     if channels not in (None, 1, 3):
@@ -75,6 +76,11 @@ def load_dataset(
     if isinstance(data, tuple):
         datasets = _all_brought(_datasets_of(data), size, channels, unequal=read_at)
         return _splits_of(datasets, name="arrays", source="arrays", seed=seed, test_fraction=test_fraction)
+    if not isinstance(data, str | os.PathLike):
+        raise TypeError(
+            f"data: expected a dataset's name, a folder of pictures, an .npz file, DatasetSplits, or arrays as a tuple, "
+            f"((x_train, y_train), (x_test, y_test)) or (x, y), found {type(data).__name__}."
+        )
     folder = None if data_dir is None else existing_folder(data_dir)
     if isinstance(data, str) and data in CATALOG:
         return _brought_to(_load_named(CATALOG[data], folder, download=download, progress=progress), size, channels)

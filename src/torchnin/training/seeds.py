@@ -24,7 +24,7 @@ from torchnin.values import whole
 def train_seeds(
     network: NiNConfig | str,
     data: Any,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     *,
     seeds: int,
     out: str | os.PathLike[str],
@@ -40,7 +40,7 @@ def train_seeds(
     Args:
         network: a network's name or configuration; each seed draws its own first weights.
         data: `DatasetSplits`, or anything `load_dataset` takes; the same for every seed.
-        recipe: how to train; None takes the network's own.
+        recipe: how to train, or the name of a recipe; None takes the network's own.
         seeds: how many.
         out: the folder of the study.
         seed: the first seed; the others count on from it.

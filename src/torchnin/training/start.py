@@ -25,7 +25,7 @@ from torchnin.training.options import OnCollapse, OnOutOfMemory, Options
 from torchnin.training.plan import make_plan
 from torchnin.training.processes import Processes, joined
 from torchnin.training.provenance import load_recorded
-from torchnin.training.recipe import Recipe
+from torchnin.training.recipe import RECIPES, Recipe, named_recipe
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, holds_run, new_run_folder, opened
 from torchnin.values import real, whole
@@ -39,7 +39,7 @@ _ELSEWHERE = ("device", "dtype", "threads", "processes", "deterministic", "nativ
 def train(
     network: NiN | NiNConfig | Classifier | str,
     data: Any,
-    recipe: Recipe | None = None,
+    recipe: Recipe | str | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
     name: str | None = None,
@@ -70,8 +70,8 @@ def train(
             its network goes on from, where the classes are others with a new last block; or a NiN, trained in place: its own weights are
             where the training begins if the recipe's `initialisation` is `as built`, otherwise they are drawn anew.
         data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
-        recipe: how to train; None takes the network's own (`recipe_for`), and of a NiN whose weights were read in or trained already
-            (`network.pretrained`) goes on from these; with `resume` it takes the run's.
+        recipe: how to train, or the name of a recipe; None takes the network's own (`recipe_for`), and of a NiN whose weights were read
+            in or trained already (`network.pretrained`) goes on from these; with `resume` it takes the run's.
         out: the run folder; None makes a new one under `runs/`.
         name: what the records call the network; None takes its own name where it has one.
         seed: decides the order of pictures, augmentation, dropout, held-out pictures and the weights that are drawn.
@@ -97,6 +97,7 @@ def train(
         The finished run: `.classifier`, `.result`, `.metrics`, `.path`.
 
     Raises:
+        TypeError: network, data or recipe is of another type.
         ValueError: the arguments contradict each other, the network is not what its configuration describes, or the run folder is taken.
         DataError: the data is broken.
         DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
@@ -105,6 +106,8 @@ def train(
         OutOfMemoryError: there is too little memory, also for smaller pieces.
         LostProcessError: another of the processes that train together ended.
     """
+    _check_network(network)
+    recipe = _recipe_of(recipe)
     seed = whole("seed", seed, "a whole number")
     validation = real("validation", validation, "the share of train pictures to hold out, at least 0 and below 1")
     with named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
@@ -180,6 +183,22 @@ def train(
             if processes.first:
                 _finish(training, made, plan.splits, display)
         return run
+
+
+def _check_network(network: Any) -> None:
+    if not isinstance(network, NiN | NiNConfig | Classifier | str):
+        raise TypeError(
+            f"network is of type {type(network).__name__}; accepted: a network's name, a NiNConfig, a Classifier or a NiN, "
+            "as create_model makes it"
+        )
+
+
+def _recipe_of(recipe: Any) -> Recipe | None:
+    if isinstance(recipe, str):
+        return named_recipe(recipe)
+    if recipe is None or isinstance(recipe, Recipe):
+        return recipe
+    raise TypeError(f"recipe is of type {type(recipe).__name__}; accepted: a Recipe, None, or one of the names {', '.join(RECIPES)}")
 
 
 @contextlib.contextmanager

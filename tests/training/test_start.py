@@ -234,7 +234,7 @@ def test_what_is_of_another_type_is_told(changes: dict[str, Any], said: str, tin
 def test_one_picture_whose_maps_have_one_value_cannot_be_normalised(few: DatasetSplits, tmp_path: Path) -> None:
     for pictures, size in ((few.train, 1), (few.train.select([0]), 80)):
         splits = replace(few, train=pictures)
-        with pytest.raises(ValueError, match="a batch is 1 picture of 7x7, whose maps become 1x1, .*--batch-size.*--image-size"):
+        with pytest.raises(ValueError, match=r"a batch is 1 picture of 7x7, whose maps become 1x1, .*--batch-size.*--image-size"):
             train("nin_small", splits, replace(ONCE, batch_size=size, image_size=7), out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
     one = replace(few, train=few.train.select([0]))

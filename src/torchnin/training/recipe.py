@@ -219,8 +219,8 @@ STEADY = Recipe(
 `nin train --model nin_d2l`. The class maps start alive, each at a mean of a half, and Muon moves the convolutions by as much however small
 the gradient is that comes through twelve ReLUs, and keeps their norms, which nothing else would hold; the first and the last convolution
 learn by SGD, at a rate at which class maps of many channels do not all fall below zero together. Judged on held-out train pictures after
-211 steps of the narrow network of docs/why-nin-fails.md, 67 pixels, three seeds: .713 (.702 to .744); with SGD alone at .02: .285 (.275 to
-.556); the notebooks' recipe: .100 (.100 to .196). What each ingredient does stands there too (benchmarks/every_seed/cure.py). The
+211 steps of the narrow network of docs/why-nin-fails.md, 67 pixels, three seeds: .736 (.685 to .753); with SGD alone at .02: .483 (.247 to
+.559); the notebooks' recipe: .100 (.100 to .196). What each ingredient does stands there too (benchmarks/every_seed/cure.py). The
 published network, ten epochs at its own 224 pixels, one seed, before the class maps were levelled: test accuracy 93.75 %
 (benchmarks/records).
 """

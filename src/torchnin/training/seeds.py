@@ -17,7 +17,7 @@ from torchnin.training.plan import reading_size
 from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run, is_run_folder, locked, remove_run
-from torchnin.training.start import train
+from torchnin.training.start import recipe_of, train
 from torchnin.values import whole
 
 
@@ -59,7 +59,7 @@ def train_seeds(
             stopped is a row, not an error.
         Interrupted: SIGINT or SIGTERM came; all is saved, and the same call with `resume` goes on.
     """
-    folder = Path(out)
+    folder, recipe = Path(out), recipe_of(recipe)
     seed, seeds = whole("seed", seed, "a whole number"), whole("seeds", seeds, "a whole number of seeds, at least 1")
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")

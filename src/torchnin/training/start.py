@@ -107,7 +107,7 @@ def train(
         LostProcessError: another of the processes that train together ended.
     """
     _check_network(network)
-    recipe = _recipe_of(recipe)
+    recipe = recipe_of(recipe)
     seed = whole("seed", seed, "a whole number")
     validation = real("validation", validation, "the share of train pictures to hold out, at least 0 and below 1")
     with named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
@@ -193,7 +193,12 @@ def _check_network(network: Any) -> None:
         )
 
 
-def _recipe_of(recipe: Any) -> Recipe | None:
+def recipe_of(recipe: Any) -> Recipe | None:
+    """A recipe, or the one of this name.
+
+    Raises:
+        TypeError: it is neither, nor None.
+    """
     if isinstance(recipe, str):
         return named_recipe(recipe)
     if recipe is None or isinstance(recipe, Recipe):

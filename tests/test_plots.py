@@ -309,6 +309,22 @@ def test_every_edge_of_the_data_is_drawn(tmp_path: Path) -> None:
     plots.reliability_diagram([None], [None], [0], path)
 
 
+def test_names_that_are_no_utf8_are_drawn(tmp_path: Path) -> None:
+    names = [os.fsdecode(b"caf\xe9"), "other"]
+    drawings: list[Callable[[Path], None]] = [
+        lambda path: plots.class_maps_over_picture(PICTURE, np.zeros((2, 28, 28)), names, [0.5, 0.5], [0.0, 0.0], path),
+        lambda path: plots.feature_maps([np.zeros((2, 7, 7))], path, class_names=names),
+        lambda path: plots.pixel_mlp(PICTURE, (1, 2), [((0, 0), [("conv", np.ones(2))])], path, class_names=names),
+        lambda path: plots.confusion_matrix(np.eye(2, dtype=int), names, path, title=names[0]),
+        lambda path: plots.mistakes([PICTURE], names[:1], names[1:], [0.5], path),
+        lambda path: plots.class_map_lives([{"name": names[0], "steps": [0, 1], "accuracies": [0, 1], "dead": [[0], [1]]}], names, path),
+    ]
+    for draw in drawings:
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            draw(tmp_path / "drawn.svg")
+        assert "caf?" in texts_of(tmp_path / "drawn.svg")
+
+
 def test_a_photo_of_many_pixels_is_drawn_in_the_time_of_a_small_one(tmp_path: Path) -> None:
     photo = np.zeros((3, 3000, 4000), np.uint8)
     maps = np.broadcast_to(np.linspace(-1, 1, 4000, dtype=np.float32), (2, 3000, 4000))

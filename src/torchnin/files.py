@@ -123,8 +123,15 @@ def locked_folder(path: Path) -> Iterator[bool]:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """`write_atomically` for a JSON document that people read."""
-    # A name that is no UTF-8 on the disk has characters that no file can hold; JSON has a way of writing them, which is the same.
-    write_atomically(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+    write_atomically(path, utf8(json.dumps(document, indent=2, ensure_ascii=False) + "\n"))
+
+
+def utf8(text: str) -> bytes:
+    """Text, as JSON with letters as they are, in UTF-8.
+
+    A name that is no UTF-8 on the disk has characters that UTF-8 lacks: they become escapes, which are JSON's own.
+    """
+    return text.encode("utf-8", "backslashreplace")
 
 
 def read_json(path: Path) -> dict[str, Any]:

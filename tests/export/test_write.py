@@ -56,6 +56,14 @@ def test_every_kind_of_network_in_colour_and_not_square(changes: dict[str, objec
     assert json.loads(json.dumps(done.to_dict()))["tensors"]["pictures"] == "uint8 (batch, 3, height, width)"
 
 
+def test_names_that_are_no_utf8_travel_too(tmp_path: Path) -> None:
+    classifier = classifier_of(PLAIN)
+    names = (os.fsdecode(b"caf\xe9"), *NAMES[1:])
+    facts = {"name": names[0], "data": {"name": names[0]}}
+    done = Classifier(classifier.network, classifier.preprocessing, names, metadata=facts).export_onnx(tmp_path / "model.onnx")
+    assert ExportedClassifier(done.path).class_names == names
+
+
 def test_a_fully_connected_head_gives_probabilities_alone(tmp_path: Path) -> None:
     config = NiNConfig(**{**PLAIN.to_dict(), "blocks": PLAIN.blocks, "class_block": PLAIN.class_block, "head": "fc"})
     done = classifier_of(config).export_onnx(tmp_path / "model.onnx")

@@ -1,4 +1,5 @@
 import io
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin import DatasetSplits, Run
+from torchnin import Classifier, DatasetSplits, Run
 from torchnin.web import Access, Limits, ServiceSettings, app
 from torchnin.web.samples import samples_json
 from torchnin.web.uploads import Uploads
@@ -45,6 +46,15 @@ def test_one_picture_is_answered_as_predict_does(client: httpx.Client, trained: 
     assert list(document) == ["label", "probability", "probabilities"]
     assert document["label"] == expected.label
     assert document["probabilities"] == pytest.approx(expected.probabilities, abs=1e-6)
+
+
+def test_names_of_classes_that_are_no_utf8_are_answered_too(trained: Run, service: Serve, files: list[bytes]) -> None:
+    own = trained.classifier
+    names = [os.fsdecode(b"caf\xe9"), *own.class_names[1:]]
+    with service(Classifier(own.network, own.preprocessing, names, metadata={"name": names[0]})) as client:
+        assert list(post(client, files[0]).json()["probabilities"]).count(names[0]) == 1
+        assert post(client, files[0], path="/v1/explain?layers=false").json()["class_names"] == names
+        assert client.get("/v1/model").json()["class_names"] == names
 
 
 def test_several_pictures_are_a_list_in_which_a_broken_one_has_its_error(client: httpx.Client, trained: Run, files: list[bytes]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from torchnin.data import Preprocessing
 from torchnin.exported import CLASS_MAPS, FORMAT, INPUT, PROBABILITIES
+from torchnin.files import utf8
 from torchnin.models import NiN
 from torchnin.version import __version__
 
@@ -53,7 +54,7 @@ def build(network: NiN, preprocessing: Preprocessing, class_names: Sequence[str]
     _put_preprocessing_first(model, preprocessing)
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version = "torchnin", __version__
-    model.graph.name = str(facts.get("name") or "NiN")
+    model.graph.name = utf8(str(facts.get("name") or "NiN")).decode()
     channels = _CHANNELS.get(preprocessing.channels, f"{preprocessing.channels} channels")
     model.doc_string = _DOCUMENTATION.format(channels=channels, maps=_MAPS if network.config.head == "gap" else "")
     describe(
@@ -77,7 +78,8 @@ def describe(model: "ModelProto", facts: Mapping[str, Any]) -> None:
     del model.metadata_props[:]
     for key, value in (known | dict(facts)).items():
         if value is not None:
-            model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            model.metadata_props.add(key=key, value=utf8(text).decode())
 
 
 def require_exporter() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from torchnin.classifier import Classifier
 from torchnin.data.locate import cache_folder
 from torchnin.data.pictures import PictureSource
-from torchnin.files import is_file
+from torchnin.files import is_file, utf8
 from torchnin.onnx_network import Backend
 from torchnin.saved import known_as, without_places
 from torchnin.version import __version__
@@ -126,7 +126,7 @@ def push_to_hub(
             if picture is not None:
                 classifier.explain(picture).save(folder / _PICTURE)
             card = model_card(told, repo_id, license=license, has_picture=picture is not None)
-            (folder / "README.md").write_text(card, encoding="utf-8")
+            (folder / "README.md").write_bytes(utf8(card))
         api.create_repo(repo_id, private=private, exist_ok=True)  # last, so that nothing is left empty where something goes wrong before
         message = commit_message or f"{classifier.metadata.get('name') or 'A Network in Network'}, from torchnin {__version__}"
         return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message).commit_url

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .style import BLUE, GREY, ORANGE, SMALL, Language, drawing, plain, words
+from .style import BLUE, GREY, ORANGE, SMALL, Language, drawable, drawing, plain, words
 
 _DEAD = "#4D4D4D"
 
@@ -73,7 +73,8 @@ def class_map_lives(
                 for number in dead:
                     below.barh(number, end - start, left=start, height=0.86, align="center", color=_DEAD, linewidth=0)
             below.set_ylim(len(class_names) - 0.5, -0.5)
-            below.set_yticks(range(len(class_names)), class_names if column == 0 else [""] * len(class_names), fontsize=SMALL - 1.5)
+            names = [drawable(name) if column == 0 else "" for name in class_names]
+            below.set_yticks(range(len(class_names)), names, fontsize=SMALL - 1.5)
             below.tick_params(length=0, axis="y")
             for axes in (above, below):
                 axes.set_xlim(0, max(steps))

@@ -236,8 +236,14 @@ def wrapped(text: str, columns: int) -> str:
 
 def clipped(text: str, columns: int) -> str:
     """The text, its end replaced by an ellipsis where it is longer than so many Latin letters, or half as many Chinese ones."""
+    text = drawable(text)
     widths = np.cumsum([2 if _is_cjk(character) else 1 for character in text])
     return text if not len(text) or widths[-1] <= columns else text[: int(np.searchsorted(widths, columns))] + "…"
+
+
+def drawable(text: str) -> str:
+    """The text with a question mark for each byte of a name that is no UTF-8 on the disk, for which no font has a shape."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _set_texts(figure: "Figure") -> None:
@@ -251,6 +257,7 @@ def _set_texts(figure: "Figure") -> None:
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text)]
     for text in texts:
         text.set_parse_math(False)  # a class may be named "$5 or $10"
+        text.set_text(drawable(text.get_text()))
     if any(_is_cjk(character) for text in texts for character in text.get_text()):
         family = _chinese_family()
         if family is None:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Send
 
+from torchnin.files import utf8
 from torchnin.web.limits import RefusedError
 
 _JSON = (b"content-type", b"application/json")
@@ -38,7 +39,7 @@ async def send_outcome(send: Send, outcome: Outcome) -> None:
 
 def encode(document: Any) -> bytes:
     """JSON in UTF-8; what is no number is an error, as in every JSON of this project."""
-    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    return utf8(json.dumps(document, ensure_ascii=False, allow_nan=False))
 
 
 def respond(document: Any) -> Response:

@@ -6,7 +6,6 @@ use two cores for them. `LookerProcess` speaks with its process over a pair of s
 
 import asyncio
 import contextlib
-import json
 import logging
 import marshal
 import math
@@ -282,7 +281,7 @@ class _Writer:
     """Writes predictions as `nin predict --json` does, without `path`: the same bytes as `json.dumps`, with the names written once."""
 
     def __init__(self, class_names: Sequence[str]) -> None:
-        self._names = {name: json.dumps(name, ensure_ascii=False) for name in class_names}
+        self._names = {name: encode(name).decode() for name in class_names}
 
     def __call__(self, prediction: Prediction) -> bytes:
         if not math.isfinite(prediction.probability):  # then all are none

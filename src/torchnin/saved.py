@@ -109,12 +109,24 @@ def _shortened(value: object) -> str:
     return said if len(said) <= 80 else f"{said[:77]}..."
 
 
+def record_of_data(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a classifier's record says of its data; nothing where that is no table of facts, as one's own metadata may have it."""
+    data = metadata.get("data")
+    return dict(data) if isinstance(data, Mapping) else {}
+
+
+def number_in(record: Mapping[str, Any], key: str) -> float | None:
+    """A number of a classifier's record; None where it has none, or something else under that name."""
+    value = record.get(key)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
 def without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A classifier's record as others may read it: without the paths of the machine that trained it, of folders the last name alone."""
-    data = metadata.get("data")
-    if not isinstance(data, Mapping):
+    data = record_of_data(metadata)
+    if not data:
         return dict(metadata)
-    kept = {**data, **{key: [] for key in ("notes", "skipped") if key in data}}
+    kept: dict[str, Any] = {**data, **{key: [] for key in ("notes", "skipped") if key in data}}
     if isinstance(name := data.get("name"), str):
         kept["name"] = Path(name).name or name
     if data.get("source", "arrays") != "arrays":
@@ -126,7 +138,7 @@ def known_as(data: Mapping[str, Any]) -> str | None:
     """The name of the dataset that a record of data is about; None where they are called like one at most, as one's own folder `mnist`."""
     name = data.get("name")
     # Records of earlier versions do not say; those of folders of pictures name no files.
-    return name if name in CATALOG and data.get("published", data.get("files") != {}) else None
+    return name if isinstance(name, str) and name in CATALOG and data.get("published", data.get("files") != {}) else None
 
 
 def no_classifier(folder: Path) -> str:

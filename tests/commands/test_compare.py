@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from torchnin import Run, create_model
+from torchnin import Classifier, Run, create_model
 
 
 def rows_of(answer: Any) -> list[dict[str, Any]]:
@@ -126,6 +126,14 @@ def test_wrong_calls(nin: Callable[..., Any], arguments: tuple[str, ...], said: 
     assert (answer.code, answer.out) == (2, "")
     assert said in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_an_accuracy_that_is_no_number_is_none(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
+    own = trained.classifier
+    saved = Classifier(own.network, own.preprocessing, own.class_names, metadata={"test_accuracy": "0.9"}).save(tmp_path / "own")
+    answer = nin("compare", saved, "--seconds", "0")
+    assert answer.code == 0, answer.err
+    assert "test accuracy" not in answer.out
 
 
 def test_trained_networks_have_no_variants(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:

@@ -68,6 +68,28 @@ def test_of_a_folder_without_splits_all_are_judged_unless_the_training_had_them(
         assert json.loads(answer.out) == before
 
 
+@pytest.mark.parametrize("metadata", [{"data": "my photos"}, {"data": ["my", "photos"], "validation": None, "seed": None}])
+def test_a_record_of_ones_own_is_no_error(
+    nin: Callable[..., Any], trained: Run, few_file: Path, tmp_path: Path, metadata: dict[str, Any]
+) -> None:
+    own = trained.classifier
+    saved = Classifier(own.network, own.preprocessing, own.class_names, metadata=metadata).save(tmp_path / "own")
+    answer = nin("evaluate", saved, few_file, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["accuracy"] == trained.result["test_accuracy"]
+    answer = nin("evaluate", saved)
+    assert (answer.code, "does not say what it was trained on; name a dataset" in answer.err) == (2, True)
+
+
+def test_without_a_seed_and_a_share_nothing_was_held_out(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
+    own = trained.classifier
+    metadata = own.metadata | {"validation": None, "seed": None}
+    saved = Classifier(own.network, own.preprocessing, own.class_names, metadata=metadata).save(tmp_path / "own")
+    answer = nin("evaluate", saved, "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["accuracy"] == trained.result["test_accuracy"]
+
+
 def test_the_pictures_that_a_training_held_out(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     call = ("train", few_file, "--num-epochs", "1", "--batch-size", "64", "--validation", "0.2", "--seed", "5", "--out", out)

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Run
+from torchnin.training.going_on import describe_beginning
 
 SHORT = ("--model", "nin_small", "--num-epochs", "1", "--batch-size", "80")
 
@@ -39,6 +40,8 @@ def test_going_on_from_trained_weights(nin: Callable[..., Any], few_file: Path, 
     assert all(torch.allclose(before[name], value, atol=1e-6) for name, value in after.items() if name.endswith("weight"))
     assert run.config["begun_from"]["test_accuracy"] == trained.result["test_accuracy"]
     assert run.classifier.metadata["begun_from"] == run.config["begun_from"]
+    trained_elsewhere = Classifier(run.classifier.network, run.classifier.preprocessing, few.class_names, metadata={"data": "my photos"})
+    assert describe_beginning(trained_elsewhere, few) == {"name": None, "data": None, "test_accuracy": None, "same_classes": True}
 
     photos = folders(tmp_path / "photos", few, {"train": {"a": 3, "b": 3}, "test": {"a": 1, "b": 1}})
     answer = nin("train", photos, *still, "--out", tmp_path / "other")

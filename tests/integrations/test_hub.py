@@ -224,6 +224,8 @@ def test_the_card_says_what_is_known(classifier: Classifier) -> None:
     assert "model-index" not in said
     assert "How good it is" not in said
     assert "license" not in said
+    bare.metadata = {"data": "my photos", "test_accuracy": "0.9"}
+    assert model_card(bare, "me/bare") == said
 
 
 def test_what_is_not_there_is_told(hub: Hub, classifier: Classifier) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from torchnin import BlockConfig, ClassBlockConfig, Classifier, NiN, NiNConfig, Preprocessing, Run
+from torchnin.saved import without_places
 from torchnin.web.looking import explanation_json, network_json
 from torchnin.web.samples import samples_json
 
@@ -87,6 +88,15 @@ def test_the_parts_hold_every_parameter() -> None:
     assert [layer["mlp"] for layer in network["parts"][0]["layers"]] == [False, True, True]
     assert network["parts"][0]["layers"][0]["with"] == ["norm", "relu"]
     assert [part["kind"] for part in network["parts"]] == ["block", "pool", "dropout", "block", "head"]
+
+
+def test_a_record_of_ones_own_is_no_error() -> None:
+    classifier = classifier_of()
+    for data in ("my photos", ["a", "b"], {"name": ["a"]}, {}):
+        classifier.metadata = {"data": data, "test_accuracy": "0.9"}
+        assert network_json(classifier)["test_accuracy"] is None
+        assert samples_json(classifier) == {"samples": []}
+        assert without_places(classifier.metadata) == classifier.metadata
 
 
 def test_samples_of_a_run_on_pictures_in_a_folder(trained: Run, few: Any, tmp_path: Any) -> None:

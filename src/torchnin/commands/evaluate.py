@@ -74,11 +74,13 @@ def evaluate(
 
 def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None) -> "DatasetSplits":
     """The named data, or those that the classifier was trained on."""
-    trained_on = loaded.metadata.get("data")
+    from torchnin.saved import number_in, record_of_data
+
+    trained_on = record_of_data(loaded.metadata)
     if data is None:
-        if trained_on is None:
+        if not trained_on:
             raise ValueError(f"{name} does not say what it was trained on; name a dataset or a folder of pictures")
-        share, seed = float(loaded.metadata.get("validation", 0)), int(loaded.metadata.get("seed", 0))
+        share, seed = number_in(loaded.metadata, "validation") or 0.0, int(number_in(loaded.metadata, "seed") or 0)
         with data_bar() as progress:
             return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=seed, progress=progress)
     # Data of one size stay as they are and are resized as the training resized; a folder needs one size for all its pictures.
@@ -89,16 +91,18 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
             data_dir=data_dir,
             channels=loaded.preprocessing.channels,
             folder_size=size,
-            seed=(trained_on or {}).get("split_seed", 0),
-            test_fraction=(trained_on or {}).get("test_fraction") or 0.2,
+            seed=int(number_in(trained_on, "split_seed") or 0),
+            test_fraction=number_in(trained_on, "test_fraction") or 0.2,
             progress=progress,
         )
 
 
 def _usual_split(splits: "DatasetSplits", loaded: "Classifier", data: str | None) -> str:
     """The test pictures; of data that have none of their own and are no data of the training, all."""
-    trained_on = loaded.metadata.get("data") or {}
-    learned = trained_on.get("train_pictures", 0) + trained_on.get("validation_pictures", 0)
+    from torchnin.saved import number_in, record_of_data
+
+    trained_on = record_of_data(loaded.metadata)
+    learned = sum(number_in(trained_on, key) or 0 for key in ("train_pictures", "validation_pictures"))
     # What the training saw may have moved since, or be read in another size here.
     alike = (len(splits.train), len(splits.test)) == (learned, trained_on.get("test_pictures"))
     if data is None or splits.test_fraction is None or alike or str(Path(splits.source).absolute()) == trained_on.get("source"):

@@ -20,7 +20,7 @@ from torchnin.data.locate import cache_folder
 from torchnin.data.pictures import PictureSource
 from torchnin.files import is_file, utf8
 from torchnin.onnx_network import Backend
-from torchnin.saved import known_as, without_places
+from torchnin.saved import known_as, number_in, record_of_data, without_places
 from torchnin.version import __version__
 
 try:
@@ -186,9 +186,9 @@ def model_card(classifier: Classifier, repo_id: str, *, license: str | None = No
     """
     metadata, p, names = without_places(classifier.metadata), classifier.preprocessing, classifier.class_names
     gap = classifier.config.head == "gap"
-    record = metadata.get("data") or {}
+    record = record_of_data(metadata)
     name, data = str(metadata.get("name") or "NiN"), str(record.get("name") or "")
-    accuracy, dataset = metadata.get("test_accuracy"), _DATASETS.get(known_as(record) or "")
+    accuracy, dataset = number_in(metadata, "test_accuracy"), _DATASETS.get(known_as(record) or "")
     quality, results = "", None
     if accuracy is not None:
         interval = metadata.get("test_accuracy_interval")

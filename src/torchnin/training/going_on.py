@@ -9,6 +9,7 @@ import torch
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, derived_seed
 from torchnin.models import NiN
+from torchnin.saved import number_in, record_of_data
 from torchnin.training.optimisation import revive_class_maps
 from torchnin.training.recipe import Recipe
 
@@ -35,8 +36,8 @@ def describe_beginning(classifier: Classifier, splits: DatasetSplits) -> dict[st
     facts = classifier.metadata
     return {
         "name": facts.get("name"),
-        "data": (facts.get("data") or {}).get("name"),
-        "test_accuracy": facts.get("test_accuracy"),
+        "data": record_of_data(facts).get("name"),
+        "test_accuracy": number_in(facts, "test_accuracy"),
         "same_classes": _same_classes(classifier, splits),
     }
 

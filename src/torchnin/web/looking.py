@@ -16,7 +16,7 @@ from torchnin.classifier import Classifier
 from torchnin.data.pictures import PictureSource
 from torchnin.explanation import BlockMaps
 from torchnin.models import LayerRow
-from torchnin.saved import without_places
+from torchnin.saved import number_in, record_of_data, without_places
 
 _CODES = 65535
 
@@ -44,8 +44,8 @@ def network_json(classifier: Classifier) -> dict[str, Any]:
     metadata = without_places(classifier.metadata)
     return {
         "name": metadata.get("name"),
-        "data": (metadata.get("data") or {}).get("name"),
-        "test_accuracy": metadata.get("test_accuracy"),
+        "data": record_of_data(metadata).get("name"),
+        "test_accuracy": number_in(metadata, "test_accuracy"),
         "class_names": list(classifier.class_names),
         "input": {"channels": p.channels, "height": p.height, "width": p.width, "mean": list(p.mean)},
         "head": classifier.config.head,

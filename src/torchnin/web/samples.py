@@ -13,7 +13,7 @@ from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits, ImageDataset, load_dataset
 from torchnin.data.pictures import SUFFIXES, decode_picture
 from torchnin.files import is_folder
-from torchnin.saved import known_as
+from torchnin.saved import known_as, record_of_data
 
 MOST = 12
 _SIDE = 256  # of what is handed out, in pixels; the network looks at no more than this in any shipped configuration
@@ -30,7 +30,7 @@ def samples_json(classifier: Classifier, *, own: bool = True) -> dict[str, Any]:
         classifier: the classifier whose classes the pictures should show.
         own: whether pictures of a folder may be handed out too; False where others than its owner can ask.
     """
-    record: Mapping[str, Any] = classifier.metadata.get("data") or {}
+    record = record_of_data(classifier.metadata)
     names = classifier.class_names
     wanted = [names[index] for index in np.unique(np.linspace(0, len(names) - 1, min(MOST, len(names))).round().astype(int))]
     try:

@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from PIL import Image
 
 from torchnin import plots
@@ -331,3 +332,14 @@ def test_a_photo_of_many_pixels_is_drawn_in_the_time_of_a_small_one(tmp_path: Pa
     plots.class_maps_over_picture(photo, maps, ["left", "right"], [0.5, 0.5], [0.0, 0.0], tmp_path / "maps.png")
     with Image.open(tmp_path / "maps.png") as image:
         assert max(image.size) < 3000
+
+
+def test_the_picture_beside_the_channels_at_a_pixel_is_thinned_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[tuple[int, ...], object]] = []
+    imshow = Axes.imshow
+    monkeypatch.setattr(
+        Axes, "imshow", lambda axes, values, **given: drawn.append((values.shape, given["extent"])) or imshow(axes, values, **given)
+    )
+    photo = np.zeros((1, 3000, 4000), np.uint8)
+    plots.pixel_mlp(photo, (3999, 2999), [((0, 0), [("conv", np.ones(2))])], tmp_path / "mlp.png")
+    assert drawn == [((750, 1000), (-0.5, 3999.5, 2999.5, -0.5))]

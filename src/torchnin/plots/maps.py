@@ -73,8 +73,7 @@ def class_maps_over_picture(
     panel = min(max(2.5 * height / width, 1.2), 5.0)
     with drawing(path, width=2.6 * columns + 0.9, height=(panel + 0.65) * rows + 0.5, title=say("class_maps")) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
-        every = max(1, math.ceil(max(height, width) / _MOST_PIXELS))
-        extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+        every, extent = _thinning(height, width)
         show_picture(panels[0], picture[:, ::every, ::every], extent=extent)
         plain(panels[0], title=say("picture"), grid=False)
         for axes, one, name, probability, logit in zip(panels[1:count], maps, names, probabilities, logits, strict=True):
@@ -100,6 +99,11 @@ def class_maps_over_picture(
             _contours(axes, one[::every, ::every], extent, bar.get_ticks())
         for axes in panels[count:]:
             axes.set_axis_off()
+
+
+def _thinning(height: int, width: int) -> tuple[int, tuple[float, float, float, float]]:
+    """Every which row and column is drawn, and the place of the whole picture in its own pixels."""
+    return max(1, math.ceil(max(height, width) / _MOST_PIXELS)), (-0.5, width - 0.5, height - 0.5, -0.5)
 
 
 def _contours(axes: "Axes", values: np.ndarray, extent: tuple[float, ...], ticks: np.ndarray) -> None:
@@ -205,7 +209,8 @@ def pixel_mlp(
     with drawing(path, width=2.3 + 3.0 * columns, height=1.9 * len(blocks) + 0.6, title=title) as figure:
         left, right = figure.subfigures(1, 2, width_ratios=[2.3, 3.0 * columns], squeeze=False)[0]
         axes = plain(left.subplots(), title=say("picture"), grid=False)
-        show_picture(axes, picture)
+        every, extent = _thinning(*picture.shape[1:])
+        show_picture(axes, picture[:, ::every, ::every], extent=extent)
         axes.plot(*place, marker="+", markersize=14, markeredgewidth=3.5, color="white")
         axes.plot(*place, marker="+", markersize=13, markeredgewidth=1.5, color=BLACK)
         panels = right.subplots(len(blocks), columns, squeeze=False, sharey="row")

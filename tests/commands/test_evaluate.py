@@ -90,6 +90,33 @@ def test_without_a_seed_and_a_share_nothing_was_held_out(nin: Callable[..., Any]
     assert json.loads(answer.out)["accuracy"] == trained.result["test_accuracy"]
 
 
+def test_a_broken_picture_stops_or_is_left_out(nin: Callable[..., Any], trained: Run, few: DatasetSplits, tmp_path: Path) -> None:
+    for index, name in enumerate(few.class_names):
+        folder = tmp_path / "data" / "test" / name.replace("/", "-")
+        folder.mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(few.test.images[2 * index + number, 0]).save(folder / f"{number}.png")
+    shutil.copytree(tmp_path / "data" / "test", tmp_path / "data" / "train")
+    (folder / "broken.png").write_bytes(b"no picture")
+    own = trained.classifier
+    names = [name.replace("/", "-") for name in few.class_names]
+    saved = Classifier(own.network, own.preprocessing, names).save(tmp_path / "saved")
+    answer = nin("evaluate", saved, tmp_path / "data")
+    assert (answer.code, "leave such files out: --skip-broken" in answer.err) == (1, True)
+    answer = nin("evaluate", saved, tmp_path / "data", "--skip-broken", "--json")
+    assert answer.code == 0, answer.err
+    assert json.loads(answer.out)["num_pictures"] == 20
+    assert "1 of 41 pictures were skipped" in answer.err
+    answer = nin(
+        "export", saved, "--out", tmp_path / "a.onnx", "--int8", "--accept-accuracy-loss", "--data", tmp_path / "data", "--skip-broken"
+    )
+    assert answer.code == 0, answer.err
+    assert "1 of 41 pictures were skipped" in answer.err
+    for call in (("evaluate", saved), int8):
+        answer = nin(*call, "--skip-broken")
+        assert (answer.code, "name the data, or leave it out" in answer.err) == (2, True)
+
+
 def test_the_pictures_that_a_training_held_out(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     call = ("train", few_file, "--num-epochs", "1", "--batch-size", "64", "--validation", "0.2", "--seed", "5", "--out", out)

@@ -7,7 +7,7 @@ import tyro
 
 import torchnin
 from torchnin.commands.loading import load_classifier
-from torchnin.commands.networks import Csv, Given, Json
+from torchnin.commands.networks import Csv, Given, Json, Switch
 from torchnin.commands.output import note, result
 from torchnin.commands.progress import data_bar
 
@@ -22,6 +22,7 @@ def evaluate(
     data: Annotated[Given[str], tyro.conf.Positional] = None,
     *,
     data_dir: Given[Path] = None,
+    skip_broken: Switch = False,
     split: Given[str] = None,
     plot: Given[Path] = None,
     reliability: Given[Path] = None,
@@ -38,6 +39,7 @@ def evaluate(
         classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or hf-hub:OWNER/NAME.
         data: A dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: Where to look for the data first.
+        skip_broken: Leave out pictures of DATA that do not decode, and count them, instead of stopping.
         split: Which pictures: test, train, validation, or all. By default test; all of DATA that has no test pictures of its own and is not
             what the classifier was trained on.
         plot: Draw the confusion matrix into this file: .png, .pdf or .svg.
@@ -51,10 +53,11 @@ def evaluate(
     """
     if as_csv and (as_json or tta):
         raise ValueError(f"--csv is a table of the classes; leave out {'--json' if as_json else '--tta, whose figures --json has'}")
+    require_named(data, skip_broken)
     for file in filter(None, (plot, reliability, mistakes)):
         torchnin.plots.require_drawable(file)
     loaded = load_classifier(classifier, device=device, backend="torch")
-    splits = load_data(loaded, classifier, data, data_dir)
+    splits = load_data(loaded, classifier, data, data_dir, skip_broken)
     for sentence in splits.notes:
         note(sentence)
     chosen = pictures_of(splits, split or _usual_split(splits, loaded, data))
@@ -72,7 +75,16 @@ def evaluate(
     result(document, text, as_json)
 
 
-def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None) -> "DatasetSplits":
+def require_named(data: str | None, skip_broken: bool) -> None:
+    """Raise where pictures are to be left out of no data in particular."""
+    if skip_broken and data is None:
+        raise ValueError(
+            "--skip-broken leaves out pictures of data that are named; those of the training are taken as they were, or not at all: "
+            "name the data, or leave it out"
+        )
+
+
+def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None, skip_broken: bool) -> "DatasetSplits":
     """The named data, or those that the classifier was trained on."""
     from torchnin.saved import number_in, record_of_data
 
@@ -92,6 +104,7 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
             channels=loaded.preprocessing.channels,
             folder_size=size,
             seed=int(number_in(trained_on, "split_seed") or 0),
+            skip_broken=skip_broken,
             test_fraction=number_in(trained_on, "test_fraction") or 0.2,
             progress=progress,
         )

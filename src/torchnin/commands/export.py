@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 import torchnin.export
-from torchnin.commands.evaluate import load_data
+from torchnin.commands.evaluate import load_data, require_named
 from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
 from torchnin.commands.output import note, result
@@ -24,6 +24,7 @@ def export(
     accept_accuracy_loss: Switch = False,
     data: Given[str] = None,
     data_dir: Given[Path] = None,
+    skip_broken: Switch = False,
     pictures: Annotated[tuple[Path, ...], tyro.conf.arg(help_behavior_hint="")] = (),
     as_json: Json = False,
 ) -> None:
@@ -39,20 +40,23 @@ def export(
         accept_accuracy_loss: Write the 8-bit file also where its test accuracy is lower by more than half a point.
         data: With --int8: a dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: With --int8: where to look for the data first.
+        skip_broken: With --data: leave out pictures that do not decode, and count them, instead of stopping.
         pictures: Files, folders or quoted patterns to compare with, of more than 64 pictures so many, spread evenly; by default pictures of
             Fashion-MNIST.
         as_json: Print one JSON document on standard output.
     """
-    idle = [flag for flag, given in (("--accept-accuracy-loss", accept_accuracy_loss), ("--data", data), ("--data-dir", data_dir)) if given]
+    asked = {"--accept-accuracy-loss": accept_accuracy_loss, "--data": data, "--data-dir": data_dir, "--skip-broken": skip_broken}
+    idle = [flag for flag, given in asked.items() if given]
     if idle and not int8:
         raise ValueError(f"{idle[0]} says something about --int8, which was not given; leave it out, or add --int8")
+    require_named(data, skip_broken)
     torchnin.export.require_writable(out)  # before anything is downloaded or read
     torchnin.export.require_exporter()
     compared = list(each_picture(pictures)) if pictures else None
     if compared is not None and len(compared) > torchnin.export.MOST_PICTURES:
         note(f"compared with {torchnin.export.MOST_PICTURES} of the {len(compared):,} pictures, spread evenly over them")
     loaded = load_classifier(classifier, device="cpu", backend="torch")
-    splits = _data(loaded, classifier, data, data_dir) if int8 else None
+    splits = _data(loaded, classifier, data, data_dir, skip_broken) if int8 else None
     note("building the graph and comparing it with predict: some seconds")
     done = loaded.export_onnx(out, pictures=compared, int8=splits, accept_accuracy_loss=accept_accuracy_loss)
     if "class_maps" not in done.tensors:
@@ -61,10 +65,10 @@ def export(
     note(f"use it with: nin predict {out} PICTURE")
 
 
-def _data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None) -> "DatasetSplits":
+def _data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None, skip_broken: bool) -> "DatasetSplits":
     """What --int8 calibrates and measures with; says how to name it where it is not at hand."""
     try:
-        splits = load_data(loaded, name, data, data_dir)
+        splits = load_data(loaded, name, data, data_dir, skip_broken)
     except (ValueError, FileNotFoundError) as error:
         if data is not None:
             raise

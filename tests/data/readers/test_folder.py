@@ -208,7 +208,7 @@ def test_broken_pictures_stop_or_are_skipped(tmp_path: Path, content: bytes | No
     class_folders(tmp_path / "test")
     broken = tmp_path / "train" / "cat" / "3.png"
     broken.write_bytes(broken.read_bytes()[:-30] if content is None else content)
-    with pytest.raises(DataError, match=r"3\.png: expected a picture.*skip_broken"):
+    with pytest.raises(DataError, match=r"3\.png: expected a picture.*out: --skip-broken \(skip_broken=True\)"):
         read_folder(tmp_path, **arguments)
     data = read_folder(tmp_path, skip_broken=True, **arguments)
     assert data.train.class_counts.tolist() == [4, 5]

@@ -260,7 +260,7 @@ def _attempt(work: Callable[[Path], _T], path: Path) -> _T | DataError:
 
 def _note_broken(path: Path, error: DataError, broken: dict[Path, str], skip_broken: bool) -> None:
     if not skip_broken:
-        raise DataError(f"{error} Replace or remove the file, or leave such files out with skip_broken.") from error
+        raise DataError(f"{error} Replace or remove the file, or leave such files out: --skip-broken (skip_broken=True).") from error
     broken[path] = str(error).removeprefix(f"{path}: ")
 
 

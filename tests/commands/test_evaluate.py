@@ -107,9 +107,8 @@ def test_a_broken_picture_stops_or_is_left_out(nin: Callable[..., Any], trained:
     assert answer.code == 0, answer.err
     assert json.loads(answer.out)["num_pictures"] == 20
     assert "1 of 41 pictures were skipped" in answer.err
-    answer = nin(
-        "export", saved, "--out", tmp_path / "a.onnx", "--int8", "--accept-accuracy-loss", "--data", tmp_path / "data", "--skip-broken"
-    )
+    int8 = ("export", saved, "--out", tmp_path / "a.onnx", "--int8")
+    answer = nin(*int8, "--accept-accuracy-loss", "--data", tmp_path / "data", "--skip-broken")
     assert answer.code == 0, answer.err
     assert "1 of 41 pictures were skipped" in answer.err
     for call in (("evaluate", saved), int8):

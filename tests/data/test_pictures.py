@@ -3,6 +3,7 @@ import struct
 import threading
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,33 @@ def test_numbers_beyond_sixteen_bits_and_fractions_are_refused() -> None:
         decode_picture(Image.fromarray(np.full((2, 3), 70000, dtype=np.int32)), 1)
     with pytest.raises(DataError, match="floating-point"):
         decode_picture(saved(Image.fromarray(np.zeros((2, 3), dtype=np.float32)), "TIFF"), 1)
+
+
+def test_the_transparent_colour_of_sixteen_bits_lies_over_white() -> None:
+    grey = png_of_sixteen_bits(0, [(0x1234,), (0x8000,)], transparent=(0x1234,))
+    assert decode_picture(grey, 1).tolist() == [[[255, 128]]]
+    colours = [(0x1234, 0x5678, 0x9ABC), (0x1234, 0x5678, 0x8000)]
+    expected = [[[255, 0x12]], [[255, 0x56]], [[255, 0x80]]]
+    colour = png_of_sixteen_bits(2, colours, transparent=colours[0])
+    assert decode_picture(colour, 3).tolist() == expected
+    with Image.open(io.BytesIO(colour)) as picture:
+        assert decode_picture(picture, 3).tolist() == expected
+        assert picture.info["transparency"] == colours[0]  # it is somebody's own picture
+
+
+def png_of_sixteen_bits(kind: int, pixels: list[tuple[int, ...]], transparent: tuple[int, ...]) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    row = b"\0" + b"".join(struct.pack(f">{len(pixel)}H", *pixel) for pixel in pixels)
+    header = struct.pack(">IIBBBBB", len(pixels), 1, 16, kind, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)),
+        (b"IDAT", zlib.compress(row)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV", "I", "I;16", "La", "RGBa"])

@@ -225,7 +225,7 @@ def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
             picture = ImageOps.exif_transpose(picture)
     mode = picture.mode
     if mode.startswith("I"):
-        return _from_integers(np.asarray(picture))
+        return _from_integers(np.asarray(picture), transparent=picture.info.get("transparency"))
     if mode == "F":
         raise DataError("expected whole-number pixels, found floating-point ones (mode F). Save the picture with 8 or 16 bits.")
     grey = _is_grey(picture)
@@ -233,19 +233,32 @@ def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
         # Pillow knows one way out of premultiplied grey.
         picture = picture.convert("LA")
     if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
+        picture = _with_colour_of_bytes(picture).convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
     wanted = "L" if grey else "RGB"
     return np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
 
 
-def _from_integers(values: np.ndarray) -> np.ndarray:
+def _with_colour_of_bytes(picture: Image.Image) -> Image.Image:
+    """Of a PNG file with 16 bits a channel, Pillow has the pixels in 8 bits and the transparent colour in 16."""
+    colour = picture.info.get("transparency")
+    if picture.mode != "RGB" or not isinstance(colour, tuple) or max(colour) < 256:
+        return picture
+    picture = picture.copy()
+    picture.info["transparency"] = tuple(value >> 8 for value in colour)
+    return picture
+
+
+def _from_integers(values: np.ndarray, transparent: object = None) -> np.ndarray:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > 65535:
         raise DataError(f"expected 16-bit grey values (0 to 65535), found {low} to {high}. Save the picture with 8 or 16 bits.")
     # 65535 / 257 is 255 exactly; adding half of 257 rounds to the nearest level.
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    levels = ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if isinstance(transparent, int):
+        levels[values == transparent] = 255
+    return levels
 
 
 def _is_grey(picture: Image.Image) -> bool:

@@ -1,6 +1,7 @@
 """Uploads that are not what they should be: refused in one sentence, or answered as `predict` answers; never a 500."""
 
 import asyncio
+import io
 import runpy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -9,9 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from torchnin import DataError, Run
 from torchnin.web import Limits, ServiceSettings
+from torchnin.web.limits import kind_of
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
 MUTATIONS = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "serve" / "mutations.py"))
@@ -40,6 +43,15 @@ def test_every_kind_of_picture_is_answered_as_predict_does(client: httpx.Client,
             answer = post(client, file, declared)
             assert answer.status_code == 200, (name, answer.text)
             assert answer.json()["probabilities"] == pytest.approx(trained.classifier.predict(file).probabilities, abs=1e-5), name
+
+
+def test_tiff_files_of_64_bit_offsets_are_taken(client: httpx.Client, trained: Run) -> None:
+    assert (kind_of(b"II+\0"), kind_of(b"MM\0+")) == ("tiff", "tiff")
+    file = io.BytesIO()
+    Image.linear_gradient("L").save(file, "TIFF", big_tiff=True)  # which older Pillows do not know and pass over
+    answer = post(client, file.getvalue(), "image/tiff")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["label"] == trained.classifier.predict(file.getvalue()).label
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain?layers=false"])

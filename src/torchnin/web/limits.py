@@ -16,6 +16,8 @@ _SIGNATURES = (
     (b"BM", "bmp"),
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),  # BigTIFF, and the next
+    (b"MM\0+", "tiff"),
     *((b"P%d" % number, "ppm") for number in range(1, 7)),
 )
 _TYPES = {

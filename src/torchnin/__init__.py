@@ -82,7 +82,7 @@ _HOME = {
         *("named_recipe", "recipe_for", "resume", "train", "train_seeds"),
     ),
 }
-_ROOMS = ("data", "integrations", "models", "plots", "training", "web")
+_ROOMS = ("data", "integrations", "models", "plots", "saved", "training", "web")
 
 __all__ = ["__version__", *sorted(name for names in _HOME.values() for name in names)]
 

@@ -14,7 +14,7 @@ def on_first_use(
     Args:
         package: the package's own name.
         home: by module, the names that are found there.
-        rooms: subpackages that are reached as attributes.
+        rooms: subpackages and modules that are reached as attributes.
     """
     module_of = {name: module for module, names in home.items() for name in names}
 

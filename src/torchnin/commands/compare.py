@@ -165,8 +165,6 @@ def _entrant(text: str, choices: NetworkChoices, shape: tuple[int, int, int] | N
 
 
 def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
-    from torchnin.saved import number_in
-
     classifier = load_classifier(text, device="cpu", backend="torch")
     p = classifier.preprocessing
     if shape and shape[0] != p.channels:
@@ -178,7 +176,7 @@ def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
         name=text,
         network=classifier.network,
         shape=picture,
-        accuracy=number_in(classifier.metadata, "test_accuracy"),
+        accuracy=torchnin.saved.number_in(classifier.metadata, "test_accuracy"),
         seconds=run.result.get("seconds") if run.finished else None,
     )
 

@@ -86,15 +86,13 @@ def require_named(data: str | None, skip_broken: bool) -> None:
 
 def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None, skip_broken: bool) -> "DatasetSplits":
     """The named data, or those that the classifier was trained on."""
-    from torchnin.saved import number_in, record_of_data
-
-    trained_on = record_of_data(loaded.metadata)
+    trained_on = torchnin.saved.record_of_data(loaded.metadata)
     if data is None:
         if not trained_on:
             raise ValueError(f"{name} does not say what it was trained on; name a dataset or a folder of pictures")
-        share, seed = number_in(loaded.metadata, "validation") or 0.0, int(number_in(loaded.metadata, "seed") or 0)
+        share, seed = (torchnin.saved.number_in(loaded.metadata, key) or 0 for key in ("validation", "seed"))
         with data_bar() as progress:
-            return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=seed, progress=progress)
+            return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=int(seed), progress=progress)
     # Data of one size stay as they are and are resized as the training resized; a folder needs one size for all its pictures.
     size = (loaded.preprocessing.height, loaded.preprocessing.width)
     with data_bar() as progress:
@@ -103,19 +101,17 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
             data_dir=data_dir,
             channels=loaded.preprocessing.channels,
             folder_size=size,
-            seed=int(number_in(trained_on, "split_seed") or 0),
+            seed=int(torchnin.saved.number_in(trained_on, "split_seed") or 0),
             skip_broken=skip_broken,
-            test_fraction=number_in(trained_on, "test_fraction") or 0.2,
+            test_fraction=torchnin.saved.number_in(trained_on, "test_fraction") or 0.2,
             progress=progress,
         )
 
 
 def _usual_split(splits: "DatasetSplits", loaded: "Classifier", data: str | None) -> str:
     """The test pictures; of data that have none of their own and are no data of the training, all."""
-    from torchnin.saved import number_in, record_of_data
-
-    trained_on = record_of_data(loaded.metadata)
-    learned = sum(number_in(trained_on, key) or 0 for key in ("train_pictures", "validation_pictures"))
+    trained_on = torchnin.saved.record_of_data(loaded.metadata)
+    learned = sum(torchnin.saved.number_in(trained_on, key) or 0 for key in ("train_pictures", "validation_pictures"))
     # What the training saw may have moved since, or be read in another size here.
     alike = (len(splits.train), len(splits.test)) == (learned, trained_on.get("test_pictures"))
     if data is None or splits.test_fraction is None or alike or str(Path(splits.source).absolute()) == trained_on.get("source"):

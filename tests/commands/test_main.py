@@ -120,6 +120,13 @@ def test_doctor_knows_a_module_that_another_package_brings(tmp_path: Path, monke
     assert _version("not-here", "not_here") is None
 
 
+def test_an_empty_argument_is_refused(nin: Callable[..., Any]) -> None:
+    for call in (("predict", "fashion-mnist-small", ""), ("train", "--out", "")):
+        answer = nin(*call)
+        assert (answer.code, answer.out) == (2, "")
+        assert "an argument is empty" in answer.err
+
+
 def test_every_command_of_the_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     names = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("  nin ")]

@@ -86,6 +86,8 @@ def _run(name: str, arguments: list[str]) -> int | None:
     """Parse a command's arguments and call it."""
     import tyro
 
+    if "" in arguments:  # as a path, it would be the current folder
+        raise ValueError("an argument is empty, as that of a shell's variable that is not set; say what is meant, or leave it out")
     command: Any = getattr(importlib.import_module(f"torchnin.commands.{name}"), name)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
     code: int | None = tyro.cli(command, prog=f"nin {name}", args=arguments, config=config, console_outputs=not _follows())

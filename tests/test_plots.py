@@ -219,6 +219,16 @@ def test_an_unknown_suffix_is_refused_with_those_accepted(tmp_path: Path) -> Non
         plots.training_curves(ROWS, tmp_path / "curves")
 
 
+def test_where_nothing_can_be_written_is_said_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="is a file, and no folder to write into"):
+        plots.require_drawable(tmp_path / "file" / "folder" / "curves.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ValueError, match=r"is a folder; give the name of a file in it, such as .*picture\.png"):
+        plots.require_drawable(tmp_path / "folder.png")
+    plots.require_drawable(tmp_path / "to be made" / "curves.png")
+
+
 def test_a_drawing_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "curves.png"
     path.write_bytes(b"old")

@@ -59,6 +59,22 @@ def _mode(path: Path) -> int | None:
         return None
 
 
+def require_place(path: Path, example: str) -> None:
+    """Raise now what writing a file would raise after the work; its folder may be missing, and is made then.
+
+    Raises:
+        ValueError: the path is a folder; the sentence names a file `example` in it.
+        OSError: nothing can be written into its folder, or that cannot be made.
+    """
+    if is_folder(path):
+        raise ValueError(f"{path} is a folder; give the name of a file in it, such as {path / example}")
+    there = next(parent for parent in path.absolute().parents if exists(parent))
+    if not is_folder(there):
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, and no folder to write into; choose another one", str(there))
+    if not os.access(there, os.W_OK):
+        raise PermissionError(errno.EACCES, "nothing can be written into its folder; choose another one", str(path))
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file aside, flush it to the disk, and rename it.
 

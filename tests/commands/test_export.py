@@ -58,6 +58,7 @@ def test_wrong_calls(nin: Callable[..., Any], trained: Run, exported: Path, tmp_
         ((trained.path, "--out", out, "--accept-accuracy-loss"), "says something about --int8"),
         ((trained.path, "--out", out, "--data", "mnist"), "--data says something about --int8"),
         ((trained.path, "--out", out, "--pictures", tmp_path / "none"), "holds no pictures"),
+        ((tmp_path / "missing", "--out", out, "--pictures", tmp_path / "nope.png"), "nope.png: there is no such picture"),  # at once
         ((trained.path, "--out", out, "--int8", "--data", "fashon-mnist"), "Did you mean 'fashion-mnist'"),
     ):
         answer = nin("export", *arguments)

@@ -11,6 +11,7 @@ from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
 from torchnin.commands.output import note, result
 from torchnin.commands.predict import each_picture
+from torchnin.files import exists
 
 if TYPE_CHECKING:
     from torchnin import Classifier, DatasetSplits
@@ -53,6 +54,8 @@ def export(
     torchnin.export.require_writable(out)  # before anything is downloaded or read
     torchnin.export.require_exporter()
     compared = list(each_picture(pictures)) if pictures else None
+    if missing := next((path for path in compared or () if not exists(path)), None):
+        raise FileNotFoundError(f"{missing}: there is no such picture")
     if compared is not None and len(compared) > torchnin.export.MOST_PICTURES:
         note(f"compared with {torchnin.export.MOST_PICTURES} of the {len(compared):,} pictures, spread evenly over them")
     loaded = load_classifier(classifier, device="cpu", backend="torch")

@@ -1,7 +1,6 @@
 """export_onnx: build, check, perhaps quantise, and only then write."""
 
 import dataclasses
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from torchnin.export.check import TOLERANCE, Check, ExportError, Predict, compar
 from torchnin.export.graph import OPSET, build, describe, require_exporter
 from torchnin.export.int8 import ACCEPTED_LOSS, Int8, calibration_pictures, measure, quantise
 from torchnin.exported import CLASS_MAPS, INPUT, PROBABILITIES
-from torchnin.files import exists, is_folder, write_atomically
+from torchnin.files import require_place, write_atomically
 from torchnin.models import NiN
 
 _SUFFIX = ".onnx"
@@ -125,13 +124,7 @@ def require_writable(path: Path) -> Path:
     """
     if path.suffix.lower() != _SUFFIX:
         raise ValueError(f"the file {str(path)!r} ends in {path.suffix!r}; an exported classifier's name ends in {_SUFFIX}")
-    if is_folder(path):
-        raise ValueError(f"{path} is a folder; give the name of a file in it, such as {path / 'model.onnx'}")
-    there = next(parent for parent in path.absolute().parents if exists(parent))
-    if not is_folder(there):
-        raise NotADirectoryError(errno.ENOTDIR, "is a file, and no folder to write into; choose another one", str(there))
-    if not os.access(there, os.W_OK):
-        raise PermissionError(errno.EACCES, "nothing can be written into its folder; choose another one", str(path))
+    require_place(path, "model.onnx")
     return path
 
 

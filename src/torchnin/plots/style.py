@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from torchnin.files import replace
+from torchnin.files import replace, require_place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,12 +146,14 @@ def require_drawable(path: str | os.PathLike[str]) -> None:
     """Raise now what drawing into this file would raise later, after the work whose result is to be drawn.
 
     Raises:
-        ValueError: the name ends in none of `SUFFIXES`.
+        ValueError: the name ends in none of `SUFFIXES`, or is that of a folder.
         ModuleNotFoundError: matplotlib is not installed.
+        OSError: nothing can be written into its folder, or that cannot be made.
     """
     suffix = Path(path).suffix
     if suffix.lower() not in SUFFIXES:
         raise ValueError(f"the picture's file {str(path)!r} ends in {suffix!r}; accepted: {', '.join(SUFFIXES)}")
+    require_place(Path(path), "picture.png")
     _require_matplotlib()
 
 
@@ -169,8 +171,7 @@ def drawing(path: str | os.PathLike[str], *, width: float, height: float, title:
     The folder is made where it is missing. An existing file is replaced at the end, and stays as it was if anything fails.
 
     Raises:
-        ValueError: the name ends in none of `SUFFIXES`.
-        ModuleNotFoundError: matplotlib is not installed.
+        What `require_drawable` raises.
     """
     require_drawable(path)
     from matplotlib.figure import Figure

@@ -88,6 +88,8 @@ def test_bounds_hold(trained: Run, service: Serve) -> None:
         assert post(client, GOOD["png-grey"], None).status_code == 200
         assert [post(client, file, "image/png").status_code for file in (small, large)] == [413, 413]
         assert "2,001 (2001 x 1)" in post(client, large, "image/png").json()["error"]
+        for side in (9_000, 20_000):  # more than predict takes too, and more than Pillow does
+            assert "at most 2,000 pixels" in post(client, MUTATIONS["png"](side, side), "image/png").json()["error"]
         assert post(client, bytes(5001), "image/png").status_code == 413
 
         def chunks() -> Iterator[bytes]:

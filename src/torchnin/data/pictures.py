@@ -90,14 +90,12 @@ def open_quietly(source: str | os.PathLike[str] | bytes | bytearray, *, max_pixe
     Raises TooManyPixelsError where the header promises more than `max_pixels`, DataError as decode_picture does.
     """
     try:
-        picture = _open(source)
-        _check_size(picture.size, max_pixels)
-        return picture
+        return _open(source, max_pixels)
     except DataError as error:
         raise type(error)(f"{_named(source)}: {error}") from error
     except Exception as error:
         kind = TooManyPixelsError if isinstance(error, Image.DecompressionBombError) else DataError
-        raise kind(f"{_named(source)}: {_reason(error)}") from error
+        raise kind(f"{_named(source)}: {_reason(error, max_pixels)}") from error
 
 
 def measure_quietly(source: str | os.PathLike[str]) -> tuple[int, int, bool]:
@@ -169,7 +167,7 @@ def quiet_pillow() -> _QuietPillow:
     return _QUIET
 
 
-def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
+def _open(source: str | os.PathLike[str] | bytes | bytearray, max_pixels: int = MAX_PIXELS) -> Image.Image:
     Image.preinit()
     if isinstance(source, bytes | bytearray):
         if not source:
@@ -184,7 +182,7 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray) -> Image.Image:
         if path.stat().st_size == 0:
             raise DataError("expected a picture, found 0 bytes.")
         picture = Image.open(path, formats=_FORMATS)
-    _check_size(picture.size)
+    _check_size(picture.size, max_pixels)
     if picture.width * picture.height > _MOST_PIXELS_IN_RUNS and any(tile[0] == "bmp_rle" for tile in getattr(picture, "tile", ())):
         raise TooManyPixelsError(
             f"expected at most {_MOST_PIXELS_IN_RUNS:,} pixels of a BMP file that is compressed in runs (RLE), found "
@@ -300,9 +298,9 @@ def _named(source: object) -> str:
     return "picture"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, max_pixels: int = MAX_PIXELS) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "expected a picture (JPEG, PNG, BMP, GIF, WebP, TIFF, PPM), found a file of another kind or a broken header."
     if isinstance(error, Image.DecompressionBombError):
-        return f"expected at most {MAX_PIXELS:,} pixels, found far more. Shrink the picture first."
+        return f"expected at most {max_pixels:,} pixels, found far more. Shrink the picture first."
     return f"expected a picture that decodes, found a broken or truncated one ({type(error).__name__}: {error})."

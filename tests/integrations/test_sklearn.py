@@ -48,6 +48,13 @@ def test_it_learns_digits(fitted: NiNClassifier, digits: tuple[np.ndarray, np.nd
     assert "validation_accuracy" in fitted.history_[-1]
 
 
+def test_a_label_may_be_empty(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    X, y = digits
+    fitted = NiNClassifier(**{**SHORT, "num_epochs": 1}).fit(X, np.where(y < 5, "", "large"))
+    assert fitted.classes_.tolist() == ["", "large"]
+    assert fitted.classifier_.class_names == ("''", "large")
+
+
 def test_the_classifier_inside_is_torchnins(fitted: NiNClassifier, digits: tuple[np.ndarray, np.ndarray], tmp_path: Any) -> None:
     picture = digits[0][0].reshape(8, 8).astype(np.uint8)
     expected = fitted.predict_proba(digits[0][:1])[0]

@@ -128,7 +128,8 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
         if len(classes) < 2:
             raise ValueError(f"y has one class, {classes[0]}; a classifier needs at least two to tell apart")
         scale = 255 if values.max() <= 1 else 1
-        pictures = ImageDataset(self._pixels(values, scale), labels.astype(np.int64), tuple(str(each) for each in classes))
+        names = tuple(str(each) or repr(str(each)) for each in classes)  # a class of ours has a name
+        pictures = ImageDataset(self._pixels(values, scale), labels.astype(np.int64), names)
         with tempfile.TemporaryDirectory(prefix="torchnin-") as folder:
             run = self._train(pictures, Path(folder) / "run")
             self.classifier_ = Classifier.load(run.path, device=self.device)

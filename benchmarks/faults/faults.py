@@ -407,7 +407,7 @@ def data_mapped(place: Place) -> Row:
         "stopped with a sentence, no SIGBUS; put back, the same weights",
     )
     sample = torchnin.load_dataset("fashion-mnist-sample")
-    recipe = torchnin.Recipe(num_epochs=2, batch_size=32, lr=0.05, ema_decay=0.9)
+    recipe = torchnin.Recipe(num_epochs=2, batch_size=32, optimizer="sgd", lr=0.05, ema_decay=0.9)
     path = place.work / "images.npy"
     np.save(path, sample.train.images[:960])
 

@@ -94,7 +94,7 @@ def recorded(name: str, record: Record, runs: Iterable[torchnin.Run], shared: bo
     rows = {each["seed"]: each for each in before["seeds"]} if before else {}
     same = before and before["training"]
     if same:  # a field that recipes did not have yet was as it is by default
-        same["recipe"] = json.loads(json.dumps(torchnin.Recipe().to_dict())) | same["recipe"]
+        same["recipe"] = json.loads(json.dumps(torchnin.Recipe.from_dict(same["recipe"]).to_dict()))
     for run in runs:
         if (made := made_by(run.config)) != (asked := choices(record.arguments.split())):
             raise ValueError(f"{run.path} was made with {made}; the record {name} is {record.command!r}: {asked}")

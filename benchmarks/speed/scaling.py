@@ -95,7 +95,7 @@ def steps(dataset: torchnin.ImageDataset, work: str, batch_size: int) -> Iterato
     network = torchnin.create_model("nin_small")
     classifier = torchnin.Classifier(network, p, NAMES, device="cpu")
     batches = Batches(dataset, batch_size=batch_size, device=torch.device("cpu"), seed=0)
-    optimizers = make_optimizers(network.train(), torchnin.Recipe(lr=1e-4))
+    optimizers = make_optimizers(network.train(), torchnin.Recipe(optimizer="sgd", lr=1e-4))
     for epoch in itertools.count():
         for batch in batches.epoch(epoch):
             if work == "predict":

@@ -14,7 +14,7 @@ from torchnin.training.log import Silent
 from torchnin.training.options import Options
 
 # It learns nothing, which the monitor says in the second of its epochs of 160 steps.
-LAME = Recipe(num_epochs=3, batch_size=2, lr=1e-30, warmup=0.0)
+LAME = Recipe(num_epochs=3, batch_size=2, optimizer="sgd", lr=1e-30, warmup=0.0, initialisation="as built")
 
 
 def interrupt(_run: Run) -> None:

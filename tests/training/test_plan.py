@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry, named_recipe
+from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry
 from torchnin.device import choose_device
 from torchnin.training.plan import Plan, make_plan, reading_size
 from torchnin.training.processes import joined
@@ -49,11 +49,20 @@ def test_a_start_that_may_leave_class_maps_dead_is_said(few: DatasetSplits) -> N
         with joined("cpu") as processes:
             return any("named_recipe('steady')" in note for note in plan(network, few, recipe).notes(processes, goes_on=False))
 
-    few_epochs = Recipe(num_epochs=1)
-    assert said("nin_mnist", few_epochs)
+    he = Recipe(num_epochs=1, initialisation="he")
+    assert said("nin_mnist", he)
     assert not said("nin_mnist", None)
-    assert not said("nin_mnist", named_recipe("steady").changed(num_epochs=1))
-    assert not said("nin_small", few_epochs)  # no ReLU on the class maps
+    assert not said("nin_mnist", Recipe(num_epochs=1))
+    assert not said("nin_small", he)  # no ReLU on the class maps
     trained = create_model("nin_mnist")
     trained.pretrained = True
-    assert not said(trained, few_epochs)
+    assert not said(trained, he)
+
+
+def test_a_start_that_is_left_out_is_alive_but_where_weights_were_trained(few: DatasetSplits) -> None:
+    drawn, read = create_model("nin_mnist"), create_model("nin_mnist")
+    read.load_state_dict(drawn.state_dict())
+    assert plan("nin_mnist", few, Recipe(num_epochs=1)).recipe.initialisation == "alive"
+    assert plan(drawn, few, Recipe(num_epochs=1)).recipe.initialisation == "alive"
+    assert plan(read, few, Recipe(num_epochs=1)).recipe.initialisation == "as built"
+    assert plan(drawn, few, Recipe(num_epochs=1, initialisation="as built")).recipe.initialisation == "as built"

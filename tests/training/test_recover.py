@@ -122,3 +122,9 @@ def test_a_burst_that_is_found_on_saving_is_gone_back_from(
     run = torchnin.train(network, few, recipe, out=tmp_path / "run", on_collapse="recover", quiet=True, device="cpu")
     assert "recovered" in kinds(run)
     assert run.finished
+
+
+def test_a_recipe_that_says_nothing_but_epochs_learns_what_the_notebooks_does_not(tmp_path: Path) -> None:
+    run = torchnin.train(NETWORK, "fashion-mnist-sample", torchnin.Recipe(num_epochs=4), seed=SEED, out=tmp_path / "run", quiet=True)
+    assert run.result["dead_class_maps"] == 0
+    assert run.result["test_accuracy"] > 0.6

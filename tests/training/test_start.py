@@ -54,7 +54,7 @@ def test_a_built_network_goes_on_from_its_weights(tiny: NiNConfig, few: DatasetS
     torch.manual_seed(5)
     network = NiN(tiny)
     given = {name: value.clone() for name, value in network.state_dict().items()}
-    run = train(network, few, replace(ONCE, lr=1e-12, muon_lr=1e-12, optimizer="sgd"), out=tmp_path / "run", quiet=True)
+    run = train(network, few, replace(ONCE, lr=1e-12, optimizer="sgd", initialisation="as built"), out=tmp_path / "run", quiet=True)
     learned = run.classifier.network.state_dict()
     assert all(
         torch.allclose(learned[name], value, atol=1e-6) for name, value in given.items() if "running" not in name and "num" not in name

@@ -126,6 +126,8 @@ def make_plan(
         network = NiN(_built_for(network, splits.train, recipe))
     asked = recipe or _own_recipe(network)
     asked = asked if classifier is None else going_on(asked, classifier)
+    if asked.initialisation is None:
+        asked = dataclasses.replace(asked, initialisation="as built" if network.pretrained else "alive")
     _check_fit(network, splits.train)
     learned, held_out = _held_out(splits, validation, seed)
     fitted = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)

@@ -18,7 +18,7 @@ from torchnin.training.recipe import Recipe
 # At least so many rounds, whatever they take, so that there is a median; no more than so many, so that turns are not too short.
 _FEWEST_ROUNDS, _MOST_ROUNDS = 3, 9
 # The same step for all, so that the networks are compared and not their recipes.
-_STEP = Recipe(lr=1e-4)
+_STEP = Recipe(optimizer="sgd", lr=1e-4, clip_norm=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """The verbs `train` and `resume`: a plan, a run folder, the loop, and what is measured and written at its end."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import socket
@@ -68,7 +69,8 @@ def train(
     Args:
         network: a network's name or configuration, built for the data's channels and classes; or a classifier, whose weights a copy of
             its network goes on from, where the classes are others with a new last block; or a NiN, trained in place: its own weights are
-            where the training begins if the recipe's `initialisation` is `as built`, otherwise they are drawn anew.
+            where the training begins if the recipe's `initialisation` is `as built`, or None and they were read in or trained before;
+            otherwise they are drawn anew.
         data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
         recipe: how to train, or the name of a recipe; None takes the network's own (`recipe_for`), and of a NiN whose weights were read
             in or trained already (`network.pretrained`) goes on from these; with `resume` it takes the run's.
@@ -126,6 +128,8 @@ def train(
             repeats = stack.enter_context(repeatable(options.deterministic, choice.device))
             if recipe is None and "recipe" in begun:
                 recipe = Recipe.from_dict(begun["recipe"])
+            elif recipe is not None and recipe.initialisation is None and "recipe" in begun:
+                recipe = dataclasses.replace(recipe, initialisation=begun["recipe"]["initialisation"])
             plan = make_plan(network, data, recipe, name=name, seed=seed, validation=validation, choice=choice)
             config = plan.config(begun, options, processes, deterministic=repeats)
         _check_alike(processes, config)
@@ -393,7 +397,7 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
             "its pictures or labels have changed since; restore them, or train anew with --overwrite"
         )
     # A field that a recipe did not have yet was as it is by default.
-    before = {**before, "recipe": {**json.loads(json.dumps(Recipe().to_dict())), **before.get("recipe", {})}}
+    before = {**before, "recipe": json.loads(json.dumps(Recipe.from_dict(before.get("recipe", {})).to_dict()))}
     for key in _FIXED:
         if before.get(key) != now[key]:
             was, wanted = before.get(key), now[key]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin import Classifier, DatasetSplits, Run
+from torchnin import Classifier, DatasetSplits, Preprocessing, Run, create_model
 from torchnin.web import Access, Limits, ServiceSettings, app
 from torchnin.web.samples import samples_json
 from torchnin.web.uploads import Uploads
@@ -139,3 +139,10 @@ def test_what_was_not_foreseen_is_answered_and_counted_as_all_else(
         answer = post(client, files[0])
         assert (answer.status_code, answer.json(), answer.headers["x-content-type-options"]) == (500, told, "nosniff")
         assert 'nin_requests_total{path="/v1/predict",status="500"} 1.0' in client.get("/metrics").text
+
+
+def test_a_service_of_pictures_that_no_file_holds_does_not_begin() -> None:
+    preprocessing = Preprocessing(channels=2, height=28, width=28, mean=(0.3, 0.3), std=(0.3, 0.3))
+    classifier = Classifier(create_model("nin_small", in_channels=2), preprocessing, [str(label) for label in range(10)])
+    with pytest.raises(ValueError, match="takes pictures of 2 channels; what is sent to a service has 1"):
+        app.create_app(classifier)

@@ -178,7 +178,13 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
     Args:
         classifier: what answers. While the application runs, its network is left as it is: several threads compute with it.
         settings: who may ask and how much; by default programs and pages of this machine.
+
+    Raises:
+        ValueError: the classifier looks at neither grey nor colour pictures, and files hold no others.
     """
+    channels = classifier.preprocessing.channels
+    if channels not in (1, 3):
+        raise ValueError(f"the classifier takes pictures of {channels} channels; what is sent to a service has 1 (grey) or 3 (colour)")
     settings = settings or ServiceSettings()
     service = Service(classifier, settings)
     routes: list[BaseRoute] = [

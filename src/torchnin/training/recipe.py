@@ -15,7 +15,7 @@ from torchnin.values import real, switch, whole
 class Recipe:
     """Everything that decides a training but the network, the data and the seed.
 
-    What is left out is as in `steady`, which trains every network of this package; but as many epochs as are said, and no flips.
+    What is left out is as in `steady`, which trains networks with and without normalisation; but pictures are not mirrored, and few get no more epochs.
     """
 
     num_epochs: int = 10

@@ -83,7 +83,7 @@ def train(
             Where the data comes with a validation split, that is used and this stays 0.
         on_collapse: `warn`, which None means, says what the monitor finds; `stop` ends the training when learning collapses;
             `recover` goes back to the last good state, with half the learning rate, and draws the last block anew, or all weights where
-            nothing had been learned yet, by weights that were drawn; where a loss or gradient was not finite, it draws nothing.
+            they were drawn and nothing had been learned yet; where a loss or gradient was not finite, it draws nothing.
         on_out_of_memory: `accumulate`, which None means, learns from half as many pictures at once from there on and adds up the
             gradients, so that a batch stays what it was; `stop` ends the training.
         accumulate: in how many pieces each process looks at its part of a batch, to save memory; None begins with one.

@@ -15,7 +15,8 @@ from torchnin.values import real, switch, whole
 class Recipe:
     """Everything that decides a training but the network, the data and the seed.
 
-    What is left out is as in `steady`, which trains networks with and without normalisation; but pictures are not mirrored, and few get no more epochs.
+    What is left out is as in `steady`, which trains networks with and without normalisation; but pictures are not mirrored, and few of
+    them get no more epochs.
     """
 
     num_epochs: int = 10

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from torchnin import RECIPES, DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
 from torchnin.data import DataError
@@ -97,6 +98,42 @@ def test_weights_that_were_read_in_or_trained_are_gone_on_from(
         assert "drawn anew" not in capsys.readouterr().err
         assert run.config["recipe"]["initialisation"] == "as built"
         assert torch.allclose(trained.body[0][0].weight, weight, atol=1e-6)
+
+
+def test_weights_that_were_set_or_trained_elsewhere_are_gone_on_from(
+    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def drawn(module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            module.weight.data.normal_(0, 0.1)  # as it was long written; nothing in torch counts this as a change
+
+    by_hand, one_bias, elsewhere = NiN(tiny), NiN(tiny), NiN(tiny)
+    by_hand.apply(drawn)
+    nn.init.ones_(list(one_bias.parameters())[-1])
+    optimizer = torch.optim.SGD(elsewhere.parameters(), lr=0.1)
+    elsewhere(torch.rand(2, tiny.in_channels, tiny.image_size, tiny.image_size)).square().sum().backward()
+    optimizer.step()
+    for number, network in enumerate((by_hand, one_bias, elsewhere, deepcopy(by_hand))):
+        assert network.pretrained
+        weight = network.body[0][0].weight.detach().clone()
+        run = train(network, few_of(few), replace(ONCE, lr=1e-12, muon_lr=1e-12, initialisation=None), out=tmp_path / str(number))
+        assert "begins with the network's weights as they are" in capsys.readouterr().err
+        assert run.config["recipe"]["initialisation"] == "as built"
+        assert torch.allclose(network.body[0][0].weight, weight, atol=1e-6)
+
+
+def test_moving_a_network_or_giving_it_other_classes_trains_nothing(tiny: NiNConfig) -> None:
+    network = NiN(tiny)
+    for moved in (network, network.double(), network.to(memory_format=torch.channels_last), deepcopy(network), network.bfloat16()):
+        assert not moved.pretrained
+    network = NiN(tiny)
+    network.reset_classifier(7)
+    assert not network.pretrained
+    nn.init.zeros_(network.class_block[0].weight)
+    assert network.pretrained
+    network.reset_classifier(3)
+    assert not network.pretrained  # what was set is gone with the block
+    assert not NiN(tiny).to("meta").pretrained
 
 
 def test_a_network_into_which_nothing_was_read_is_not_trained(tiny: NiNConfig) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -10,6 +11,9 @@ from .block import NiNBlock
 from .config import POOL_KERNEL, POOL_STRIDE, NiNConfig
 from .dropout import Dropout
 from .shortcuts import is_heard, run
+
+# As many values of every parameter are remembered, to see whether the weights are still those that the network was built with.
+_REMEMBERED = 16
 
 
 class NiN(nn.Module):
@@ -24,12 +28,6 @@ class NiN(nn.Module):
     for image models: `forward_features`, `forward_head`, `reset_classifier`, `num_features`.
 
     Source: Lin, Chen, Yan, "Network In Network" (arXiv 1312.4400).
-    """
-
-    pretrained = False
-    """Whether its weights are not the drawn ones any more: they were read in (`load_state_dict`), or a training has ended with them.
-
-    A training goes on from such weights by default.
     """
 
     def __init__(self, config: NiNConfig) -> None:
@@ -59,7 +57,24 @@ class NiN(nn.Module):
         self.body = nn.Sequential(*layers)
         self.num_features = channels
         self._build_classifier()
+        self.pretrained = False
         self.register_load_state_dict_post_hook(_note_read)
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether its weights are not those that it was built with: read in (`load_state_dict`), trained, or set in place (`nn.init`).
+
+        A training goes on from such weights by default. Set to False it takes the weights of now for those that it was built with.
+        """
+        if self._pretrained:
+            return True
+        built = self._built_with
+        return not all(_is_as_remembered(parameter, built[name]) for name, parameter in self.named_parameters() if name in built)
+
+    @pretrained.setter
+    def pretrained(self, pretrained: bool) -> None:
+        self._pretrained = pretrained
+        self._built_with = {name: _remembered(parameter) for name, parameter in self.named_parameters()}
 
     def _build_classifier(self) -> None:
         config, last = self.config, self.config.class_block
@@ -191,6 +206,18 @@ class NiN(nn.Module):
         self._build_classifier()
         self.class_block.to(like.device, like.dtype).train(self.training)
         self.head.to(like.device, like.dtype).train(self.training)
+        fresh = {name: _remembered(parameter) for name, parameter in self.named_parameters() if not name.startswith("body.")}
+        self._built_with = {name: values for name, values in self._built_with.items() if name.startswith("body.")} | fresh
+
+
+def _remembered(parameter: nn.Parameter) -> Tensor:
+    values = parameter.detach().flatten()[:_REMEMBERED].clone()
+    return values if values.is_meta else values.cpu()
+
+
+def _is_as_remembered(parameter: nn.Parameter, remembered: Tensor) -> bool:
+    """Also where the network was moved to another device or dtype meanwhile; of weights without values (meta) nothing is known."""
+    return parameter.is_meta or remembered.is_meta or torch.equal(_remembered(parameter), remembered.to(parameter.dtype))
 
 
 def _is_heard(module: nn.Module) -> bool:

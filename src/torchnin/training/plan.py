@@ -69,6 +69,8 @@ class Plan:
             yield beginning(describe_beginning(self.begins_from, self.splits))
         if self.network.pretrained and recipe.initialisation != "as built" and not goes_on:
             yield f"the weights that were trained are drawn anew (initialisation {recipe.initialisation!r}); 'as built' goes on from them"
+        elif self.network.pretrained and self.begins_from is None and not goes_on:
+            yield "begins with the network's weights as they are, not those that it was built with; initialisation='alive' draws them anew"
         if not goes_on and self._may_die():
             yield (
                 f"the class maps end in a ReLU, and started {recipe.initialisation!r} some or all may stay at zero, whose classes are not "

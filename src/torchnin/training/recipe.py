@@ -59,7 +59,7 @@ class Recipe:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     """What is changed at random in the training pictures."""
     initialisation: Literal["as built", "he", "xavier", "alive"] | None = None
-    """Weights at the start: see `initialise`. None is `alive`, and `as built` where the weights were read in or trained before."""
+    """Weights at the start: see `initialise`. None is `alive`, and `as built` where the weights were read in, trained or set."""
     level_class_maps: bool = True
     """Where the start is `alive`: no weights lift or lower a class map for all pictures alike; see `level_class_maps`."""
     image_size: int | None = None

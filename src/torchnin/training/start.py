@@ -69,11 +69,11 @@ def train(
     Args:
         network: a network's name or configuration, built for the data's channels and classes; or a classifier, whose weights a copy of
             its network goes on from, where the classes are others with a new last block; or a NiN, trained in place: its own weights are
-            where the training begins if the recipe's `initialisation` is `as built`, or None and they were read in or trained before;
-            otherwise they are drawn anew.
+            where the training begins if the recipe's `initialisation` is `as built`, or None and they are not those that it was built
+            with (`network.pretrained`); otherwise they are drawn anew.
         data: `DatasetSplits`, or anything `load_dataset` takes: a dataset's name, a folder of pictures, arrays.
         recipe: how to train, or the name of a recipe; None takes the network's own (`recipe_for`), and of a NiN whose weights were read
-            in or trained already (`network.pretrained`) goes on from these; with `resume` it takes the run's.
+            in, trained or set (`network.pretrained`) goes on from these; with `resume` it takes the run's.
         out: the run folder; None makes a new one under `runs/`.
         name: what the records call the network; None takes its own name where it has one.
         seed: decides the order of pictures, augmentation, dropout, held-out pictures and the weights that are drawn.

@@ -5,6 +5,7 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import nn
 
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, derived_seed
@@ -15,9 +16,15 @@ from torchnin.training.recipe import Recipe
 
 
 def network_for(classifier: Classifier, splits: DatasetSplits, seed: int) -> NiN:
-    """A copy of a classifier's network for these data: where their classes are others, with a last block that is drawn by `seed`."""
+    """A copy of a classifier's network for these data.
+
+    Classes are matched by name: those that stand in another order are brought into that of the data; where there are others, the last
+    block is drawn anew, by `seed`.
+    """
     network = copy.deepcopy(classifier).network
-    if not _same_classes(classifier, splits):
+    if _same_classes(classifier, splits):
+        _reorder_classes(network, [classifier.class_names.index(name) for name in splits.class_names])
+    else:
         torch.manual_seed(derived_seed(seed, "weights"))
         network.reset_classifier(len(splits.class_names))
         revive_class_maps(network)
@@ -50,4 +57,15 @@ def beginning(described: dict[str, Any]) -> str:
 
 
 def _same_classes(classifier: Classifier, splits: DatasetSplits) -> bool:
-    return classifier.class_names == tuple(splits.class_names)
+    """In whatever order."""
+    return sorted(classifier.class_names) == sorted(splits.class_names)
+
+
+def _reorder_classes(network: NiN, order: list[int]) -> None:
+    """Class `i` becomes what class `order[i]` was."""
+    layers = list(network.head if network.config.head == "fc" else network.class_block)
+    last = max(index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d | nn.Linear))
+    for layer in layers[last:]:
+        for values in layer.state_dict().values():  # as they are in the layer, not copies
+            if values.ndim:
+                values.copy_(values[order])

@@ -163,6 +163,22 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
         ["The same seeds with one thing changed", "none (n = 1)", "leaky (n = 2)", "step", "accuracy"],
         ["同样的种子，只改一处", "步", "准确率"],
     ),
+    "speeds": (
+        lambda path, **options: plots.training_speeds(
+            {"nin_d2l": {"first": (50.0, 45.0, 52.0), "second": (3000.0, 2900.0, 3100.0)}}, {"nin_d2l": 4000.0}, path, **options
+        ),
+        [
+            "How fast the networks learn",
+            "nin_d2l",
+            "first",
+            "50",
+            "3,000 (60.0 times)",
+            "bound",
+            "4,000",
+            "images per second, of the step alone",
+        ],
+        ["各网络的训练速度", "上限", "3,000（60.0 倍）", "每秒训练图片数"],
+    ),
 }
 
 

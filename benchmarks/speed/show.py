@@ -13,6 +13,9 @@ TITLES = {
     "memory": "peak memory of a training step",
 }
 
+TITLE = ("{network}, {size} pixels, batch {batch}", "{network}，{size} 像素，每批 {batch} 张")
+WAYS = {"notebooks": ("notebooks' way", "笔记本的做法"), "plain": ("plain PyTorch", "普通 PyTorch"), "torchnin": ("torchnin", "torchnin")}
+
 
 def _value(row: str, value: float) -> str:
     if row == "memory":
@@ -51,42 +54,26 @@ def table(document: dict[str, Any]) -> str:
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """Bars: images per second in training with loading, by network and way, and the bound; each network by its own scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    """Images per second of training steps, by network and way, and the bound, in both languages: `x.png` and `x.zh-CN.png`."""
+    from torchnin import plots
 
-    from torchnin.plots.style import BLACK, BLUE, GREY, ORANGE
-
-    shown = [measured for measured in document.values() if "step" in measured["rows"]]
+    shown = [(measured["case"], measured["rows"]["step"]) for measured in document.values() if "step" in measured["rows"]]
     if not shown:
         return
-    figure = Figure(figsize=(8.4, 0.9 + 1.35 * len(shown)), layout="constrained")
-    FigureCanvasAgg(figure)
-    names = {
-        "notebooks": ("notebooks' way", GREY),
-        "plain": ("plain PyTorch", ORANGE),
-        "torchnin": ("torchnin", BLUE),
-        "bound": ("bound", BLACK),
-    }
-    for number, measured in enumerate(shown):
-        axes = figure.add_subplot(len(shown), 1, number + 1)
-        case, step = measured["case"], measured["rows"]["step"]
-        rates = {way: case["batch"] / step[way]["median"] for way in names if way in step}
-        for place, (way, rate) in enumerate(rates.items()):
-            _, colour = names[way]
-            face = "white" if way == "bound" else colour
-            axes.barh(-place, rate, color=face, edgecolor=colour, height=0.75)
-            if "low" in step[way]:
-                spread = [[rate - case["batch"] / step[way]["high"]], [case["batch"] / step[way]["low"] - rate]]
-                axes.errorbar(rate, -place, xerr=spread, color=BLACK, linewidth=0.8, capsize=2)
-            share = "" if way == "notebooks" else f"  ({rate / rates['notebooks']:.1f} times)"
-            right = max(rate, case["batch"] / step[way].get("low", step[way]["median"]))
-            axes.text(right * 1.01, -place, f" {rate:,.0f}{share}", va="center", fontsize=8)
-        axes.set_yticks([-place for place in range(len(rates))], [names[way][0] for way in rates], fontsize=8)
-        axes.set_title(f"{case['network']}, {case['size']} pixels, batch {case['batch']}", fontsize=9, loc="left")
-        axes.set_xlim(0, 1.3 * max(rates.values()))
-        axes.tick_params(axis="x", labelsize=7)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    axes.set_xlabel("training images per second, of the step alone", fontsize=8)
-    figure.savefig(path, dpi=150)
+    for column, target in enumerate((path, path.with_suffix(f".zh-CN{path.suffix}"))):
+        networks = {TITLE[column].format(**case): (case["batch"], step) for case, step in shown}
+        plots.training_speeds(
+            {
+                title: {WAYS[way][column]: _rates(batch, step[way]) for way in WAYS if way in step}
+                for title, (batch, step) in networks.items()
+            },
+            {title: batch / step["bound"]["median"] for title, (batch, step) in networks.items()},
+            target,
+            language="zh" if column else "en",
+        )
+
+
+def _rates(batch: int, seconds: dict[str, Any]) -> tuple[float, float, float]:
+    """The median, the least and the highest."""
+    median = seconds["median"]
+    return batch / median, batch / seconds.get("high", median), batch / seconds.get("low", median)

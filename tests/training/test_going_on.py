@@ -9,7 +9,7 @@ from torchnin.training.going_on import describe_beginning, network_for
 
 @pytest.mark.parametrize("head", ["gap", "fc"])
 @pytest.mark.parametrize("class_map_relu", [True, False])
-def test_classes_in_another_order_keep_what_was_learned_of_them(head: str, class_map_relu: bool, tiny: NiNConfig, few: DatasetSplits) -> None:
+def test_classes_in_another_order_keep_what_was_learned(head: str, class_map_relu: bool, tiny: NiNConfig, few: DatasetSplits) -> None:
     order = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7]
     names = [few.class_names[index] for index in order]
     network = NiN(replace(tiny, head=head, class_map_relu=class_map_relu))

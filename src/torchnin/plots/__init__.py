@@ -8,6 +8,7 @@ from .collapse import accuracies_beside, changes_over_steps, class_map_lives, pr
 from .maps import class_maps_over_picture, feature_maps, pixel_mlp
 from .quality import confusion_matrix, mistakes, picture_sheet, reliability_diagram
 from .runs import training_curves
+from .speed import training_speeds
 from .style import SUFFIXES, Language, require_drawable
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "require_drawable",
     "signal_at_the_start",
     "training_curves",
+    "training_speeds",
 ]

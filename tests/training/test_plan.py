@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry
+from torchnin import Classifier, DatasetSplits, ImageDataset, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry
+from torchnin.data.resize import resize_bytes
 from torchnin.device import choose_device
 from torchnin.training.plan import Plan, make_plan, reading_size
 from torchnin.training.processes import joined
@@ -35,6 +37,21 @@ def test_a_folder_is_read_at_the_size_that_the_network_learns_from(photos: Path)
     trained = Classifier(create_model("nin_small", in_channels=3, num_classes=2), wide, ["dark", "light"])
     assert plan(trained, photos).learned.image_size == (20, 26)
     assert reading_size(model_entry("nin_cifar10").config, None) is None
+
+
+@pytest.mark.parametrize(("side", "learned_at"), [(8, 28), (12, 28), (16, 16), (28, 28), (40, 40)])
+def test_pictures_of_which_class_maps_keep_one_value_are_enlarged(side: int, learned_at: int, few: DatasetSplits) -> None:
+    def of_side(split: ImageDataset) -> ImageDataset:
+        return replace(split, images=resize_bytes(np.asarray(split.images), side, side))
+
+    small = replace(few, train=of_side(few.train), test=of_side(few.test))
+    made = plan("nin_small", small)
+    assert (made.preprocessing.height, made.preprocessing.width) == (learned_at, learned_at)
+    with joined("cpu") as processes:
+        said = [note for note in made.notes(processes, goes_on=False) if "enlarged" in note]
+    assert len(said) == (side != learned_at)
+    assert all(note.startswith(f"pictures of {side}x{side} pixels are enlarged to 28x28, for which the network is made") for note in said)
+    assert plan("nin_small", small, Recipe(image_size=side)).preprocessing.height == side
 
 
 def test_a_fully_connected_head_is_built_for_the_size_that_is_asked_for(photos: Path) -> None:

@@ -65,6 +65,12 @@ class Plan:
                 f"{len(self.learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
                 f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
             )
+        p, size = self.preprocessing, self.learned.image_size
+        if recipe.image_size is None and p.height > size[0]:
+            yield (
+                f"pictures of {size[0]}x{size[1]} pixels are enlarged to {p.height}x{p.width}, for which the network is made; image_size "
+                "(--image-size) takes another size"
+            )
         if self.begins_from is not None:
             yield beginning(describe_beginning(self.begins_from, self.splits))
         if self.network.pretrained and recipe.initialisation != "as built" and not goes_on:
@@ -166,7 +172,7 @@ def reading_size(network: NiN | NiNConfig | Classifier | str, recipe: Recipe | N
         return recipe.image_size
     if isinstance(network, Classifier):
         return network.preprocessing.height, network.preprocessing.width
-    return config.image_size if config.head == "fc" or config.min_image_size > DEFAULT_SIZE else None
+    return config.image_size if config.head == "fc" or _too_small(config, DEFAULT_SIZE) else None
 
 
 def _built_for(config: NiNConfig, dataset: ImageDataset, recipe: Recipe | None) -> NiNConfig:
@@ -195,15 +201,24 @@ def _held_out(splits: DatasetSplits, validation: float, seed: int) -> tuple[Imag
 
 def _image_size(recipe: Recipe, network: NiN, dataset: ImageDataset) -> int | None:
     """The recipe's size; else the dataset's, or the network's own where its head is for that one or the pictures are too small."""
-    size = recipe.image_size
-    if size is None and (network.config.head == "fc" or min(dataset.image_size) < network.min_image_size):
-        size = network.config.image_size
+    config, size = network.config, recipe.image_size
+    if size is None and (config.head == "fc" or _too_small(config, *dataset.image_size)):
+        size = config.image_size
     if size is not None:
         try:
             network.check_size(size, size)
         except ValueError as error:
             raise ValueError(f"image_size is {size}: {error}") from error
     return size
+
+
+def _too_small(config: NiNConfig, *sides: int) -> bool:
+    """Whether the layers leave nothing of such pictures, or a single value of each class map where the network is made for more.
+
+    A single value sees no place: pictures of 8x8 pixels are classified better when they are enlarged (docs/lab-log.md).
+    """
+    left, made_for = [config.map_size(side) or 0 for side in sides], config.map_size(config.image_size) or 0
+    return min(left) == 0 or max(left) == 1 < made_for
 
 
 def _check_spread(network: NiN, preprocessing: Preprocessing, at_once: int) -> None:

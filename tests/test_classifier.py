@@ -181,6 +181,11 @@ def test_evaluate_is_what_predict_says(classifier: Classifier, few: DatasetSplit
     loss = -np.mean([np.log(p.probabilities[label]) for p, label in zip(predictions, labels, strict=True)])
     assert report.loss == pytest.approx(loss, abs=1e-5)
     assert report.num_pictures == len(few.test)
+    names = [few.class_names[label] for label in few.test.labels]
+    for arrays in ((few.test.images, few.test.labels), (torch.tensor(few.test.images), names)):
+        assert classifier.evaluate(arrays).to_dict() == report.to_dict()
+    with pytest.raises(TypeError, match="expected an ImageDataset, such as load_dataset"):
+        classifier.evaluate(few)  # type: ignore[arg-type]
 
 
 def test_predict_evaluate_and_explain_are_one_network(tiny: NiNConfig, few: DatasetSplits) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
 from torchnin.data.pictures import PictureSource
+from torchnin.data.readers.arrays import dataset_of
 from torchnin.data.resize import resize_pixels
 from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
 from torchnin.evaluation import Report, evaluate_logits
@@ -210,21 +211,22 @@ class Classifier(Predictor[np.ndarray]):
         survive_forks()
         self.__dict__.update(state)
 
-    def evaluate(self, dataset: ImageDataset, *, tta: Literal["none", "flip"] = "none") -> Report:
+    def evaluate(self, dataset: ImageDataset | tuple[Any, Any], *, tta: Literal["none", "flip"] = "none") -> Report:
         """Accuracy, loss, per-class figures and confusion on a dataset; classes are matched by name.
 
         Args:
-            dataset: labelled pictures.
+            dataset: labelled pictures; or arrays of them, (pictures, labels), as `load_dataset` takes them.
             tta: test-time augmentation; `flip` takes the mean of the logits of each picture and of its mirror image. Its figures
                 are those of another, slower procedure: report them apart.
 
         Raises:
             DataError: the dataset holds pictures of a class that this classifier does not know, or has other channels.
             ValueError: `tta` is neither.
+            TypeError: the dataset is neither.
         """
         if tta not in ("none", "flip"):
             raise ValueError(f"tta is {tta!r}; accepted: 'none', 'flip'")
-        dataset = self._matched(dataset)
+        dataset = self._matched(dataset_of(dataset, self.class_names))
         if not len(dataset):
             raise DataError("the dataset is empty: expected at least one picture to evaluate on, found none.")
         # They go through memory at their own size.

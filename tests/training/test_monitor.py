@@ -179,6 +179,18 @@ def test_a_class_that_is_never_right_is_said_once_though_its_map_lives(tiny: NiN
     assert again.after_epoch(2, 2000, 1.0) == []
 
 
+def test_a_class_of_which_easy_pictures_were_left_out_is_not_taken_for_one_that_is_not_recognised(tiny: NiNConfig) -> None:
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    labels = torch.arange(320) % 10
+    few = labels[(labels != 4) | (torch.arange(320) < 10)]  # thinning left one picture of class 4, and it was a hard one
+    answers = nn.functional.one_hot(torch.where(few == 4, 6, few), 10) + 0.5
+    monitor.after_step(answers, torch.tensor(1.0), few)
+    assert monitor.after_epoch(1, 1000, 0.99) == []
+    without = labels[labels != 4]
+    monitor.after_step(nn.functional.one_hot(without, 10) + 0.5, torch.tensor(1.0), without)
+    assert monitor.after_epoch(2, 2000, 1.0) == []
+
+
 def test_after_going_back_a_network_has_time_to_learn_again(tiny: NiNConfig) -> None:
     monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
     assert monitor.after_epoch(3, 1000, 0.1) != []

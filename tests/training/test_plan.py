@@ -83,3 +83,16 @@ def test_a_start_that_is_left_out_is_alive_but_where_weights_were_trained(few: D
     assert plan(drawn, few, Recipe(num_epochs=1)).recipe.initialisation == "alive"
     assert plan(read, few, Recipe(num_epochs=1)).recipe.initialisation == "as built"
     assert plan(drawn, few, Recipe(num_epochs=1, initialisation="as built")).recipe.initialisation == "as built"
+
+
+def test_classes_that_are_missing_are_said_and_one_class_alone_is_refused(few: DatasetSplits) -> None:
+    zeros = [np.flatnonzero(split.labels == 0) for split in (few.train, few.test)]
+    rest = [np.flatnonzero(split.labels > 1) for split in (few.train, few.test)]
+    without = replace(few, train=few.train.select(rest[0]), test=few.test.select(rest[1]))
+    with joined("cpu") as processes:
+        notes = list(plan("nin_small", without).notes(processes, goes_on=False))
+        assert f"there is no picture to learn from of 2 of 10 classes: {few.class_names[0]!r}, {few.class_names[1]!r}" in notes
+        assert not any("no picture to learn" in note for note in plan("nin_small", few).notes(processes, goes_on=False))
+    one = [split.select(which).with_class_names(few.class_names[:1]) for split, which in zip((few.train, few.test), zeros, strict=True)]
+    with pytest.raises(ValueError, match="all pictures are of one class, 'T-shirt/top'"):
+        plan("nin_small", replace(few, train=one[0], test=one[1]))

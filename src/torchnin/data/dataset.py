@@ -127,7 +127,7 @@ class ImageDataset:
         if missing:
             count = int(self.class_counts[self.class_names.index(missing[0])])
             raise DataError(
-                f"class {missing[0]!r}: expected one of {_listed(names)}, found {count:,} "
+                f"class {missing[0]!r}: expected one of {listed(names)}, found {count:,} "
                 f"pictures of a class that is not among them{_and_others(missing)}. Rename the class, or remove its pictures."
             )
         # A class without pictures may go: its place in the table is never looked up.
@@ -173,8 +173,8 @@ class DatasetSplits:
                 continue
             if dataset.class_names != self.train.class_names:
                 raise DataError(
-                    f"{self.name}: expected the same classes in every split, found {_listed(self.train.class_names)} in train and "
-                    f"{_listed(dataset.class_names)} in {split}. Match them by name with with_class_names()."
+                    f"{self.name}: expected the same classes in every split, found {listed(self.train.class_names)} in train and "
+                    f"{listed(dataset.class_names)} in {split}. Match them by name with with_class_names()."
                 )
             if dataset.images.shape[1:] != self.train.images.shape[1:]:
                 raise DataError(
@@ -221,7 +221,7 @@ def check_label_range(labels: np.ndarray, num_classes: int, *, where: str) -> No
 
 def _check_class_names(names: tuple[str, ...]) -> None:
     if not names or not all(isinstance(name, str) and name for name in names):
-        raise DataError(f"class_names: expected at least one non-empty string, found {_listed(names)}.")
+        raise DataError(f"class_names: expected at least one non-empty string, found {listed(names)}.")
     if len(set(names)) != len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise DataError(f"class_names: expected each name once, found {twice!r} more than once. Rename one of the two classes.")
@@ -233,7 +233,8 @@ def _describe(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _listed(names: Sequence[object], most: int = 12) -> str:
+def listed(names: Sequence[object], most: int = 12) -> str:
+    """The first `most` of them as they are written in Python, and how many there are more."""
     shown = ", ".join(repr(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown or "none"
 

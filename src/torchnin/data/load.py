@@ -256,9 +256,14 @@ def _datasets_of(data: tuple[Any, ...]) -> dict[str, ImageDataset]:
         raise ValueError(f"data: expected {accepted}, found a tuple of {len(data)}.")
     if all(isinstance(part, ImageDataset) for part in data):
         return {"train": data[0], "test": data[1].with_class_names(data[0].class_names)}
-    if all(isinstance(part, tuple | list) and len(part) == 2 for part in data):
+    if all(isinstance(part, tuple | list) and len(part) == 2 and all(map(_is_series, part)) for part in data):
         return datasets_of_pairs({"train": tuple(data[0]), "test": tuple(data[1])})
     return datasets_of_pairs({"train": data})
+
+
+def _is_series(values: Any) -> bool:
+    """Whether these may be pictures or labels: two pictures and their two labels are not a train and a test split."""
+    return hasattr(values, "__len__") and not isinstance(values, str)
 
 
 def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, seed: int, test_fraction: float) -> DatasetSplits:

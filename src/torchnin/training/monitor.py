@@ -91,7 +91,8 @@ class Monitor:
         self.warmup_steps = warmup_steps
         self.idle = torch.zeros(network.num_classes, dtype=torch.int32, device=device)
         self.idle_pictures = torch.zeros_like(self.idle)  # of a map's own class, in those steps
-        self.right = torch.zeros(network.num_classes, dtype=torch.int64, device=device)  # pictures of each class, this epoch
+        # Pictures of each class in this epoch: those that were recognised, and those that were seen, which with thinning are not all.
+        self.right, self.seen = (torch.zeros(network.num_classes, dtype=torch.int64, device=device) for _ in range(2))
         self.recent_loss = torch.zeros((), device=device)
         self.recent_steps = torch.zeros((), dtype=torch.int32, device=device)
         self.dead_channels: dict[str, float] = {}
@@ -107,8 +108,7 @@ class Monitor:
             "begun": self.begun,
             "first_norms": self.growth.first if self.growth else {},
         }
-        tensors = {"idle": self.idle, "idle_pictures": self.idle_pictures, "right": self.right, "recent_loss": self.recent_loss}
-        return tensors, plain
+        return {name: getattr(self, name) for name in ("idle", "idle_pictures", "right", "seen", "recent_loss")}, plain
 
     def restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """The inverse of `state`."""
@@ -116,6 +116,7 @@ class Monitor:
         # Checkpoints of earlier versions lack these.
         self.idle_pictures.copy_(tensors.get("idle_pictures", self.idle))
         self.right.copy_(tensors.get("right", self.right))
+        self.seen.copy_(tensors.get("seen", self.seen))
         self.recent_loss.copy_(tensors["recent_loss"])
         self.recent_steps.fill_(plain["recent_steps"])
         self.dead_channels, self.said = dict(plain["dead_channels"]), set(plain["said"])
@@ -161,6 +162,7 @@ class Monitor:
             self.idle_pictures.index_add_(0, labels, torch.ones_like(labels, dtype=torch.int32)).masked_fill_(alive, 0)
         right = logits.argmax(1) == labels if right is None else right
         self.right.index_add_(0, labels, right.long())
+        self.seen.index_add_(0, labels, torch.ones_like(labels))
         self.recent_loss.add_(loss.detach())
         self.recent_steps.add_(1)
 
@@ -252,13 +254,14 @@ class Monitor:
         return found + self._of_classes(epoch, step, accuracy)
 
     def _of_classes(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
-        right = self.right.tolist()
+        right, seen = self.right.tolist(), self.seen.tolist()
         self.right.zero_()
+        self.seen.zero_()
         if step < self._learning_from or len(self.class_counts) < 2:
             return []
         what, reached = "train accuracy", accuracy
-        if self.balanced:
-            recalls = [hits / count for hits, count in zip(right, self.class_counts, strict=True) if count]
+        if self.balanced and any(seen):
+            recalls = [hits / count for hits, count in zip(right, seen, strict=True) if count]
             what, reached = "mean of the classes' recalls", sum(recalls) / len(recalls)
         if self.at_chance(reached):
             message = (
@@ -266,7 +269,9 @@ class Monitor:
                 f"{self.remedy}, or check that the labels belong to the pictures"
             )
             return self._once("accuracy at chance", "accuracy at chance", epoch, step, message)
-        lost = [number for number, count in enumerate(self.class_counts) if right[number] < _UNRECOGNISED * count]
+        # Of a class that is not recognised no picture is easy, so that all of them have been seen.
+        counts = enumerate(self.class_counts)
+        lost = [number for number, count in counts if 0 < count <= seen[number] and right[number] < _UNRECOGNISED * seen[number]]
         if not lost or accuracy < _LEARNED or len(lost) > len(right) / 2:
             return []
         names = ", ".join(self.class_names[number] for number in lost[:5]) + (", ..." if len(lost) > 5 else "")

@@ -8,6 +8,7 @@ import torch
 
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data.dataset import listed
 from torchnin.data.readers.folder import DEFAULT_SIZE
 from torchnin.device import DeviceChoice
 from torchnin.models import NiN, NiNConfig, model_entry, native, summarize
@@ -65,6 +66,8 @@ class Plan:
                 f"{len(self.learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
                 f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
             )
+        if missing := [name for name, count in zip(self.splits.class_names, self.splits.train.class_counts, strict=True) if not count]:
+            yield f"there is no picture to learn from of {len(missing)} of {len(self.splits.class_names)} classes: {listed(missing)}"
         p, size = self.preprocessing, self.learned.image_size
         if recipe.image_size is None and p.height > size[0]:
             yield (
@@ -237,6 +240,8 @@ def _check_spread(network: NiN, preprocessing: Preprocessing, at_once: int) -> N
 
 def _check_fit(network: NiN, dataset: ImageDataset) -> None:
     require_described(network)
+    if dataset.num_classes < 2:
+        raise ValueError(f"all pictures are of one class, {dataset.class_names[0]!r}; there is nothing to tell apart with less than two")
     config = network.config
     for what, wanted, there in (
         ("in_channels", config.in_channels, dataset.in_channels),

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from torch import Tensor
 
-from torchnin.data.dataset import ImageDataset, check_label_range
+from torchnin.data.dataset import ImageDataset, check_label_range, listed
 from torchnin.data.errors import DataError, broken_file
 from torchnin.data.mapped import mapped_file
 
@@ -47,7 +47,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
         if error.errno != errno.EINVAL:
             raise
         raise _broken_zip(path, error) from error
-    names = None if "class_names" not in arrays else _names_of(arrays["class_names"], path)
+    names = None if "class_names" not in arrays else _texts(arrays["class_names"], f"{os.fspath(path)} (class_names)")
     pairs = {split: _pair_of(split, arrays) for split in _SPLITS}
     if pairs["train"] is None:
         found = ", ".join(sorted(arrays)) or "no arrays"
@@ -63,7 +63,8 @@ def _broken_zip(path: str | os.PathLike[str], error: Exception) -> DataError:
 
 
 def datasets_of_pairs(pairs: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None = None) -> dict[str, ImageDataset]:
-    """Datasets of one or several (pictures, labels), with the classes of the first: without names they are called "0", "1", ...
+    """Datasets of one or several (pictures, labels), with the classes of the first, in its order: without names they are called "0", "1",
+    ...
 
     Raises DataError as to_dataset does.
     """
@@ -78,10 +79,11 @@ def to_dataset(images: Any, labels: Any, class_names: Sequence[str] | None = Non
     """An ImageDataset of arrays or tensors.
 
     `images` is uint8, 0 to 255, of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels; where both readings fit, as in
-    (N, 3, H, 3), (N, H, W, C) wins. `labels` are whole numbers of shape (N,) or (N, 1), from 0. Raises DataError where they are anything
-    else; `where` is for the message. A memory-mapped array stays one, everything else is copied.
+    (N, 3, H, 3), (N, H, W, C) wins. `labels` are whole numbers of shape (N,) or (N, 1), from 0, or the classes' names, which stand in
+    alphabetical order where `class_names` are not given. Raises DataError where they are anything else; `where` is for the message. A
+    memory-mapped array stays one, everything else is copied.
     """
-    pixels = _as_array(images)
+    pixels = _as_array(images, where=f"{where} pictures")
     if pixels.dtype != np.uint8:
         advice = (
             " Multiply pixels in 0..1 by 255, round them, and convert to uint8." if pixels.dtype.kind == "f" else " Convert them to uint8."
@@ -94,7 +96,11 @@ def to_dataset(images: Any, labels: Any, class_names: Sequence[str] | None = Non
     elif pixels.ndim != 4 or pixels.shape[1] not in (1, 3):
         accepted = "(N, H, W), (N, H, W, C) or (N, C, H, W) with C 1 or 3"
         raise DataError(f"{where} pictures: expected shape {accepted}, found {pixels.shape}.")
-    numbers = _as_labels(_as_array(labels), where)
+    flat = _flat(_as_array(labels, where=f"{where} labels", text=True), where)
+    if flat.dtype.kind in "US":
+        numbers, class_names = _numbered(flat, class_names, where)
+    else:
+        numbers = _as_labels(flat, where)
     if len(pixels) != len(numbers):
         raise DataError(f"{where}: expected one label a picture, found {len(pixels):,} pictures and {len(numbers):,} labels.")
     if not len(pixels):
@@ -110,37 +116,75 @@ def to_dataset(images: Any, labels: Any, class_names: Sequence[str] | None = Non
     return ImageDataset(pixels if mapped_file(pixels) else np.array(pixels, order="C"), numbers, tuple(class_names))
 
 
-def _as_array(values: Any) -> np.ndarray:
+def dataset_of(data: Any, class_names: Sequence[str]) -> ImageDataset:
+    """A dataset as it is, or one made of (pictures, labels), as to_dataset takes them, of these classes.
+
+    Raises TypeError where it is neither, DataError as to_dataset does.
+    """
+    if isinstance(data, ImageDataset):
+        return data
+    if isinstance(data, tuple | list) and len(data) == 2:
+        images, labels = data
+        return to_dataset(images, labels, class_names, where="dataset")
+    raise TypeError(
+        f"dataset: expected an ImageDataset, such as load_dataset(...).test, or (pictures, labels), found {type(data).__name__}."
+    )
+
+
+def _as_array(values: Any, *, where: str, text: bool = False) -> np.ndarray:
+    """Of numbers; with `text` also of text, as pandas keeps it as objects."""
     if isinstance(values, Tensor):
         return values.detach().cpu().numpy()
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # of numpy: an inhomogeneous shape
+        raise DataError(
+            f"{where}: expected all of one size, found several. Bring them to one, or save them as files in a folder for each class, where "
+            "they may have any."
+        ) from error
+    if text and array.dtype.hasobject and all(isinstance(value, str) for value in array.flat):
+        return array.astype(str)
     if array.dtype.hasobject:
-        raise DataError(f"arrays: expected numbers in one regular shape, found a {type(values).__name__} of objects.")
+        raise DataError(f"{where}: expected numbers in one regular shape, found a {type(values).__name__} of objects.")
     return array
 
 
-def _as_labels(labels: np.ndarray, where: str) -> np.ndarray:
+def _flat(labels: np.ndarray, where: str) -> np.ndarray:
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1:
         advice = " One-hot labels become numbers with argmax(axis=1)." if labels.ndim == 2 else ""
         raise DataError(f"{where} labels: expected shape (N,) or (N, 1), found {labels.shape}.{advice}")
+    return labels
+
+
+def _numbered(labels: np.ndarray, class_names: Sequence[str] | None, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Numbers in place of names, and the names in their order."""
+    found, numbers = np.unique(labels, return_inverse=True)
+    present = _texts(found, where)
+    names = present if class_names is None else tuple(class_names)
+    place = {name: index for index, name in enumerate(names)}
+    if unknown := [name for name in present if name not in place]:
+        raise DataError(f"{where} labels: expected names of the classes ({listed(names)}), found {unknown[0]!r}.")
+    return np.array([place[name] for name in present], dtype=np.int64)[numbers], names
+
+
+def _as_labels(labels: np.ndarray, where: str) -> np.ndarray:
     if labels.dtype.kind not in "iu":
-        raise DataError(f"{where} labels: expected whole numbers, found {labels.dtype}. Convert them with astype('int64').")
+        raise DataError(f"{where} labels: expected whole numbers or names, found {labels.dtype}. Convert them with astype('int64').")
     # Unsigned numbers beyond int64 would come out negative without a word.
     if labels.dtype.kind == "u" and len(labels) and int(labels.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{where} labels: expected class numbers from 0, found {int(labels.max())}.")
     return labels.astype(np.int64)
 
 
-def _names_of(array: np.ndarray, path: str | os.PathLike[str]) -> tuple[str, ...]:
+def _texts(array: np.ndarray, where: str) -> tuple[str, ...]:
     try:
         if array.dtype.kind == "S":
             array = np.char.decode(array, "utf-8")
         return tuple(str(name) for name in array.reshape(-1))
     except (SystemError, UnicodeError) as error:  # four bytes of a text array may be no character
-        next_step = "Write them with np.asarray(names, dtype=str)."
-        raise broken_file(f"{os.fspath(path)} (class_names)", expected="text", found=str(error), next_step=next_step) from error
+        raise broken_file(where, expected="text", found=str(error), next_step="Write them with np.asarray(names, dtype=str).") from error
 
 
 def _pair_of(split: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

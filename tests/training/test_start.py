@@ -13,7 +13,7 @@ from torch import nn
 
 from torchnin import RECIPES, DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
 from torchnin.data import DataError
-from torchnin.training import load_recorded, plan
+from torchnin.training import DivergenceError, load_recorded, plan
 
 ONCE = Recipe(num_epochs=1, batch_size=80)
 
@@ -134,6 +134,17 @@ def test_moving_a_network_or_giving_it_other_classes_trains_nothing(tiny: NiNCon
     network.reset_classifier(3)
     assert not network.pretrained  # what was set is gone with the block
     assert not NiN(tiny).to("meta").pretrained
+
+
+def test_a_training_that_diverged_leaves_nothing_to_go_on_from(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    network = NiN(tiny)
+    with pytest.raises(DivergenceError):
+        train(network, few_of(few), replace(ONCE, optimizer="sgd", lr=1e30, clip_norm=None), out=tmp_path / "run", quiet=True)
+    assert not network.pretrained
+    with torch.no_grad():
+        next(iter(network.parameters())).fill_(torch.nan)
+    network.pretrained = False
+    assert not network.pretrained
 
 
 def test_a_network_into_which_nothing_was_read_is_not_trained(tiny: NiNConfig) -> None:

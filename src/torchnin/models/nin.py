@@ -217,7 +217,10 @@ def _remembered(parameter: nn.Parameter) -> Tensor:
 
 def _is_as_remembered(parameter: nn.Parameter, remembered: Tensor) -> bool:
     """Also where the network was moved to another device or dtype meanwhile; of weights without values (meta) nothing is known."""
-    return parameter.is_meta or remembered.is_meta or torch.equal(_remembered(parameter), remembered.to(parameter.dtype))
+    if parameter.is_meta or remembered.is_meta:
+        return True
+    now = _remembered(parameter)
+    return now.shape == remembered.shape and torch.allclose(now, remembered.to(now.dtype), rtol=0, atol=0, equal_nan=True)
 
 
 def _is_heard(module: nn.Module) -> bool:

@@ -269,7 +269,7 @@ class Monitor:
                 f"{self.remedy}, or check that the labels belong to the pictures"
             )
             return self._once("accuracy at chance", "accuracy at chance", epoch, step, message)
-        # Of a class that is not recognised no picture is easy, so that all of them have been seen.
+        # Thinning leaves out easy pictures, which those of a class that is not recognised hardly are; what was left out tells nothing.
         counts = enumerate(self.class_counts)
         lost = [number for number, count in counts if 0 < count <= seen[number] and right[number] < _UNRECOGNISED * seen[number]]
         if not lost or accuracy < _LEARNED or len(lost) > len(right) / 2:

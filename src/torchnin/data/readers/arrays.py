@@ -63,8 +63,7 @@ def _broken_zip(path: str | os.PathLike[str], error: Exception) -> DataError:
 
 
 def datasets_of_pairs(pairs: Mapping[str, tuple[Any, Any]], class_names: Sequence[str] | None = None) -> dict[str, ImageDataset]:
-    """Datasets of one or several (pictures, labels), with the classes of the first, in its order: without names they are called "0", "1",
-    ...
+    """Datasets of one or several (pictures, labels), with the classes of the first: without names they are called "0", "1", ...
 
     Raises DataError as to_dataset does.
     """

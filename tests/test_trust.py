@@ -277,3 +277,24 @@ def test_every_licence_lets_the_package_be_used_for_anything() -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "torch " in ran.stdout
     assert "safetensors " in ran.stdout
+
+
+_ONNX = """
+import sys
+import numpy as np
+import torchnin
+classifier = torchnin.load("fashion-mnist-small", backend="onnxruntime")
+classifier.predict(np.zeros((28, 28), np.uint8))
+from torchnin.export.graph import require_exporter
+require_exporter()
+"""
+
+
+def test_onnxruntime_reports_nothing(tmp_path: Path) -> None:
+    """Its wheels send events to their makers, from threads of their own, and leave a number for the machine in the home folder."""
+    pytest.importorskip("onnxruntime")
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")}
+    env = {**kept, "HOME": str(tmp_path), "TORCHNIN_HOME": str(tmp_path / "torchnin")}  # it is silent by itself where CI is set
+    ran = subprocess.run([sys.executable, "-c", _ONNX], env=env, capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    assert [path for path in tmp_path.rglob("*") if "Microsoft" in str(path)] == []

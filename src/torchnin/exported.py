@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -130,6 +131,21 @@ def _read(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def import_onnxruntime() -> ModuleType:
+    """onnxruntime, which reports nothing to its makers: with version 1.32 its wheels do so by default, and keep a number for the machine.
+
+    Of two names of the variable, older versions read the one and newer ones the other, when they are imported. Who has set them has chosen.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    for name in ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED"):
+        os.environ.setdefault(name, "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
 def open_session(model: bytes, name: str, threads: int | None = None) -> Any:
     """An onnxruntime session of a model, on the host, in bounded memory.
 
@@ -143,7 +159,7 @@ def open_session(model: bytes, name: str, threads: int | None = None) -> Any:
         DataError: the model is broken.
     """
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"running an exported classifier needs onnxruntime ({error}): pip install 'torchnin[onnx]'", name=error.name

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from torchnin.data import Preprocessing
-from torchnin.exported import CLASS_MAPS, FORMAT, INPUT, PROBABILITIES
+from torchnin.exported import CLASS_MAPS, FORMAT, INPUT, PROBABILITIES, import_onnxruntime
 from torchnin.files import utf8
 from torchnin.models import NiN
 from torchnin.version import __version__
@@ -89,8 +89,8 @@ def require_exporter() -> None:
         ModuleNotFoundError: naming what to install.
     """
     try:
+        import_onnxruntime()  # before the others, which might import it themselves
         import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(

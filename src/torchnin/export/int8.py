@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from torchnin.data import DatasetSplits, ImageDataset
-from torchnin.exported import INPUT, ExportedClassifier
+from torchnin.exported import INPUT, ExportedClassifier, import_onnxruntime
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -71,6 +71,7 @@ def quantise(model: "ModelProto", calibration: ImageDataset) -> bytes:
 
     Weights keep 7 of their 8 bits, so that processors without VNNI, whose 16-bit sums would overflow, answer as all others do.
     """
+    import_onnxruntime()
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -21,7 +21,23 @@ from PIL import Image
 from torch import nn
 from torch.nn.utils import prune
 
-from torchnin import Classifier, DataError, DatasetSplits, NiN, NiNConfig, Preprocessing, Run, load, onnx_network, train
+from torchnin import (
+    Classifier,
+    DataError,
+    DatasetSplits,
+    NiN,
+    NiNConfig,
+    Preprocessing,
+    Run,
+    create_model,
+    from_notebook,
+    load,
+    load_dataset,
+    named_recipe,
+    onnx_network,
+    summarize,
+    train,
+)
 from torchnin.models import FoldedNiN
 
 
@@ -292,6 +308,14 @@ def test_weights_that_were_changed_are_refused(trained: Run, tmp_path: Path) -> 
             load(folder)
 
 
+def test_a_format_to_come_is_told_by_its_name(trained: Run, tmp_path: Path) -> None:
+    saved = trained.classifier.save(tmp_path / "saved")
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps({**config, "format": "torchnin classifier 2"}))
+    with pytest.raises(DataError, match="it is 'torchnin classifier 2', and this torchnin reads 'torchnin classifier 1'"):
+        load(saved)
+
+
 def test_weights_of_another_network_are_refused(trained: Run, tmp_path: Path) -> None:
     folder = copy(trained, tmp_path / "c")
     config = json.loads((folder / "config.json").read_text())
@@ -550,6 +574,36 @@ def test_a_process_forked_after_a_prediction_predicts_too(trained: Run, backend:
     for little in (0, onnx_network._LITTLE_WORK):
         command = [sys.executable, "-c", code, str(trained.path), backend, str(little)]
         assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout == "done\n"
+
+
+def test_what_is_of_another_type_is_told_by_the_name_of_the_argument(classifier: Classifier, tmp_path: Path) -> None:
+    network, preprocessing, names = classifier.network, classifier.preprocessing, classifier.class_names
+    wrong: tuple[tuple[Callable[[Any], Any], Any, str], ...] = (
+        (classifier.predict, 5, "pictures is of type int; accepted: a path"),
+        (classifier.predict, [5], "a picture is a path, .* and not of type int"),
+        (classifier.save, None, "folder is of type NoneType"),
+        (load, 3, "source is of type int"),
+        (lambda value: Classifier(value, preprocessing, names), "nin_small", "network is of type str; expected a NiN"),
+        (lambda value: Classifier(network, value, names), {}, "preprocessing is of type dict; expected a Preprocessing"),
+        (lambda value: Classifier(network, preprocessing, value), "abc", "class_names is of type str; expected the name of each class"),
+        (create_model, 5, "a network's name is text, and not of type int; the networks: nin_d2l"),
+        (lambda value: create_model("nin_small", pretrained=value), 5, "the name of weights is text, and not of type int"),
+        (named_recipe, 5, "a recipe's name is text, and not of type int; the recipes: fast"),
+        (from_notebook, network, "state_dict is of type NiN; expected what torch.save"),
+        (lambda value: summarize(value, (1, 1, 28, 28)), "nin_small", "network is of type str; expected a NiN"),
+    )
+    for call, value, message in wrong:
+        with pytest.raises(TypeError, match=message):
+            call(value)
+    for shape in (None, 28, (1, 28), (1, 1, "a", 28), (1, 1, 0, 28)):
+        with pytest.raises(ValueError, match="it must be four positive numbers: batch, channels, height, width"):
+            summarize(network, shape)  # type: ignore[arg-type]
+    for call in (load, classifier.save, load_dataset):
+        with pytest.raises(ValueError, match=r"is an empty path; the current folder is '\.'"):
+            call("")
+    with pytest.raises(ValueError, match="num_classes is '3'; it must be a whole number of at least 1"):
+        create_model("nin_small", num_classes="3")
+    assert type(create_model("nin_small", num_classes=np.int64(3)).config.num_classes) is int
 
 
 def test_each_class_has_a_name_of_its_own(classifier: Classifier) -> None:

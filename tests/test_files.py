@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from torchnin.files import MAX_JSON_BYTES, exists, is_file, is_folder, lock, locked_folder, read_json, write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, exists, is_file, is_folder, lock, locked_folder, path_of, read_json, write_atomically, write_json
 
 
 def test_what_is_written_is_there_whole(tmp_path: Path) -> None:
@@ -141,3 +141,11 @@ def test_what_is_there(tmp_path: Path) -> None:
     for asked in (exists, is_file, is_folder):
         with pytest.raises(OSError, match="too long"):
             asked(tmp_path / ("x" * 999))
+
+
+def test_a_path_that_is_none_is_told_by_the_name_of_the_argument() -> None:
+    assert path_of("a", "out") == path_of(Path("a"), "out") == Path("a")
+    with pytest.raises(ValueError, match=r"^out is an empty path; the current folder is '\.'$"):
+        path_of("", "out")
+    with pytest.raises(TypeError, match=r"^out is of type int; accepted: a path$"):
+        path_of(5, "out")

@@ -369,3 +369,15 @@ def test_the_picture_beside_the_channels_at_a_pixel_is_thinned_too(tmp_path: Pat
     photo = np.zeros((1, 3000, 4000), np.uint8)
     plots.pixel_mlp(photo, (3999, 2999), [((0, 0), [("conv", np.ones(2))])], tmp_path / "mlp.png")
     assert drawn == [((750, 1000), (-0.5, 3999.5, 2999.5, -0.5))]
+
+
+def test_characters_without_a_shape_are_told_in_one_note(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    style._say_once.cache_clear()
+    for _ in range(2):
+        with style.drawing(tmp_path / "a.png", width=2, height=2, title="shoe \U0001f45f and hat \U0001f3a9"):
+            pass
+    (record,) = caplog.records
+    assert "drawn as empty boxes" in record.message
+    assert not recwarn

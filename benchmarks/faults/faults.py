@@ -656,7 +656,7 @@ def out_of_memory(place: Place) -> list[Row]:
         other = PIECES.findall(gone.err) != PIECES.findall(whole_life.err)
         different = differences(digests(folder / "run"), wanted) if gone.code == 0 and not other else []
         # The finding quotes the library that had no memory, which may be another one.
-        different = [name for name in different if not name.endswith((".json", "metrics.jsonl"))]
+        different = [name for name in different if not name.endswith((".json", "metrics.jsonl", "metrics.csv"))]
         rows[2].notes += [f"once in other pieces ({', '.join(size for _, size in PIECES.findall(gone.err))})"] * other
         rows[2].trial(
             None if life.code == -signal.SIGKILL else f"{what}: ended with {life.code}",

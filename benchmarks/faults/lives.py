@@ -6,6 +6,7 @@ earlier. For the second kind this process itself has to run under the preloaded 
 """
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import json
@@ -266,8 +267,10 @@ _TIMES = {"seconds", "images_per_second", "epoch_seconds", "total_seconds", "com
 
 
 def timeless(path: Path) -> bytes:
-    """A file's bytes; a JSON document's without what the clock decides, and without the checksums of those values."""
+    """A file's bytes; a JSON document's or a table's without what the clock decides, and without the checksums of those values."""
     data = path.read_bytes()
+    if path.suffix == ".csv":
+        return json.dumps(_without_times(list(csv.DictReader(data.decode().splitlines())))).encode()
     if path.suffix not in (".json", ".jsonl"):
         return data
     return "\n".join(json.dumps(_without_times(json.loads(line))) for line in _documents(path.suffix, data)).encode()

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
@@ -23,12 +23,23 @@ from torchnin.data.resize import resize_pixels
 from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import BlockMaps, Explanation, PixelVectors, block_maps, explain, feature_maps, pixel_vectors
-from torchnin.files import is_folder
+from torchnin.files import is_folder, path_of
 from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.models.described import require_described, unfilled
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
-from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, require_plain, without_places, write_saved
+from torchnin.saved import (
+    FORMAT,
+    WEIGHTS,
+    halved,
+    no_classifier,
+    no_description,
+    place_of,
+    read_saved,
+    require_plain,
+    without_places,
+    write_saved,
+)
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -55,6 +66,7 @@ class Classifier(Predictor[np.ndarray]):
             rounding. With `auto` the first prediction takes half a second longer where onnxruntime is installed, to import it.
 
     Raises:
+        TypeError: one of the three parts is something else.
         ValueError: the three parts contradict each other; the network is not in float32; metadata hold what JSON does not; the backend is
             none, or not one for this device.
         ModuleNotFoundError: `onnxruntime` is asked for and the extra `onnx` is not installed.
@@ -70,6 +82,13 @@ class Classifier(Predictor[np.ndarray]):
         device: str = "auto",
         backend: Backend = "auto",
     ) -> None:
+        for name, value, kind, wanted in (
+            ("network", network, nn.Module, "a NiN"),
+            ("preprocessing", preprocessing, Preprocessing, "a Preprocessing"),
+            ("class_names", class_names, Collection, "the name of each class"),
+        ):
+            if not isinstance(value, kind) or isinstance(value, str):
+                raise TypeError(f"{name} is of type {type(value).__name__}; expected {wanted}")
         if len(class_names) != network.num_classes:
             raise ValueError(f"{len(class_names)} class names for a network of {network.num_classes} classes; one name per class is needed")
         if len(set(class_names)) != len(class_names):
@@ -332,21 +351,22 @@ class Classifier(Predictor[np.ndarray]):
                 read as another; metadata hold what JSON does not; with `half`, a weight is too large for float16. Nothing is written.
             OSError: the disk is full or the folder cannot be written to; the classifier that was there before is untouched.
         """
+        target = path_of(folder, "folder")
         require_described(self._network)
         require_plain(self.metadata)  # before anything is written
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._network.state_dict().items()}
         if half:
             tensors = {name: halved(name, tensor) for name, tensor in tensors.items()}
         config = {
-            "format": "torchnin classifier 1",
+            "format": FORMAT,
             "torchnin": __version__,
             "network": self._network.config.to_dict(),
             "preprocessing": self.preprocessing.to_dict(),
             "class_names": list(self.class_names),
             "metadata": self.metadata,
         }
-        write_saved(Path(folder), config, save(tensors, metadata={"format": "pt"}))
-        return Path(folder)
+        write_saved(target, config, save(tensors, metadata={"format": "pt"}))
+        return target
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], *, device: str = "auto", backend: Backend = "auto") -> "Classifier":
@@ -358,9 +378,10 @@ class Classifier(Predictor[np.ndarray]):
             DataError: a file of it is broken or does not fit the other.
         """
         choose_backend(backend, choose_device(device, "float32"))  # before anything can be blamed on the files
-        path = place_of(Path(folder))
+        given = path_of(folder, "folder")
+        path = place_of(given)
         if path is None:
-            raise ValueError(no_classifier(Path(folder)))
+            raise ValueError(no_classifier(given))
         config, weights = read_saved(path)
         try:
             network = unfilled(NiNConfig.from_dict(config["network"]))
@@ -476,7 +497,7 @@ def load(source: str | os.PathLike[str], *, device: str = "auto", backend: Backe
         ValueError: there is no classifier at that place, and none of that name ships.
         DataError: its files are broken.
     """
-    name = os.fspath(source)
+    name = os.fspath(path_of(source, "source"))
     if name not in list_weights():
         return Classifier.load(source, device=device, backend=backend)
     shipped, here = weights_entry(name).folder, Path(name)

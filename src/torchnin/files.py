@@ -59,6 +59,29 @@ def _mode(path: Path) -> int | None:
         return None
 
 
+def path_of(given: Any, name: str) -> Path:
+    """A path as a caller gave it: an empty text, which pathlib takes for the current folder, is none.
+
+    Raises:
+        TypeError: it is neither text nor a path.
+        ValueError: it is empty.
+    """
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{name} is of type {type(given).__name__}; accepted: a path")
+    if not os.fspath(given):
+        raise ValueError(f"{name} is an empty path; the current folder is '.'")
+    return Path(given)
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin."""
+    home = os.environ.get("TORCHNIN_HOME")
+    if home:
+        return Path(home).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "torchnin"
+
+
 def require_place(path: Path, example: str) -> None:
     """Raise now what writing a file would raise after the work; its folder may be missing, and is made then.
 

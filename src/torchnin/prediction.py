@@ -87,10 +87,16 @@ class Predictor(ABC, Generic[_Decoded]):
 
         Raises:
             DataError: a picture does not decode; the message names it.
+            TypeError: it is neither a picture nor several.
             ValueError: an array has a shape or type that is no picture.
         """
         if _is_one(pictures):
             return self.predict_decoded([self.decode(pictures)])[0]
+        if not isinstance(pictures, Iterable):
+            raise TypeError(
+                f"pictures is of type {type(pictures).__name__}; accepted: a path, a file's bytes, a PIL image, an array or a tensor, "
+                "or several of those"
+            )
         return list(self.predict_each(pictures))
 
     def predict_each(self, pictures: Iterable[PictureSource]) -> Iterator[Prediction]:

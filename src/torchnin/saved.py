@@ -13,6 +13,8 @@ from torchnin.data import CATALOG, DataError
 from torchnin.files import MAX_JSON_BYTES, exists, is_file, is_folder, parse_json, replace, write_atomically, write_json
 from torchnin.models.shipped import what_ships
 
+FORMAT = "torchnin classifier 1"
+"""What `config.json` calls itself; another number where an older torchnin would read it wrongly."""
 WEIGHTS = "model.safetensors"
 ELSEWHERE = "another machine"
 """Where data lie whose place is not told, see `without_places`."""
@@ -51,6 +53,8 @@ def read_saved(folder: Path) -> tuple[dict[str, Any], bytes]:
     while text != before:  # another process may save at this moment: then the weights fit the next config.json
         try:
             config = parse_json(text)
+            if (found_format := config.get("format", FORMAT)) != FORMAT:
+                raise ValueError(f"it is {found_format!r}, and this torchnin reads {FORMAT!r}")
             expected = str(config["weights_sha256"])
         except (ValueError, KeyError) as error:
             raise no_description(folder, error) from error

@@ -40,3 +40,11 @@ def test_a_spin_count_that_is_set_stays() -> None:
     for given, expected in (({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7")):
         ran = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, env=environment | given)
         assert ran.stdout.strip() == expected
+
+
+def test_matplotlib_keeps_its_fonts_in_torchnins_own_cache() -> None:
+    show = "import os; from torchnin.commands.process import set_up_process; set_up_process(); print(os.environ['MPLCONFIGDIR'])"
+    own = {name: value for name, value in os.environ.items() if name != "MPLCONFIGDIR"}
+    for given, expected in (({"TORCHNIN_HOME": "/there"}, "/there/matplotlib"), ({"MPLCONFIGDIR": "/mine"}, "/mine")):
+        ran = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, env=own | given)
+        assert ran.stdout.strip() == expected

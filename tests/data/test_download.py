@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from torchnin.data import DataError, cache_folder, load_dataset
+from torchnin.data import DataError, load_dataset
 from torchnin.data import download as download_module
 from torchnin.data import locate as locate_module
 from torchnin.data.catalog import CIFAR_10, FASHION_MNIST, SAMPLE, DataFile, Download, Layout, NamedDataset
 from torchnin.data.download import fetch
 from torchnin.data.integrity import Digest
+from torchnin.files import cache_folder
 
 
 @dataclass

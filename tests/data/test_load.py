@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin.data import CATALOG, DataError, cache_folder, find_datasets, load_dataset
+from torchnin.data import CATALOG, DataError, find_datasets, load_dataset
 from torchnin.data import locate as locate_module
 from torchnin.data.readers.idx import FILE_STEMS, encode_idx
 from torchnin.data.sample.make_sample import make_sample
+from torchnin.files import cache_folder
 
 STEMS = (*FILE_STEMS["train"], *FILE_STEMS["test"])
 

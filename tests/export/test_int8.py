@@ -60,10 +60,10 @@ def test_it_is_refused_where_accuracy_falls(trained: Run, few: DatasetSplits, tm
     black = ImageDataset(np.zeros_like(few.train.images), few.train.labels, few.class_names)
     data = replace(few, train=black)
     classifier, path = trained.classifier, tmp_path / "small.onnx"
-    path.write_bytes(b"what stood there before")
+    path.write_bytes(b"before: torchnin onnx 1")
     with pytest.raises(ExportError, match=r"more than 0\.5 points lower, so no file was written; --accept-accuracy-loss"):
         classifier.export_onnx(path, int8=data)
-    assert path.read_bytes() == b"what stood there before"
+    assert path.read_bytes() == b"before: torchnin onnx 1"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -29,6 +29,7 @@ PLAIN = NiNConfig(
     image_size=20,
     mlp_layers=1,
 )
+BEFORE = b"what stood there before: torchnin onnx 1"
 NAMES = ("a", "b", "c", "ein Umlaut: ä")
 
 
@@ -78,10 +79,10 @@ def test_a_file_that_answers_otherwise_is_not_written(trained: Run, tmp_path: Pa
     classifier, path = trained.classifier, tmp_path / "model.onnx"
     other = Classifier(NiN(classifier.network.config), classifier.preprocessing, classifier.class_names, device="cpu")
     arguments = (classifier.network, classifier.preprocessing, classifier.class_names, path, other.predict)
-    path.write_bytes(b"what stood there before")
+    path.write_bytes(BEFORE)
     with pytest.raises(ExportError, match="answers otherwise than predict: a probability differs"):
         export_onnx(*arguments, facts={})
-    assert path.read_bytes() == b"what stood there before"
+    assert path.read_bytes() == BEFORE
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -89,6 +90,10 @@ def test_what_cannot_be_written_is_said_before_the_work(trained: Run, few: Datas
     classifier = trained.classifier
     with pytest.raises(ValueError, match=r"ends in '\.pt'; an exported classifier's name ends in \.onnx"):
         classifier.export_onnx(tmp_path / "model.pt")
+    (tmp_path / "theirs.onnx").write_bytes(b"another model")
+    with pytest.raises(ValueError, match="holds something else than an exported classifier; nothing there is touched"):
+        classifier.export_onnx(tmp_path / "theirs.onnx")
+    assert (tmp_path / "theirs.onnx").read_bytes() == b"another model"
     (tmp_path / "folder.onnx").mkdir()
     with pytest.raises(ValueError, match="is a folder"):
         classifier.export_onnx(tmp_path / "folder.onnx")

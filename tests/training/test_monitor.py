@@ -138,6 +138,17 @@ def test_an_accuracy_of_guessing_is_said_once(tiny: NiNConfig) -> None:
     assert monitor.after_epoch(3, 3000, 0.25) == []
 
 
+def test_a_short_training_that_learns_nothing_says_so_when_it_ends(tiny: NiNConfig) -> None:
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    assert monitor.after_epoch(1, 60, 0.1) == []
+    (finding,) = monitor.after_epoch(2, 120, 0.1, last=True)
+    assert (finding.kind, finding.serious) == ("nothing learned", False)
+    assert "ends after 120 steps with a train accuracy of 0.100, no better than guessing (0.100)" in finding.message
+    again = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    assert again.after_epoch(2, 120, 0.6, last=True) == []
+    assert [finding.kind for finding in again.after_epoch(9, 540, 0.1, last=True)] == ["accuracy at chance"]
+
+
 @pytest.mark.parametrize("counts", [[9900, 100], [4900, 100], [190, 10], [4, 4]])
 def test_a_perfect_accuracy_is_never_that_of_guessing(tiny: NiNConfig, counts: list[int]) -> None:
     network = NiN(replace(tiny, num_classes=2))

@@ -96,3 +96,12 @@ def test_classes_that_are_missing_are_said_and_one_class_alone_is_refused(few: D
     one = [split.select(which).with_class_names(few.class_names[:1]) for split, which in zip((few.train, few.test), zeros, strict=True)]
     with pytest.raises(ValueError, match="all pictures are of one class, 'T-shirt/top'"):
         plan("nin_small", replace(few, train=one[0], test=one[1]))
+
+
+def test_pictures_that_are_all_the_same_are_said(few: DatasetSplits) -> None:
+    same = replace(few.train, images=np.repeat(np.asarray(few.train.images)[:1], len(few.train), axis=0))
+    for train, expected in ((same, 1), (few.train, 0)):
+        made = plan("nin_small", replace(few, train=train))
+        with joined("cpu") as processes:
+            said = [note for note in made.notes(processes, goes_on=False) if "are the same one" in note]
+        assert len(said) == expected

@@ -246,6 +246,12 @@ def test_a_run_from_when_recipes_had_fewer_fields(interrupted: Path, few_file: P
     assert len(run.metrics) == 2
 
 
+def test_what_nobody_asked_for_is_not_said_to_be(interrupted: Path, tmp_path: Path, nin: Callable[..., Any]) -> None:
+    answer = nin("train", "--resume", "--out", copied(interrupted, tmp_path / "run"))
+    assert "(as the run was begun)" in answer.err
+    assert "asked for" not in next(line for line in answer.err.splitlines() if line.startswith("dtype"))
+
+
 def test_another_recipe_is_refused(interrupted: Path, few_file: Path, tmp_path: Path) -> None:
     out = copied(interrupted, tmp_path / "run")
     config = torchnin.training.Run(out).config

@@ -1,4 +1,5 @@
 import contextlib
+import csv
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from torchnin.training.run import new_run_folder, opened
 def test_the_folder_is_the_stated_one(trained: Run) -> None:
     """INTERFACE.md's run folder, file by file."""
     assert {entry.name for entry in trained.path.iterdir()} == {
-        *("config.json", "metrics.jsonl", "result.json", "curves.png", "checkpoint", "classifier"),
+        *("config.json", "metrics.csv", "metrics.jsonl", "result.json", "curves.png", "checkpoint", "classifier"),
     }
     assert {entry.name for entry in (trained.path / "classifier").iterdir()} == {"model.safetensors", "config.json"}
     assert trained.config.keys() >= {"network", "recipe", "data", "versions", "device", "git_commit", "seed"}
@@ -39,6 +40,25 @@ def test_metrics_are_lines_of_strict_json(trained: Run) -> None:
 
     lines = (trained.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line, parse_constant=refuse) for line in lines] == trained.metrics
+
+
+def test_metrics_are_a_table_too(trained: Run, tmp_path: Path) -> None:
+    with (trained.path / "metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in table] == [1, 2]
+    for name in ("train_loss", "train_accuracy", "lr", "images_per_second", "dead_class_maps", "seconds"):
+        assert [float(row[name]) for row in table] == [float(row[name]) for row in trained.metrics]
+
+    (tmp_path / "run").mkdir()
+    run = Run(tmp_path / "run")
+    found = [{"kind": "a", "message": 'one, "two"'}, {"kind": "b", "message": "three"}]
+    run.write_metrics(
+        [{"epoch": 1, "dead_channels": {}, "findings": []}, {"epoch": 2, "dead_channels": {"block 1": 0.5}, "findings": found}]
+    )
+    lines = (run.path / "metrics.csv").read_text().splitlines()
+    assert lines == ['epoch,findings,"dead channels, block 1"', "1,,", '2,"one, ""two"" | three",0.5']
+    run.write_metrics([])
+    assert (run.path / "metrics.csv").read_text() == ""
 
 
 def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
@@ -97,7 +117,7 @@ def test_a_run_is_replaced_only_when_asked(tiny: NiNConfig, few: DatasetSplits, 
     once = Recipe(num_epochs=1, batch_size=80)
     first = train(tiny, few, once, out=tmp_path / "run", quiet=True)
     before = snapshot(first.path)
-    with pytest.raises(ValueError, match="already holds a run; --resume goes on with it, --overwrite replaces it, or choose another --out"):
+    with pytest.raises(ValueError, match=r"already holds a run; --resume .* goes on with it, --overwrite .* replaces it"):
         train(tiny, few, once, out=first.path, quiet=True)
     assert snapshot(first.path) == before
     (first.path / "my notes.txt").write_text("kept")
@@ -161,7 +181,7 @@ class Killed(BaseException):
     """In place of the signal: nothing between it and the end of the process does anything."""
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("number", range(1, 10))
 def test_killed_while_it_replaces_a_run_what_is_left_can_be_gone_on_with_or_begun_anew(
     trained: Run, tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +200,7 @@ def test_killed_while_it_replaces_a_run_what_is_left_can_be_gone_on_with_or_begu
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", counted(Path.unlink))
         patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
-        with pytest.raises(Killed) if number < 8 else contextlib.nullcontext(), opened(path, resume=False, overwrite=True):
+        with pytest.raises(Killed) if number < 9 else contextlib.nullcontext(), opened(path, resume=False, overwrite=True):
             pass
     holds_run = (path / "config.json").exists()
     assert Run(path).resumable or not holds_run

@@ -245,6 +245,12 @@ def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
         resume(tmp_path)
 
 
+def test_a_study_of_several_seeds_is_no_run(trained: Run, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "seed-3")
+    with pytest.raises(ValueError, match=r"holds the runs of several seeds; .* or with one alone: --resume --out .*seed-3$"):
+        resume(tmp_path)
+
+
 def test_a_run_that_has_ended_needs_no_checkpoint(trained: Run, few_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     shutil.copytree(trained.path, out)

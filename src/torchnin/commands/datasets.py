@@ -7,6 +7,7 @@ from torchnin.commands.networks import Json
 from torchnin.commands.output import note, result, table
 from torchnin.commands.progress import data_bar
 from torchnin.data import CATALOG
+from torchnin.files import exists
 
 
 def datasets(*, data_dir: Path | None = None, download: str | None = None, as_json: Json = False) -> int:
@@ -18,7 +19,7 @@ def datasets(*, data_dir: Path | None = None, download: str | None = None, as_js
         as_json: Print one JSON document on standard output.
     """
     if download is not None:
-        if download not in CATALOG and Path(download).exists():
+        if download not in CATALOG and exists(Path(download)):
             raise ValueError(f"--download is {download!r}, which is here; accepted: a dataset's name, {', '.join(CATALOG)}")
         with data_bar() as progress:
             splits = torchnin.load_dataset(download, data_dir=data_dir, progress=progress)

@@ -11,6 +11,7 @@ from typing import Any
 import torchnin
 from torchnin.commands.networks import Json
 from torchnin.commands.output import result
+from torchnin.files import cache_folder
 
 # Of each extra the modules that it brings, by the names of their packages.
 _EXTRAS = {
@@ -55,7 +56,7 @@ def doctor(*, as_json: Json = False) -> None:
         "platform": platform.platform(),
         "versions": versions,
         "extras": extras,
-        "cache": str(torchnin.data.cache_folder()),
+        "cache": str(cache_folder()),
         "datasets": found,
     }
     lines = [

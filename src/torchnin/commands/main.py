@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torchnin
+from torchnin.commands.choices import choices
 from torchnin.commands.output import never_fail_to_print
 from torchnin.commands.process import set_up_process
 
@@ -90,7 +91,9 @@ def _run(name: str, arguments: list[str]) -> int | None:
         raise ValueError("an argument is empty, as that of a shell's variable that is not set; say what is meant, or leave it out")
     command: Any = getattr(importlib.import_module(f"torchnin.commands.{name}"), name)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
-    code: int | None = tyro.cli(command, prog=f"nin {name}", args=arguments, config=config, console_outputs=not _follows())
+    code: int | None = tyro.cli(
+        command, prog=f"nin {name}", args=arguments, config=config, registry=choices(), console_outputs=not _follows()
+    )
     return code
 
 

@@ -5,15 +5,19 @@ import os
 import platform
 import sys
 
+from torchnin.files import cache_folder
+
 # <malloc.h> of glibc
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def set_up_process(*, keep: bool = True) -> None:
-    """Make threads wait without burning the cores, and, with `keep`, `keep_freed_memory`."""
+    """Make threads wait without burning the cores, write nothing into the home folder, and, with `keep`, `keep_freed_memory`."""
     # Threads that wait for each other by spinning for long are ruinous as soon as anything else runs on the machine: one busy
     # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+    # Where matplotlib keeps its list of fonts, and would make folders in the user's home otherwise.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     if sys.platform == "win32":  # where torch brings Intel's library, whose threads spin for 200 ms (docs/lab-log.md)
         os.environ.setdefault("KMP_BLOCKTIME", "30us")
     if keep:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torchnin.data.errors import DataError as DataError
     from torchnin.data.load import load_dataset as load_dataset
     from torchnin.data.locate import DatasetStatus as DatasetStatus
-    from torchnin.data.locate import cache_folder as cache_folder
     from torchnin.data.locate import find_datasets as find_datasets
     from torchnin.data.paths import each_picture_below as each_picture_below
     from torchnin.data.paths import natural_key as natural_key
@@ -36,7 +35,7 @@ _HOME = {
     "torchnin.data.dataset": ("DatasetSplits", "ImageDataset"),
     "torchnin.data.errors": ("DataError",),
     "torchnin.data.load": ("load_dataset",),
-    "torchnin.data.locate": ("DatasetStatus", "cache_folder", "find_datasets"),
+    "torchnin.data.locate": ("DatasetStatus", "find_datasets"),
     "torchnin.data.paths": ("each_picture_below", "natural_key", "pictures_below"),
     "torchnin.data.pictures": ("SUFFIXES", "convert_channels", "decode_picture"),
     "torchnin.data.preprocessing": ("Preprocessing",),

@@ -18,8 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from torchnin.data.catalog import MAX_FILE_BYTES, DataFile, Download, NamedDataset, read_checked
 from torchnin.data.errors import DataError
-from torchnin.data.locate import cache_folder
-from torchnin.files import exists, is_file, lock, replace
+from torchnin.files import cache_folder, exists, is_file, lock, replace
 from torchnin.version import __version__
 
 Progress = Callable[[str, int, int | None], None]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchnin.data.catalog import CATALOG, SAMPLE, Layout, NamedDataset
-from torchnin.files import is_file, is_folder
+from torchnin.files import cache_folder, is_file, is_folder
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 """Where Debian and Ubuntu put data packages such as dataset-fashion-mnist."""
@@ -41,15 +41,6 @@ class DatasetStatus:
     num_classes: int
     picture_shape: tuple[int, int, int]
     """(C, H, W)"""
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin."""
-    home = os.environ.get("TORCHNIN_HOME")
-    if home:
-        return Path(home).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "torchnin"
 
 
 def locate(dataset: NamedDataset, data_dir: Path | None = None) -> tuple[Location | None, tuple[str, ...]]:

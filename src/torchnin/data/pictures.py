@@ -7,7 +7,7 @@ import threading
 import warnings
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Union, cast
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -66,8 +66,10 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
         if source.dtype == np.uint8 and source.ndim == 3 and source.size and len(source) == channels and source.shape[2] not in (1, 3, 4):
             return np.array(source, order="C")  # as what follows, for what comes most, without its steps
         return _to_channels(_from_array(source), channels)
+    if not isinstance(source, str | os.PathLike | bytes | bytearray | Image.Image):
+        raise TypeError(f"a picture is a path, a file's bytes, a PIL image, an array or a tensor, and not of type {type(source).__name__}")
     with _QUIET:
-        return decode_quietly(cast(PictureFile, source), channels)
+        return decode_quietly(source, channels)
 
 
 def decode_quietly(source: PictureFile, channels: int) -> np.ndarray:
@@ -174,6 +176,8 @@ def _open(source: str | os.PathLike[str] | bytes | bytearray, max_pixels: int = 
             raise DataError("expected a picture, found 0 bytes.")
         picture = Image.open(io.BytesIO(source), formats=_FORMATS)
     else:
+        if not os.fspath(source):
+            raise DataError("expected a picture, found an empty path.")
         path = Path(source)
         if not is_file(path):
             raise DataError(

@@ -12,8 +12,8 @@ from torchnin.data import DatasetSplits, Preprocessing
 from torchnin.export.check import TOLERANCE, Check, ExportError, Predict, compare, require_agreement
 from torchnin.export.graph import OPSET, build, describe, require_exporter
 from torchnin.export.int8 import ACCEPTED_LOSS, Int8, calibration_pictures, measure, quantise
-from torchnin.exported import CLASS_MAPS, INPUT, PROBABILITIES
-from torchnin.files import require_place, write_atomically
+from torchnin.exported import CLASS_MAPS, FORMAT, INPUT, PROBABILITIES
+from torchnin.files import exists, path_of, require_place, write_atomically
 from torchnin.models import NiN
 
 _SUFFIX = ".onnx"
@@ -91,11 +91,11 @@ def export_onnx(
 
     Raises:
         ModuleNotFoundError: the extra `onnx` is not installed.
-        ValueError: the path does not end in .onnx, or is a folder.
+        ValueError: the path does not end in .onnx, is a folder, or a file that is no exported classifier.
         ExportError: the graph answers otherwise than `predict`, or quantisation costs more accuracy than is accepted.
         OSError: the folder cannot be written to, or the disk is full.
     """
-    target = require_writable(Path(path))
+    target = require_writable(path_of(path, "path"))
     require_exporter()
     model = build(network, preprocessing, class_names, {"precision": "float32", **facts})
     plain = _bytes(model)
@@ -119,12 +119,14 @@ def require_writable(path: Path) -> Path:
     """Raise now what writing would raise after the work.
 
     Raises:
-        ValueError: the path does not end in .onnx, or is a folder.
+        ValueError: the path does not end in .onnx, is a folder, or a file that is no exported classifier.
         OSError: nothing can be written into its folder, or that cannot be made.
     """
     if path.suffix.lower() != _SUFFIX:
         raise ValueError(f"the file {str(path)!r} ends in {path.suffix!r}; an exported classifier's name ends in {_SUFFIX}")
     require_place(path, "model.onnx")
+    if exists(path) and path.stat().st_size and FORMAT.encode() not in path.read_bytes():
+        raise ValueError(f"{path} holds something else than an exported classifier; nothing there is touched, choose another --out")
     return path
 
 

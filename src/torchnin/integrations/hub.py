@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torchnin.classifier import Classifier
-from torchnin.data.locate import cache_folder
 from torchnin.data.pictures import PictureSource
-from torchnin.files import is_file, utf8
+from torchnin.files import cache_folder, is_file, utf8
 from torchnin.onnx_network import Backend
 from torchnin.saved import known_as, number_in, record_of_data, without_places
 from torchnin.version import __version__

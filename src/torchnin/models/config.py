@@ -2,8 +2,9 @@
 
 import bisect
 import dataclasses
+import operator
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat
 
 POOL_KERNEL, POOL_STRIDE = 3, 2
 """Side of pooling's window and its step, in pixels: those of every published network."""
@@ -100,10 +101,9 @@ class NiNConfig:
 
     def __post_init__(self) -> None:
         for name in ("in_channels", "num_classes", "image_size"):
-            if (value := getattr(self, name)) < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it is the share of values zeroed, at least 0 and below 1")
+            object.__setattr__(self, name, _whole(getattr(self, name), name, at_least=1))
+        if not isinstance(self.dropout, SupportsFloat) or not 0 <= float(self.dropout) < 1:
+            raise ValueError(f"dropout is {self.dropout!r}; it is the share of values zeroed, at least 0 and below 1")
         for name, accepted in _CHOICES.items():
             if (value := getattr(self, name)) not in accepted:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
@@ -171,6 +171,17 @@ def _widths(hidden: tuple[int, ...], out: int, mlp_layers: int) -> tuple[int, ..
 
 def _convolved(side: int, kernel_size: int, stride: int, padding: int) -> int:
     return (side + 2 * padding - kernel_size) // stride + 1
+
+
+def _whole(value: Any, name: str, at_least: int) -> int:
+    """A whole number as Python's own: of numpy's no record can be written."""
+    try:
+        found = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {at_least}") from None
+    if found < at_least:
+        raise ValueError(f"{name} is {value}; it must be at least {at_least}")
+    return found
 
 
 def _check_geometry(kernel_size: int, stride: int, padding: int) -> None:

@@ -24,10 +24,13 @@ def from_notebook(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         The same tensors under this package's names.
 
     Raises:
+        TypeError: it is no state dict.
         ValueError: a key is not one of that network's, or one is missing.
 
     Source: Dive into Deep Learning, section 8.3.2 (zh 7.3.2).
     """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"state_dict is of type {type(state_dict).__name__}; expected what torch.save(net.state_dict()) wrote, loaded")
     plain = {_without_wrappers(key): value for key, value in state_dict.items()}
     if wrong := _other_keys(plain, {f"{block}.{layer}" for block in _PARTS for layer in _LAYERS}):
         expected = "0.0.weight, 0.0.bias, 0.2.weight, ... 7.4.bias"

@@ -56,6 +56,8 @@ def weights_entry(name: str) -> WeightsEntry:
     Raises:
         ValueError: no weights have that name; the message lists the nearest ones and those that ship.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"the name of weights is text, and not of type {type(name).__name__}; {what_ships()}")
     if name not in list_weights():
         raise ValueError(f"no weights are named {name!r}; {what_ships(name)}")
     folder = WEIGHTS / name

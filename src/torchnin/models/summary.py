@@ -4,8 +4,9 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -136,10 +137,14 @@ def summarize(network: NiN, input_shape: tuple[int, int, int, int]) -> Summary:
         input_shape: `(n, channels, height, width)` of a batch of pictures.
 
     Raises:
+        TypeError: the network is no NiN.
         ValueError: the shape has not four positive numbers, or the network does not admit such pictures.
     """
-    if len(input_shape) != 4 or min(input_shape) < 1:
-        raise ValueError(f"input_shape is {tuple(input_shape)}; it must be four positive numbers: batch, channels, height, width")
+    if not isinstance(network, NiN):
+        raise TypeError(f"network is of type {type(network).__name__}; expected a NiN, as create_model makes it")
+    sides = list(input_shape) if isinstance(input_shape, Iterable) else []
+    if len(sides) != 4 or not all(isinstance(side, Integral) and side > 0 for side in sides):
+        raise ValueError(f"input_shape is {input_shape!r}; it must be four positive numbers: batch, channels, height, width")
     twin = copy.deepcopy(network).to("meta").float().train()
     inputs = torch.zeros(input_shape, device="meta")
     rows: list[LayerRow] = []

@@ -161,6 +161,8 @@ def model_entry(name: str) -> ModelEntry:
     Raises:
         ValueError: no network has that name; the message lists the nearest ones.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a network's name is text, and not of type {type(name).__name__}; the networks: {', '.join(_BY_NAME)}")
     if name not in _BY_NAME:
         near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""

@@ -3,6 +3,7 @@
 import logging
 import os
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -189,7 +190,8 @@ def drawing(path: str | os.PathLike[str], *, width: float, height: float, title:
     target.parent.mkdir(parents=True, exist_ok=True)
     aside = target.with_name(f".{target.stem}.{os.getpid()}{target.suffix}")
     try:
-        figure.savefig(aside, facecolor="white")
+        with _missing_shapes_said():
+            figure.savefig(aside, facecolor="white")
         replace(aside, target)
     finally:
         aside.unlink(missing_ok=True)
@@ -272,6 +274,18 @@ def _set_texts(figure: "Figure") -> None:
                 text.set_text("".join("□" if _is_cjk(character) else character for character in text.get_text()))
             else:
                 text.set_fontfamily([*rcParams["font.family"], family])
+
+
+@contextmanager
+def _missing_shapes_said() -> Iterator[None]:
+    """While a figure is drawn: in place of matplotlib's warning of each character for which no font has a shape, one note for all."""
+    with warnings.catch_warnings(record=True) as caught:
+        yield
+    for warning in caught:
+        if "missing from font" in str(warning.message):
+            _say_once("some characters are drawn as empty boxes: no font that is used has shapes for them, as for emoji")
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 def _is_cjk(character: str) -> bool:

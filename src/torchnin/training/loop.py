@@ -223,7 +223,8 @@ class Training:
                     self._go_back(error)
                     return
                 self._stop_if_asked()
-        if self._report(self.monitor.after_epoch(epoch + 1, self.step, float(self.sums[1] / self.sums[2]))):
+        accuracy, over = float(self.sums[1] / self.sums[2]), self.step == self.num_steps
+        if self._report(self.monitor.after_epoch(epoch + 1, self.step, accuracy, last=over)):
             return
         self._end_epoch(epoch + 1)
         self._agree(stop)

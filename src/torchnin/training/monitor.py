@@ -33,8 +33,8 @@ class Finding:
     """Something that is going wrong, said once when it begins."""
 
     kind: str
-    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `weights grow`, `not finite`;
-    where the training went back, `recovered`."""
+    """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `weights grow`, `not finite`,
+    `nothing learned` where a short training ends so; where the training went back, `recovered`."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -245,24 +245,33 @@ class Monitor:
         """Whether a train accuracy (a fraction of one) is no better than guessing: the commonest class, or any where they are balanced."""
         return is_guessing(accuracy, self.guess, sum(self.class_counts))
 
-    def after_epoch(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
+    def after_epoch(self, epoch: int, step: int, accuracy: float, *, last: bool = False) -> list[Finding]:
         """What a whole epoch tells: that weights have grown, and that its train accuracy (a fraction of one) is that of guessing, or which
-        classes were never right.
+        classes were never right; after the last one also where there were too few steps to expect more.
         """
         grown = self.growth.finding() if self.growth else None
         found = self._once("weights grow", "weights grow", epoch, step, grown) if grown else []
-        return found + self._of_classes(epoch, step, accuracy)
+        return found + self._of_classes(epoch, step, accuracy, last)
 
-    def _of_classes(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
+    def _of_classes(self, epoch: int, step: int, accuracy: float, last: bool) -> list[Finding]:
         right, seen = self.right.tolist(), self.seen.tolist()
         self.right.zero_()
         self.seen.zero_()
-        if step < self._learning_from or len(self.class_counts) < 2:
+        early = step < self._learning_from
+        if (early and not last) or len(self.class_counts) < 2:
             return []
         what, reached = "train accuracy", accuracy
         if self.balanced and any(seen):
             recalls = [hits / count for hits, count in zip(right, seen, strict=True) if count]
             what, reached = "mean of the classes' recalls", sum(recalls) / len(recalls)
+        if early:
+            if not self.at_chance(reached):
+                return []
+            message = (
+                f"the training ends after {step:,} steps with a {what} of {reached:.3f}, no better than guessing ({self.guess:.3f}); "
+                "train for more epochs (--num-epochs), or check that pictures of different classes differ and the labels belong to them"
+            )
+            return self._once("nothing learned", "nothing learned", epoch, step, message)
         if self.at_chance(reached):
             message = (
                 f"after epoch {epoch} the {what} is {reached:.3f}, no better than guessing ({self.guess:.3f}); "

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from torchnin.classifier import Classifier
@@ -68,6 +69,9 @@ class Plan:
             )
         if missing := [name for name, count in zip(self.splits.class_names, self.splits.train.class_counts, strict=True) if not count]:
             yield f"there is no picture to learn from of {len(missing)} of {len(self.splits.class_names)} classes: {listed(missing)}"
+        images, count = self.learned.images, len(self.learned)
+        if count > 1 and all(np.array_equal(images[0], images[place]) for place in range(1, count)):
+            yield f"all {count:,} pictures to learn from are the same one: there is nothing in them by which to tell classes apart"
         p, size = self.preprocessing, self.learned.image_size
         if recipe.image_size is None and p.height > size[0]:
             yield (

@@ -280,8 +280,11 @@ def named_recipe(name: str) -> Recipe:
     """A recipe by name.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: no recipe has that name; the message lists the nearest ones.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a recipe's name is text, and not of type {type(name).__name__}; the recipes: {', '.join(RECIPES)}")
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         raise ValueError(f"no recipe is named {name!r};{f' did you mean {near[0]}?' if near else ''} the recipes: {', '.join(RECIPES)}")

@@ -1,7 +1,9 @@
 """A run: the folder that a training writes and a user reads."""
 
 import contextlib
+import csv
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -12,16 +14,16 @@ from typing import Any
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError
-from torchnin.files import LOCK, exists, is_file, is_folder, locked_folder, parse_json, read_json, write_atomically, write_json
+from torchnin.files import LOCK, exists, is_file, is_folder, locked_folder, parse_json, path_of, read_json, write_atomically, write_json
 from torchnin.training.checkpoint import has_checkpoint
 
 # In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
-_PARTS = ("result.json", "curves.png", "classifier", "metrics.jsonl", "tensorboard", "config.json", "checkpoint")
+_PARTS = ("result.json", "curves.png", "classifier", "metrics.csv", "metrics.jsonl", "tensorboard", "config.json", "checkpoint")
 _COPY = Path("checkpoint", "config.json")  # a second one, for the day on which the first is broken
 _CHECKSUM = "checksum"
 _CONFIG_HAS = {"network", "recipe", "data", "versions"}
 # What a training leaves that was killed before its configuration stood; nothing of it is needed.
-_BEGUN = {"checkpoint", "metrics.jsonl", "config.json.tmp", LOCK}
+_BEGUN = {"checkpoint", "metrics.jsonl", "metrics.csv", "config.json.tmp", LOCK}
 _NO_RUN = "{} holds no run to resume; leave out --resume to begin one there"
 
 
@@ -29,7 +31,7 @@ class Run:
     """A run folder: its configuration, the metrics of each epoch, the result, the classifier."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = path_of(path, "path")
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
@@ -92,12 +94,30 @@ class Run:
             write_json(path, document)
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Write `metrics.jsonl` whole, so that no line is ever lost, doubled or half written."""
+        """Write `metrics.jsonl` whole, so that no line is ever lost, doubled or half written; and the same as `metrics.csv`."""
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+        write_atomically(self.path / "metrics.csv", _as_csv(rows).encode())
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, the last file of a run."""
         write_json(self.path / "result.json", result)
+
+
+def _as_csv(rows: list[dict[str, Any]]) -> str:
+    """The rows under a line of column names: each block's dead channels a column of its own, what was found as its sentences."""
+    flat = []
+    for row in rows:
+        channels = {f"dead channels, {block}": share for block, share in row.get("dead_channels", {}).items()}
+        found = " | ".join(finding["message"] for finding in row.get("findings", ()))
+        flat.append({name: value for name, value in row.items() if name != "dead_channels"} | channels | {"findings": found})
+    if not flat:
+        return ""
+    columns = dict.fromkeys(name for row in flat for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
 
 
 def new_run_folder(stem: str) -> Path:
@@ -129,7 +149,10 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
         if names - _BEGUN and not found:
             raise ValueError(f"{path} is not empty and holds no run; nothing there is touched, choose another --out")
         if found and not (resume or overwrite):
-            raise ValueError(f"{path} already holds a run; --resume goes on with it, --overwrite replaces it, or choose another --out")
+            raise ValueError(
+                f"{path} already holds a run; --resume (resume=True) goes on with it, --overwrite "
+                "(overwrite=True) replaces it, or choose another --out"
+            )
         if resume and not found:
             raise ValueError(_NO_RUN.format(path))
         if not resume:

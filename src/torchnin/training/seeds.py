@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torchnin.data import DatasetSplits, load_dataset
-from torchnin.files import is_file, read_json, write_json
+from torchnin.files import is_file, path_of, read_json, write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.monitor import is_guessing
@@ -59,7 +59,7 @@ def train_seeds(
             stopped is a row, not an error.
         Interrupted: SIGINT or SIGTERM came; all is saved, and the same call with `resume` goes on.
     """
-    folder, recipe = Path(out), recipe_of(recipe)
+    folder, recipe = path_of(out, "out"), recipe_of(recipe)
     seed, seeds = whole("seed", seed, "a whole number"), whole("seeds", seeds, "a whole number of seeds, at least 1")
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")
@@ -75,7 +75,8 @@ def train_seeds(
                 stack.enter_context(locked(folder))
                 if not (resume or overwrite) and any(folder.glob("seed-*")):
                     raise ValueError(
-                        f"{folder} already holds a study; --resume goes on with it, --overwrite replaces it, or choose another --out"
+                        f"{folder} already holds a study; --resume (resume=True) goes on with it, --overwrite (overwrite=True) "
+                        "replaces it, or choose another --out"
                     )
                 if overwrite and not resume:
                     _remove_study(folder)

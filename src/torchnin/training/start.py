@@ -17,6 +17,7 @@ from torchnin.data import DataError, DatasetSplits
 from torchnin.data.load import Progress
 from torchnin.device import DtypeName, choose_device
 from torchnin.evaluation import Report
+from torchnin.files import path_of
 from torchnin.models import NiN, NiNConfig
 from torchnin.plots import training_curves
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
@@ -28,7 +29,7 @@ from torchnin.training.processes import Processes, joined
 from torchnin.training.provenance import load_recorded
 from torchnin.training.recipe import RECIPES, Recipe, named_recipe
 from torchnin.training.repeatable import repeatable
-from torchnin.training.run import Run, holds_run, new_run_folder, opened
+from torchnin.training.run import Run, holds_run, is_run_folder, new_run_folder, opened
 from torchnin.values import real, whole
 
 # What a run keeps from its beginning to its end.
@@ -123,6 +124,8 @@ def train(
                 deterministic=deterministic,
             )
             choice = choose_device(processes.device_name(options.device), dtype or (begun["device"]["dtype"] if begun else "auto"))
+            if begun and not dtype:
+                choice = dataclasses.replace(choice, reasons={**choice.reasons, "dtype": "as the run was begun"})
             # Weights, dropout and what else torch draws is seeded here; the caller's random numbers go on as if it had not been.
             stack.enter_context(torch.random.fork_rng([choice.device] if choice.device.type == "cuda" else []))
             repeats = stack.enter_context(repeatable(options.deterministic, choice.device))
@@ -133,7 +136,7 @@ def train(
             plan = make_plan(network, data, recipe, name=name, seed=seed, validation=validation, choice=choice)
             config = plan.config(begun, options, processes, deterministic=repeats)
         _check_alike(processes, config)
-        path = new_run_folder(f"{Path(plan.splits.name).name}-{plan.name}") if out is None else Path(out)
+        path = new_run_folder(f"{Path(plan.splits.name).name}-{plan.name}") if out is None else path_of(out, "out")
         run = Run(processes.told(os.fsencode(path) if processes.first else None).decode())
         with processes.together():
             if processes.first:
@@ -328,6 +331,11 @@ def _check_resumable(run: Run) -> None:
         return
     if held:
         raise ValueError(f"{run.path} holds a run that has not ended, and no checkpoint to go on from; train anew with --overwrite")
+    if (seed := next(filter(is_run_folder, sorted(run.path.glob("seed-*"))), None)) is not None:
+        raise ValueError(
+            f"{run.path} holds the runs of several seeds; go on with all of them by the command that began them and --resume, "
+            f"or with one alone: --resume --out {seed}"
+        )
     raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
 
 

@@ -125,7 +125,7 @@ def require_picture(body: bytes, declared: str) -> None:
         RefusedError: 400, there is no body; 415, it is no picture of a kind that is decoded, or of another kind than declared.
     """
     if not body:
-        raise RefusedError(400, "the body is empty; send the bytes of a picture")
+        raise RefusedError(400, "there are 0 bytes; send those of a picture")
     kind = kind_of(body)
     if kind is None:
         raise RefusedError(415, f"the body is no picture that begins like one of {KINDS}")

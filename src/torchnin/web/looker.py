@@ -10,12 +10,14 @@ import logging
 import marshal
 import math
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -37,6 +39,8 @@ from torchnin.web.looking import explanation_json
 # Pixels up to which a picture is decoded here.
 _SMALL = 256 * 256
 _READY = b"ready"
+# Seconds for which a process that looks stays awake behind a batch: to wake it takes as long as a small picture (docs/lab-log.md).
+_AWAKE = 0.0005
 # How multiprocessing's Connection says how long a message is, below two gigabytes.
 _LENGTH = struct.Struct("!i")
 
@@ -259,6 +263,7 @@ def main(descriptor: str, max_pixels: str, most_cores: str, backend: Backend) ->
         connection.send_bytes(_READY)
         with quiet_pillow():
             while True:
+                _stay_awake(connection)
                 alone, tasks = marshal.loads(connection.recv_bytes())
                 wanted = int(most_cores) if alone else 1
                 if wanted != cores:  # saying it costs as much as a small network
@@ -267,6 +272,15 @@ def main(descriptor: str, max_pixels: str, most_cores: str, backend: Backend) ->
                 answer = [(outcome.status, outcome.reason) if isinstance(outcome, RefusedError) else outcome for outcome in found]
                 connection.send_bytes(marshal.dumps(answer))
     os._exit(0)  # nothing is left to be written, and taking torch apart takes its time
+
+
+def _stay_awake(connection: Connection) -> None:
+    """Wait for the next batch without sleeping, for a while in which other processes go first."""
+    if sys.platform != "win32":
+        end, poll = time.perf_counter() + _AWAKE, select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        while not poll.poll(0) and time.perf_counter() < end:
+            os.sched_yield()
 
 
 def _plain(pixels: np.ndarray | None) -> tuple[str, tuple[int, ...], bytes] | None:

@@ -149,6 +149,16 @@ def test_a_short_training_that_learns_nothing_says_so_when_it_ends(tiny: NiNConf
     assert [finding.kind for finding in again.after_epoch(9, 540, 0.1, last=True)] == ["accuracy at chance"]
 
 
+def test_trained_weights_that_forget_are_said_once(tiny: NiNConfig) -> None:
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"), gentler="a lower --lr (now 0.3)")
+    assert monitor.after_epoch(2, 1000, 0.90, known=0.93) == []
+    (finding,) = monitor.after_epoch(3, 1500, 0.78, known=0.93)
+    assert (finding.kind, finding.serious) == ("unlearning", False)
+    assert "has fallen from 0.930 in the first epoch to 0.780" in finding.message
+    assert finding.message.endswith("a lower --lr (now 0.3) keeps it")
+    assert monitor.after_epoch(4, 2000, 0.78, known=0.93) == []
+
+
 @pytest.mark.parametrize("counts", [[9900, 100], [4900, 100], [190, 10], [4, 4]])
 def test_a_perfect_accuracy_is_never_that_of_guessing(tiny: NiNConfig, counts: list[int]) -> None:
     network = NiN(replace(tiny, num_classes=2))

@@ -94,6 +94,7 @@ class Training:
             choice.device,
             summed,
             remedy=f"try {recipe.gentler}" if trained else recipe.remedy,
+            gentler=recipe.gentler,
             balanced=recipe.class_weights,
             growth=Growth(network, recipe),
         )
@@ -224,7 +225,8 @@ class Training:
                     return
                 self._stop_if_asked()
         accuracy, over = float(self.sums[1] / self.sums[2]), self.step == self.num_steps
-        if self._report(self.monitor.after_epoch(epoch + 1, self.step, accuracy, last=over)):
+        known = (self.rows[0]["train_accuracy"] or 0.0) if self.trained and self.rows else 0.0
+        if self._report(self.monitor.after_epoch(epoch + 1, self.step, accuracy, last=over, known=known)):
             return
         self._end_epoch(epoch + 1)
         self._agree(stop)

@@ -23,6 +23,7 @@ _LEARNING_STEPS = 200  # steps after the warm-up within which a network that lea
 _CHANNEL_STEPS = 100  # every so many steps the channels are looked at, which costs a pass over each block's output
 _DEAD_CHANNELS = 0.5  # share of a block's channels from which it is worth a sentence
 _UNRECOGNISED = 0.01  # recall over an epoch of training below which a class is called not recognised
+_UNLEARNED = 0.05  # train accuracy by which trained weights fall behind their first epoch before it is worth a sentence
 _LEARNED = 0.3  # train accuracy from which a class that is not recognised is worth a sentence
 
 _NOTHING = nullcontext()
@@ -34,7 +35,8 @@ class Finding:
 
     kind: str
     """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `weights grow`, `not finite`,
-    `nothing learned` where a short training ends so; where the training went back, `recovered`."""
+    `nothing learned` where a short training ends so, `unlearning` where trained weights forget; where the training went back,
+    `recovered`."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -66,6 +68,7 @@ class Monitor:
         device: where the counters live, so that watching does not wait for the device.
         summed: gives the sum of a tensor over all processes that look at a part of the batch each; None where one looks at all.
         remedy: what to do about a training that does not learn, as its findings say it.
+        gentler: what makes its steps smaller, as its findings say it.
         balanced: whether rare classes weigh as much as common ones, so that the commonest one's share says nothing of guessing.
         growth: watches weights that nothing holds; None where nobody does.
     """
@@ -79,10 +82,11 @@ class Monitor:
         device: torch.device,
         summed: Callable[[Tensor], Tensor] | None = None,
         remedy: str = "use --recipe steady, whose start keeps the class maps alive",
+        gentler: str = "a lower --lr",
         balanced: bool = False,
         growth: Growth | None = None,
     ) -> None:
-        self.network, self.summed, self.remedy, self.growth = network, summed, remedy, growth
+        self.network, self.summed, self.remedy, self.gentler, self.growth = network, summed, remedy, gentler, growth
         self.can_die = network.config.class_map_relu and network.config.head == "gap"
         self.class_names = tuple(class_names)
         self.class_counts = class_counts
@@ -245,12 +249,25 @@ class Monitor:
         """Whether a train accuracy (a fraction of one) is no better than guessing: the commonest class, or any where they are balanced."""
         return is_guessing(accuracy, self.guess, sum(self.class_counts))
 
-    def after_epoch(self, epoch: int, step: int, accuracy: float, *, last: bool = False) -> list[Finding]:
-        """What a whole epoch tells: that weights have grown, and that its train accuracy (a fraction of one) is that of guessing, or which
-        classes were never right; after the last one also where there were too few steps to expect more.
+    def after_epoch(self, epoch: int, step: int, accuracy: float, *, last: bool = False, known: float = 0.0) -> list[Finding]:
+        """What a whole epoch tells: that weights have grown, that trained ones forget, and that its train accuracy is that of guessing, or
+        which classes were never right.
+
+        Args:
+            epoch: from 1.
+            step: of the whole training, from 1.
+            accuracy: of the epoch, a fraction of one.
+            last: whether it was the last one, after which guessing is told also where there were too few steps to expect more.
+            known: the accuracy of the first epoch where the training began with trained weights, a fraction of one.
         """
         grown = self.growth.finding() if self.growth else None
         found = self._once("weights grow", "weights grow", epoch, step, grown) if grown else []
+        if accuracy < known - _UNLEARNED:
+            message = (
+                f"the train accuracy has fallen from {known:.3f} in the first epoch to {accuracy:.3f}: the steps undo what the trained "
+                f"weights know of these pictures, which few pictures do not give back; {self.gentler} keeps it"
+            )
+            found += self._once("unlearning", "unlearning", epoch, step, message)
         return found + self._of_classes(epoch, step, accuracy, last)
 
     def _of_classes(self, epoch: int, step: int, accuracy: float, last: bool) -> list[Finding]:

@@ -63,7 +63,7 @@ def test_the_recorded_counts_are_those_of_the_networks(exercise: str) -> None:
     for row in docs_tables.recorded("exercises", "results", f"{exercise}.json")["networks"]:
         name, _, changes = row["name"].partition(":")
         if "class_hidden" in changes:
-            continue  # a word of the command alone; tests/commands/test_compare.py counts these
+            continue  # a word of the command alone; tests/commands/test_networks.py counts these
         fields = dict(change.split("=") for change in changes.split(",")) if changes else {}
         network = create_model(name, **{key: int(value) if value.isdigit() else value for key, value in fields.items()})
         table = summarize(network, (1, *row["input"]))

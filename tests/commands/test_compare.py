@@ -1,4 +1,3 @@
-import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +7,10 @@ import pytest
 
 from torchnin import Classifier, Run, create_model
 
-
-def rows_of(answer: Any) -> list[dict[str, Any]]:
-    assert answer.code == 0, answer.err
-    return json.loads(answer.out)["networks"]
+Rows = Callable[[Any], list[dict[str, Any]]]
 
 
-def test_sizes_and_work_are_those_of_the_reference(nin: Callable[..., Any]) -> None:
+def test_sizes_and_work_are_those_of_the_reference(nin: Callable[..., Any], rows_of: Rows) -> None:
     d2l, plain, cifar = rows_of(nin("compare", "nin_d2l", "nin_d2l:mlp_layers=0", "nin_cifar10", "--seconds", "0", "--json"))
     assert (d2l["num_parameters"], d2l["num_macs"], d2l["input"]) == (1_992_166, 762_297_352, [1, 224, 224])
     assert (cifar["num_parameters"], cifar["num_macs"], cifar["input"]) == (966_986, 222_486_528, [3, 32, 32])
@@ -24,7 +20,7 @@ def test_sizes_and_work_are_those_of_the_reference(nin: Callable[..., Any]) -> N
     assert d2l["predict_bytes"] < d2l["train_bytes"]
 
 
-def test_memory_grows_with_the_batch_and_work_is_told_for_one_picture(nin: Callable[..., Any]) -> None:
+def test_memory_grows_with_the_batch_and_work_is_told_for_one_picture(nin: Callable[..., Any], rows_of: Rows) -> None:
     (one,) = rows_of(nin("compare", "nin_small", "--seconds", "0", "--json"))
     answer = nin("compare", "nin_small", "--seconds", "0", "--batch-size", "64", "--json")
     (many,) = rows_of(answer)
@@ -34,38 +30,7 @@ def test_memory_grows_with_the_batch_and_work_is_told_for_one_picture(nin: Calla
     assert "batches of 64" in answer.err
 
 
-def test_variants_and_flags_change_the_named_networks(nin: Callable[..., Any]) -> None:
-    answer = nin(
-        *("compare", "nin_cifar10", "nin_cifar10:mlp_layers=1,batch_norm=true,class_map_relu=false,dropout=0.25", "nin_cifar10:head=fc"),
-        *("--input", "1x40x40", "--in-channels", "1", "--seconds", "0", "--json"),
-    )
-    plain, variant, connected = rows_of(answer)
-    assert all(row["input"] == [1, 40, 40] for row in (plain, variant, connected))
-    assert variant["num_parameters"] < plain["num_parameters"]
-    assert connected["num_parameters"] == plain["num_parameters"] + 10 * 10 * 10 * 10 + 10  # 10 maps of 10x10 for 40 pixels, ceil
-
-
-def test_384_channels_to_10_at_once_or_step_by_step(nin: Callable[..., Any]) -> None:
-    variants = ("class_hidden=10-10", "class_hidden=384-384", "class_hidden=192-48", "mlp_layers=1,class_hidden=384")
-    answer = nin("compare", "nin_d2l", *(f"nin_d2l:{variant}" for variant in variants), "--seconds", "0", "--json")
-    d2l, once, wide, steps, one = (row["num_parameters"] for row in rows_of(answer))
-    assert once == d2l == 1_992_166  # the chapter's network is the one that goes to ten channels at once
-
-    def counted(*widths: int) -> int:  # a 3x3 convolution, then 1x1s
-        return 9 * 384 * widths[0] + widths[0] + sum(a * b + b for a, b in itertools.pairwise(widths))
-
-    body = d2l - counted(10, 10, 10)
-    assert (wide, steps) == (body + counted(384, 384, 10), body + counted(192, 48, 10))
-    assert one < wide
-    summary = json.loads(nin("summary", "nin_d2l:class_hidden=384-384", "--json").out)
-    assert (
-        summary["num_parameters"]
-        == wide
-        == json.loads(nin("summary", "nin_d2l", "--class-hidden", "384-384", "--json").out)["num_parameters"]
-    )
-
-
-def test_speed_is_measured_and_runs_tell_what_they_reached(nin: Callable[..., Any], trained: Run) -> None:
+def test_speed_is_measured_and_runs_tell_what_they_reached(nin: Callable[..., Any], rows_of: Rows, trained: Run) -> None:
     answer = nin("compare", trained.path, "nin_small", trained.path / "classifier", "--seconds", "0.6", "--batch-size", "4", "--json")
     run, named, saved = rows_of(answer)
     for row in (run, named, saved):

@@ -1,18 +1,13 @@
-import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import torchnin
 from torchnin import Run
-from torchnin.commands.doctor import _version
 from torchnin.commands.main import _COMMANDS, main
-from torchnin.models import native
 
 
 def test_no_argument_is_a_call_for_help(nin: Callable[..., Any]) -> None:
@@ -53,71 +48,6 @@ def test_memory_that_is_short(said: str | None, nin: Callable[..., Any], monkeyp
 
     monkeypatch.setattr(torchnin, "summarize", short)
     assert nin("models") == (1, "", "nin: out of memory; what was saved stays as it is\n")
-
-
-def test_models(nin: Callable[..., Any]) -> None:
-    rows = json.loads(nin("models", "--json").out)
-    assert {row["name"]: row["num_parameters"] for row in rows}["nin_d2l"] == 1_992_166
-    assert [row["name"] for row in rows] == list(torchnin.list_models())
-    text = nin("models").out
-    assert "1,992,166" in text
-    assert "762,297,352" in text
-
-
-def test_summary(nin: Callable[..., Any], trained: Run) -> None:
-    document = json.loads(nin("summary", "nin_d2l", "--json").out)
-    assert json.dumps(document).count("762297352") >= 1
-    assert nin("summary", trained.path).code == 0
-    for arguments, said in (
-        (("nin_d2",), "did you mean nin_d2l"),
-        (("nin_d2l", "--input", "1x20x20"), "the smallest is"),
-        (("nin_d2l:head=fc", "--input", "1x96x96"), "--input 1x96x96: this network's fully connected head takes class maps of 5x5"),
-        (("nin_d2l", "--input", "3x224x224"), "3 channels; nin_d2l takes 1"),
-        (("nin_d2l", "--input", "big"), "'big' is no picture shape"),
-        (("nin_d2l", "--dropout", "2"), "dropout is 2.0"),
-        ((trained.path, "--dropout", "0.1"), "is a trained network; leave out --dropout"),
-    ):
-        answer = nin("summary", *arguments)
-        assert (answer.code, answer.out) == (2, ""), arguments
-        assert said in answer.err
-
-
-def test_datasets(nin: Callable[..., Any], tmp_path: Path) -> None:
-    rows = json.loads(nin("datasets", "--json").out)
-    assert {row["name"]: row["found"] for row in rows}["fashion-mnist-sample"] == "inside the package"
-    assert "inside the package" in nin("datasets").out
-    answer = nin("datasets", "--data-dir", tmp_path / "nothing")
-    assert (answer.code, answer.out) == (2, "")
-    assert f"data_dir: expected a folder, found nothing at {tmp_path / 'nothing'}" in answer.err
-
-
-def test_doctor(nin: Callable[..., Any], tmp_path: Path) -> None:
-    document = json.loads(nin("doctor", "--json").out)
-    assert document["device"] == "cpu" or document["device"].startswith("cuda")
-    assert document["reasons"].keys() == {"device", "dtype", "memory_format"}
-    assert document["cache"] == str(tmp_path / "torchnin-home")
-    assert document["native"] == native.compiled()
-    assert "torch" in nin("doctor").out
-
-
-def test_doctor_says_what_would_make_training_faster(nin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(native, "compiled", lambda: None)
-    monkeypatch.setattr(native, "kinds", lambda: ("plain",))
-    monkeypatch.setattr(native.sys, "platform", "linux")
-    assert "compiled for: training takes torch's own ways" in nin("doctor").out
-    monkeypatch.setattr(native, "kinds", lambda: ())
-    assert "compiled for: none for this system" in nin("doctor").out
-
-
-def test_doctor_knows_a_module_that_another_package_brings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "just_a_folder").mkdir()
-    (tmp_path / "from_nowhere.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    assert _version("numpy", "numpy") == np.__version__
-    assert _version("numpy-of-others", "numpy") == f"{np.__version__} (numpy)"
-    assert _version("from-nowhere", "from_nowhere") == "of unknown version"
-    assert _version("just-a-folder", "just_a_folder") is None
-    assert _version("not-here", "not_here") is None
 
 
 def test_an_empty_argument_is_refused(nin: Callable[..., Any]) -> None:

@@ -15,15 +15,6 @@ from PIL import Image
 from torchnin import DatasetSplits, Run
 
 
-@pytest.fixture
-def pictures(few: DatasetSplits, tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
-    (folder / "deeper").mkdir(parents=True)
-    for number, name in enumerate(("2.png", "10.png", "deeper/1.png")):
-        Image.fromarray(few.test.images[number, 0]).save(folder / name)
-    return folder
-
-
 def test_a_line_of_json_a_picture(nin: Callable[..., Any], trained: Run, pictures: Path) -> None:
     answer = nin("predict", trained.path, pictures, "--json")
     assert (answer.code, answer.err) == (0, "")
@@ -54,24 +45,6 @@ def test_lines_for_people(nin: Callable[..., Any], trained: Run, pictures: Path)
     answer = nin("predict", trained.path, pictures / "2.png", "--top", "2")
     best = list(trained.classifier.predict(pictures / "2.png").probabilities.items())[:2]
     assert answer.out == f"{pictures / '2.png'}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in best) + "\n"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_a_name_that_is_no_utf_8_is_printed_as_an_escape(encoding: str, trained: Run, pictures: Path) -> None:
-    odd, later = os.fsencode(pictures) + b"/caf\xe9.png", pictures / "ümlaut \N{GRINNING FACE}.png"
-    for path in (odd, os.fsencode(later)):
-        os.link(pictures / "2.png", path)
-    command = [sys.executable, "-c", "from torchnin.commands.main import main; main()", "predict", str(trained.path), odd, str(later)]
-    environment = {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": encoding}
-    found = {}
-    for form in ("--json", "--csv", "--top=1"):
-        ran = subprocess.run([*command, form], capture_output=True, env=environment, timeout=600, check=False)
-        assert (ran.returncode, ran.stderr) == (0, b""), ran.stderr
-        found[form] = ran.stdout.decode(encoding).splitlines()
-    assert [os.fsencode(json.loads(line)["path"]) for line in found["--json"]] == [odd, os.fsencode(later)]
-    for form, lines in (("--csv", found["--csv"][1:]), ("--top=1", found["--top=1"])):
-        assert [line.startswith(str(pictures)) for line in lines] == [True, True], form
-        assert "caf\\udce9.png" in lines[0]
 
 
 def test_wrong_calls(nin: Callable[..., Any], trained: Run, pictures: Path, tmp_path: Path) -> None:

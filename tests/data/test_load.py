@@ -1,34 +1,21 @@
 import gzip
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin.data import CATALOG, DataError, find_datasets, load_dataset
+from torchnin.data import DataError, load_dataset
 from torchnin.data import locate as locate_module
 from torchnin.data.readers.idx import FILE_STEMS, encode_idx
 from torchnin.data.sample.make_sample import make_sample
 from torchnin.files import cache_folder
 
 STEMS = (*FILE_STEMS["train"], *FILE_STEMS["test"])
-
-
-@pytest.fixture(autouse=True)
-def no_system_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests say themselves what this machine has."""
-    monkeypatch.setattr(locate_module, "SYSTEM_FOLDER", tmp_path / "no-system-folder")
-
-
-def write_idx(folder: Path, num_train: int = 6, num_test: int = 4, num_classes: int = 2) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for stems, count in ((FILE_STEMS["train"], num_train), (FILE_STEMS["test"], num_test)):
-        images = np.arange(count * 6, dtype=np.uint8).reshape(count, 2, 3)
-        (folder / f"{stems[0]}.gz").write_bytes(gzip.compress(encode_idx(images)))
-        (folder / stems[1]).write_bytes(encode_idx((np.arange(count) % num_classes).astype(np.uint8)))
-    return folder
+pytestmark = pytest.mark.usefixtures("no_system_folder")
 
 
 def test_the_sample_is_inside_the_package() -> None:
@@ -70,62 +57,6 @@ def test_fashion_mnist_whole(fashion_mnist: Path, monkeypatch: pytest.MonkeyPatc
     assert data.class_names[data.train.labels[0]] == "Ankle boot"
 
 
-@pytest.mark.parametrize("layout", ["", "fashion-mnist", "FashionMNIST/raw"])
-@pytest.mark.parametrize("packed", [True, False])
-def test_the_places_below_data_dir(fashion_mnist: Path, tmp_path: Path, layout: str, packed: bool) -> None:
-    folder = tmp_path / "data" / layout
-    folder.mkdir(parents=True)
-    for stem in STEMS:
-        source = fashion_mnist / f"{stem}.gz"
-        if packed:
-            (folder / source.name).symlink_to(source)
-        else:
-            (folder / stem).write_bytes(gzip.decompress(source.read_bytes()))
-    assert load_dataset("fashion-mnist", data_dir=tmp_path / "data").source == str(folder)
-    shutil.rmtree(tmp_path / "data")
-
-
-def test_an_incomplete_folder_is_passed_over_with_a_note(tmp_path: Path) -> None:
-    folder = write_idx(tmp_path / "data" / "fashion-mnist")
-    (folder / STEMS[3]).unlink()
-    data = load_dataset("fashion-mnist", data_dir=tmp_path / "data", download=False)
-    assert data.name == "fashion-mnist-sample"
-    assert "passed over: it has 3 of the 4 files of fashion-mnist, t10k-labels-idx1-ubyte is missing" in data.notes[0]
-
-
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "truncated plain", "longer", "other dataset", "empty"])
-def test_damaged_files_stop_with_what_was_found(fashion_mnist: Path, tmp_path: Path, damage: str) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for stem in STEMS:
-        (folder / f"{stem}.gz").symlink_to(fashion_mnist / f"{stem}.gz")
-    path = folder / f"{STEMS[3]}.gz"
-    content = path.read_bytes()
-    plain = gzip.decompress(content)
-    path.unlink()
-    if damage == "flipped":
-        path.write_bytes(gzip.compress(plain[:-1] + bytes([plain[-1] ^ 1])))
-        said = r"expected sha256 0402a96d.*, found sha256 [0-9a-f]{64}"
-    elif damage == "truncated":
-        path.write_bytes(content[:-100])
-        said = "expected a complete gzip stream, found the stream cut off"
-    elif damage == "truncated plain":
-        path = folder / STEMS[3]
-        path.write_bytes(plain[:-5])
-        said = "expected 10,008 bytes, found 10,003"
-    elif damage == "longer":
-        path.write_bytes(gzip.compress(plain + b"x"))
-        said = "expected at most 10,008 decompressed bytes, found more"
-    elif damage == "empty":
-        path.write_bytes(b"")
-        said = "expected 10,008 bytes, found 0"
-    else:
-        path.write_bytes((locate_module.SAMPLE_FOLDER / f"{STEMS[3]}.gz").read_bytes())
-        said = "expected t10k-labels-idx1-ubyte of fashion-mnist, found t10k-labels-idx1-ubyte of fashion-mnist-sample"
-    with pytest.raises(DataError, match=f"{path}: {said}"):
-        load_dataset("fashion-mnist", data_dir=folder)
-
-
 def test_without_data_the_sample_comes_and_says_why() -> None:
     data = load_dataset("fashion-mnist", download=False)
     assert data.name == "fashion-mnist-sample"
@@ -147,24 +78,7 @@ def test_mnist_and_cifar_as_published(shared_data: Path) -> None:
     assert load_dataset(shared_data / "mnist").name == "mnist"
 
 
-def test_a_flipped_bit_in_cifar_stops(shared_data: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    for path in (shared_data / "cifar-10-batches-py").iterdir():
-        (folder / path.name).symlink_to(path)
-    damaged = folder / "test_batch"
-    content = bytearray(damaged.read_bytes())
-    content[1_000_000] ^= 1
-    damaged.unlink()
-    damaged.write_bytes(content)
-    with pytest.raises(DataError, match=r"test_batch: expected sha256 f53d8d45.*found sha256"):
-        load_dataset("cifar-10", data_dir=tmp_path)
-    damaged.write_bytes(content[:1000])
-    with pytest.raises(DataError, match="expected 31,035,526 bytes, found 1,000"):
-        load_dataset("cifar-10", data_dir=tmp_path)
-
-
-def test_loose_idx_files_of_ones_own(tmp_path: Path) -> None:
+def test_loose_idx_files_of_ones_own(write_idx: Callable[..., Path], tmp_path: Path) -> None:
     data = load_dataset(write_idx(tmp_path / "mine" / "raw").parent)
     assert data.train.images.shape == (6, 1, 2, 3)
     assert data.class_names == ("0", "1")
@@ -174,7 +88,7 @@ def test_loose_idx_files_of_ones_own(tmp_path: Path) -> None:
     assert further.class_names == ("0", "1", "2", "3")
 
 
-def test_labels_that_do_not_fit_are_named(tmp_path: Path) -> None:
+def test_labels_that_do_not_fit_are_named(write_idx: Callable[..., Path], tmp_path: Path) -> None:
     folder = write_idx(tmp_path / "mine")
     (folder / STEMS[1]).write_bytes(encode_idx(np.zeros(5, dtype=np.uint8)))
     with pytest.raises(DataError, match=r"train-labels-idx1-ubyte: expected 6 labels.*found 5"):
@@ -218,14 +132,14 @@ def test_the_binary_layout_of_a_named_set(shared_data: Path, tmp_path: Path) -> 
     shutil.rmtree(folder)
 
 
-def test_sizes_and_channels_of_any_data(tmp_path: Path) -> None:
+def test_sizes_and_channels_of_any_data(write_idx: Callable[..., Path], tmp_path: Path) -> None:
     folder = write_idx(tmp_path / "mine")
     assert load_dataset(folder, image_size=8, channels=3).train.images.shape == (6, 3, 8, 8)
     again = load_dataset(load_dataset(folder), image_size=(4, 6))
     assert again.test.image_size == (4, 6)
 
 
-def test_a_size_for_folders_leaves_files_of_one_size_as_they_are(tmp_path: Path) -> None:
+def test_a_size_for_folders_leaves_files_of_one_size_as_they_are(write_idx: Callable[..., Path], tmp_path: Path) -> None:
     """They would be rounded to bytes, and take the memory of all of them in that size."""
     folder, pixels, labels = write_idx(tmp_path / "mine"), np.zeros((4, 9, 9), dtype=np.uint8), np.array([0, 1, 0, 1])
     np.savez(tmp_path / "one.npz", x_train=pixels, y_train=labels, x_test=pixels[:2], y_test=labels[:2])
@@ -241,14 +155,6 @@ def test_a_size_for_folders_leaves_files_of_one_size_as_they_are(tmp_path: Path)
         (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels[number]).save(tmp_path / "photos" / name / f"{number}.png")
     assert load_dataset(tmp_path / "photos", folder_size=(8, 6)).train.image_size == (8, 6)
-
-
-def test_published_files_in_a_folder_are_the_named_dataset(tmp_path: Path) -> None:
-    by_name, as_folder = load_dataset("fashion-mnist-sample"), load_dataset(locate_module.SAMPLE_FOLDER)
-    assert (as_folder.name, as_folder.mirror, as_folder.published) == (by_name.name, True, True)
-    assert (by_name.mirror, by_name.published) == (True, True)
-    own = load_dataset(write_idx(tmp_path / "mnist"))
-    assert (own.name, own.mirror, own.published) == ("mnist", False, False)
 
 
 @pytest.mark.parametrize(
@@ -289,16 +195,6 @@ def test_missing_paths(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("a,b")
     with pytest.raises(ValueError, match=r"expected a folder or an \.npz file, found the file"):
         load_dataset(tmp_path / "list.csv")
-
-
-def test_find_datasets(tmp_path: Path) -> None:
-    found = {status.name: status for status in find_datasets(write_idx(tmp_path / "data" / "MNIST" / "raw").parents[1])}
-    assert list(found) == list(CATALOG)
-    assert found["fashion-mnist-sample"].found == "inside the package"
-    assert found["mnist"].found == str(tmp_path / "data" / "MNIST" / "raw")
-    assert found["cifar-100"].found is None
-    assert found["cifar-100"].num_classes == 100
-    assert found["fashion-mnist"].licence == "MIT"
 
 
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

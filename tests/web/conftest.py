@@ -1,14 +1,17 @@
 """A running service to ask."""
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
-from torchnin import Classifier
+from torchnin import Classifier, DatasetSplits, Run
 from torchnin.web import ServiceSettings, create_app, listen, make_server
 
 
@@ -48,3 +51,22 @@ def wait_until() -> Callable[..., None]:
 def service() -> Callable[..., AbstractContextManager[httpx.Client]]:
     """Starts the service for a classifier on a free port of this machine; gives a client of it."""
     return _service
+
+
+@pytest.fixture(scope="module")
+def client(trained: Run, service: Callable[..., AbstractContextManager[httpx.Client]]) -> Iterator[httpx.Client]:
+    """Asks the service for the trained classifier, as it is by default."""
+    with service(trained.classifier) as client:
+        yield client
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    kept = io.BytesIO()
+    Image.fromarray(pixels).save(kept, "PNG")
+    return kept.getvalue()
+
+
+@pytest.fixture(scope="module")
+def files(few: DatasetSplits) -> list[bytes]:
+    """Pictures as files of PNG."""
+    return [_png(picture[0]) for picture in few.test.images[:40]]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchnin import BlockConfig, ClassBlockConfig, Classifier, NiN, NiNConfig, Preprocessing, Run
+from torchnin import BlockConfig, ClassBlockConfig, Classifier, NiN, NiNConfig, Preprocessing
 from torchnin.saved import without_places
 from torchnin.web.looking import explanation_json, network_json
 from torchnin.web.samples import samples_json
@@ -97,28 +97,3 @@ def test_a_record_of_ones_own_is_no_error() -> None:
         assert network_json(classifier)["test_accuracy"] is None
         assert samples_json(classifier) == {"samples": []}
         assert without_places(classifier.metadata) == classifier.metadata
-
-
-def test_samples_of_a_run_on_pictures_in_a_folder(trained: Run, few: Any, tmp_path: Any) -> None:
-    from PIL import Image
-
-    names = trained.classifier.class_names
-    for label in (0, 3):
-        folder = tmp_path / "test" / names[label].replace("/", "_")
-        folder.mkdir(parents=True)
-        Image.fromarray(few.test.images[few.test.labels == label][0, 0]).save(folder / "first.png")
-    classifier = trained.classifier
-    kept = dict(classifier.metadata)
-    try:
-        classifier.metadata["data"] = {"name": str(tmp_path), "source": str(tmp_path)}
-        found = samples_json(classifier)["samples"]
-        assert [sample["label"] for sample in found] == [names[3]]  # "T-shirt/top" is no name of a folder
-        assert found[0]["picture"].startswith("data:image/png;base64,")
-        assert samples_json(classifier, own=False) == {"samples": []}
-        classifier.metadata["data"] = {"name": "fashion-mnist-sample", "source": "inside the package"}
-        assert [sample["label"] for sample in samples_json(classifier)["samples"]] == list(names)
-        classifier.metadata["data"] = {}
-        assert samples_json(classifier) == {"samples": []}
-    finally:
-        classifier.metadata.clear()
-        classifier.metadata.update(kept)

@@ -1,7 +1,7 @@
 """The document at /openapi.json against the service that it describes: schemathesis asks what it promises, and what it forbids."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -31,12 +31,6 @@ for kind in FORMATS:
     schemathesis.openapi.media_type(
         f"image/{kind}", st.builds(picture, st.just(kind), st.integers(1, 40), st.integers(1, 40), st.integers(0, 255))
     )
-
-
-@pytest.fixture(scope="module")
-def client(trained: Run, service: Serve) -> Iterator[httpx.Client]:
-    with service(trained.classifier) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -22,12 +22,6 @@ GOOD: dict[str, bytes] = MUTATIONS["good_ones"]()
 BAD: dict[str, tuple[bytes, str, int]] = MUTATIONS["bad_ones"]()
 
 
-@pytest.fixture(scope="module")
-def client(trained: Run, service: Serve) -> Iterator[httpx.Client]:
-    with service(trained.classifier) as client:
-        yield client
-
-
 def post(client: httpx.Client, body: bytes, declared: str | None, path: str = "/v1/predict") -> httpx.Response:
     return client.post(path, content=body, headers={"Content-Type": declared} if declared else {})
 

@@ -1,6 +1,7 @@
 """Shape annotations are checked while testing; real data is used where it is at hand."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -103,6 +104,12 @@ def trained(few_file: Path, tiny: "NiNConfig", tmp_path_factory: pytest.TempPath
         out=tmp_path_factory.mktemp("runs") / "trained",
         quiet=True,
     )
+
+
+@pytest.fixture
+def saved(trained: "Run", tmp_path: Path) -> Path:
+    """The same classifier in a folder of its own, which a test may change."""
+    return shutil.copytree(trained.path / "classifier", tmp_path / "saved-classifier")
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def test_a_host_is_known_with_any_port_and_named_without(client: httpx.Client) -
         assert not access.knows("elsewhere.local")
 
 
-def test_pages_of_allowed_origins_read_refusals_too(trained: Run, service: Serve, files: list[bytes]) -> None:
+def test_pages_of_allowed_origins_read_refusals_too(trained: Run, service: Serve) -> None:
     access, limits = Access(token="secret", allow_origins=("https://example.org",)), Limits(max_waiting=1, max_pictures=1)
     with service(trained.classifier, ServiceSettings(access=access, limits=limits)) as client:
         theirs = {"Origin": "https://example.org"}

@@ -1,0 +1,34 @@
+import re
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from torchnin.values import real, switch, whole
+
+
+def test_numbers_and_switches_of_any_library_become_pythons_own() -> None:
+    for value in (3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3)):
+        assert type(whole("epochs", value, "a whole number")) is int
+        assert whole("epochs", value, "a whole number") == 3
+    for number in (0.5, np.float32(0.5), np.array(0.5), torch.tensor(0.5), Fraction(1, 2)):
+        assert type(real("lr", number, "a number")) is float
+        assert real("lr", number, "a number") == 0.5
+    assert real("lr", 1, "a number") == 1.0
+    for truth in (True, np.True_, np.bool_(True)):
+        assert switch("flip", truth) is True
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        *[(whole, value) for value in (3.0, "3", None, np.float64(3), torch.tensor(3.0), [3])],
+        *[(real, value) for value in ("0.5", None, 1j, 10**400, np.array([0.5, 0.5]), torch.tensor([0.5, 0.5]))],
+        *[(switch, value) for value in (0, 1, "True", None, np.int64(1), 1.0)],
+    ],
+)
+def test_what_is_none_is_told_by_its_name_with_what_it_must_be(kind: Any, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(f'shift is {value!r}; it is a number of pixels')}$"):
+        kind("shift", value, "a number of pixels")

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchnin import create_model
-from torchnin.models import NiN, rectified, shortcuts, winograd
+from torchnin.models import NiN, rectified, shortcuts
 from torchnin.models.passes import FusedReLU
 
 # Of the norm, through a whole network: where two values under a pooling or a zero before a ReLU are nearly equal, rounding decides
@@ -58,36 +57,25 @@ def test_as_layer_by_layer(name: str, size: int, pictures: int, changes: dict) -
     raise AssertionError({key: distances for key, distances in away.items() if min(distances) > TOLERANCE})
 
 
-def by(way: rectified.Way) -> Callable[..., Tensor]:
-    def convolve(
-        pictures: Tensor, weight: Tensor, bias: Tensor | None, relu: FusedReLU | None = None, before: FusedReLU | None = None
-    ) -> Tensor:
-        padding = (weight.shape[-1] // 2,) * 2
-        found: Tensor = rectified.Convolution.apply(pictures, weight, bias, (1, 1), padding, way, relu, before)
-        return found
-
-    return convolve
-
-
-small, pixels = by(rectified.Way(of_weight=shortcuts._small_weight_gradient)), by(rectified.Way(pixels=True))
-by_winograd, plain = by(rectified.Way(winograd=True)), by(rectified.Way())
+By = Callable[[rectified.Way], Callable[..., Tensor]]
+SMALL, PIXELS = rectified.Way(of_weight=shortcuts._small_weight_gradient), rectified.Way(pixels=True)
 SHAPES = [(3, 3, 3, False), (3, 4, 2, True), (5, 4, 3, True), (3, 12, 7, True), (5, 9, 14, False), (5, 1, 30, True)]
 
 
 @pytest.mark.parametrize(
     ("way", "kernel", "height", "width", "bias"),
-    [(way, *shape) for way in (small, by_winograd, plain) for shape in SHAPES]
-    + [(pixels, 1, 5, 7, True), (pixels, 1, 1, 1, False), (pixels, 1, 24, 20, True)],
+    [(way, *shape) for way in (SMALL, rectified.Way(winograd=True), rectified.Way()) for shape in SHAPES]
+    + [(PIXELS, 1, 5, 7, True), (PIXELS, 1, 1, 1, False), (PIXELS, 1, 24, 20, True)],
 )
 @pytest.mark.parametrize("relu", [False, True])
-def test_a_convolution_of_any_shape(way: Any, kernel: int, height: int, width: int, bias: bool, relu: bool) -> None:
+def test_a_convolution_of_any_shape(by: By, way: rectified.Way, kernel: int, height: int, width: int, bias: bool, relu: bool) -> None:
     torch.manual_seed(0)
     values = [torch.randn(35, 5, height, width), torch.randn(6, 5, kernel, kernel), *([torch.randn(6)] if bias else [])]
     exact = [value.double().requires_grad_() for value in values]
     values = [value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value for value in values]
     taken = [value.requires_grad_() for value in values]
     expected = F.conv2d(*exact, padding=kernel // 2)
-    found = way(*taken, *([] if bias else [None]), FusedReLU() if relu else None)
+    found = by(way)(*taken, *([] if bias else [None]), FusedReLU() if relu else None)
     expected = expected * (found > 0) if relu else expected  # where rounding would decide
     slope = torch.randn_like(found)
     pairs = [
@@ -121,42 +109,6 @@ def test_no_way_is_taken_that_does_not_pay() -> None:
         assert shortcuts._way(layer.float(), shown, behind=True, before=False) is None
     with torch.no_grad():
         assert not shortcuts._is_plain(layer, shown)
-
-
-def test_the_way_back_passes_a_relu_that_one_convolution_follows() -> None:
-    torch.manual_seed(0)
-    shown, slope = (torch.randn(40, 6, 15, 16).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    weights = [torch.randn(6, 6, side, side) for side in (3, 1, 1)]
-    biases = [torch.randn(6) for _ in weights]
-    leaves = [value.requires_grad_() for value in (shown, *weights, *biases)]
-    exact = [value.detach().double().requires_grad_() for value in leaves]
-
-    def through(shown: Tensor, weights: list[Tensor], biases: list[Tensor], ways: list[Callable[..., Tensor]]) -> Tensor:
-        before = None
-        for weight, bias, way in zip(weights, biases, ways, strict=True):
-            relu = FusedReLU()
-            shown, before = way(shown, weight, bias, relu, before), relu
-        return shown
-
-    def by_torch(shown: Tensor, weight: Tensor, bias: Tensor, *_: Any) -> Tensor:
-        return F.conv2d(shown, weight, bias, padding=weight.shape[-1] // 2).relu()
-
-    expected = torch.autograd.grad(through(exact[0], exact[1:4], exact[4:], [by_torch] * 3), exact, slope.double())
-    for first in (plain, by_winograd):
-        for again in range(2):  # the sums are of one way back
-            found = through(leaves[0], leaves[1:4], leaves[4:], [first, pixels, pixels])
-            for value, right in zip(torch.autograd.grad(found, leaves, slope), expected, strict=True):
-                assert float((value - right).norm() / right.norm()) < 1e-3, again
-
-
-def test_what_prediction_prepared_serves_training() -> None:
-    winograd._axis.cache_clear()
-    weight, shown = torch.randn(4, 3, 5, 5, requires_grad=True), torch.randn(2, 3, 9, 9).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        winograd.Prepared(weight, None)(shown)
-    by_winograd(shown.requires_grad_(), weight, None).sum().backward()
-    assert weight.grad is not None
-    assert shown.grad is not None
 
 
 def test_of_two_threads_that_want_every_layer_neither_ends_it_for_the_other() -> None:

@@ -1,0 +1,94 @@
+"""What there is to choose in a NiN is checked, written down and read back, and says how small a picture may be."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchnin.models import BlockConfig, ClassBlockConfig, NiNConfig, create_model, model_entry, summarize
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    mlp_layers=st.integers(0, 3),
+    mlp_kernel_size=st.sampled_from([1, 3]),
+    batch_norm=st.booleans(),
+    class_map_relu=st.booleans(),
+    head=st.sampled_from(["gap", "fc"]),
+    dropout=st.sampled_from([0.0, 0.5]),
+    dropout_kind=st.sampled_from(["element", "channel"]),
+    dropout_at=st.sampled_from(["last", "every"]),
+    pool=st.sampled_from(["max", "avg"]),
+    pool_rounding=st.sampled_from(["floor", "ceil"]),
+    in_channels=st.integers(1, 4),
+    num_classes=st.integers(1, 12),
+)
+def test_every_choice_of_the_configuration_makes_a_network(num_classes: int, in_channels: int, **choices: object) -> None:
+    network = create_model("nin_mnist", num_classes=num_classes, in_channels=in_channels, image_size=8, **choices)
+    config = network.config
+    assert NiNConfig.from_dict(config.to_dict()) == config
+    for part in (*network.body, network.class_block):
+        if type(part).__name__ == "NiNBlock":
+            assert sum(isinstance(layer, torch.nn.Conv2d) for layer in part) == 1 + config.mlp_layers
+    logits = network(torch.rand(2, in_channels, 8, 8))
+    assert logits.shape == (2, num_classes)
+    logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    table = summarize(network, (2, in_channels, 8, 8))
+    assert table.num_parameters == sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize("rounding", ["floor", "ceil"])
+@pytest.mark.parametrize("kernel_size", [1, 3, 6, 11, 4_999_999_999])
+def test_the_smallest_picture_is_found_however_large_it_is(kernel_size: int, rounding: Any) -> None:
+    blocks = (BlockConfig(channels=(2,), kernel_size=kernel_size, stride=3), BlockConfig(channels=(2,), kernel_size=3, padding=1))
+    config = NiNConfig(
+        blocks=blocks, class_block=ClassBlockConfig(), in_channels=1, num_classes=2, image_size=28, mlp_layers=0, pool_rounding=rounding
+    )
+    least = config.min_image_size
+    assert config.map_size(least) is not None
+    assert config.map_size(least - 1) is None
+    if kernel_size < 20:
+        assert all(config.map_size(side) is None for side in range(1, least))
+
+
+def test_a_block_of_any_depth_keeps_its_output_width() -> None:
+    block, last = BlockConfig(channels=(96, 64, 32), kernel_size=5), ClassBlockConfig(hidden=(384, 192))
+    assert [block.widths(layers) for layers in range(4)] == [(32,), (96, 32), (96, 64, 32), (96, 64, 32, 32)]
+    assert [last.widths(layers, 10) for layers in range(4)] == [(10,), (384, 10), (384, 192, 10), (384, 192, 10, 10)]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: BlockConfig(channels=(), kernel_size=3), r"channels is \(\); it needs at least 1 widths, each at least 1"),
+        (lambda: BlockConfig(channels=(8, 0), kernel_size=3), r"channels is \(8, 0\)"),
+        (lambda: BlockConfig(channels=(8,), kernel_size=0), "a convolution of kernel 0, stride 1, padding 0: kernel and stride must be"),
+        (lambda: BlockConfig(channels=(8,), kernel_size=3, padding=-1), "padding -1"),
+        (lambda: ClassBlockConfig(hidden=(0,)), r"hidden is \(0,\); it needs at least 0 widths"),
+        (lambda: ClassBlockConfig(stride=0), "stride 0"),
+    ],
+)
+def test_a_block_that_could_not_be_built_is_refused(make: Callable[[], Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"colour": True}, "unexpected keyword argument 'colour'; expected the fields of NiNConfig"),
+        ({"class_block": {}}, "this is no description of a NiN: 'hidden'"),
+        ({"blocks": []}, "blocks is empty; a NiN has at least one block before its last one"),
+        ({"in_channels": 1.0}, "in_channels is 1.0; it must be a whole number of at least 1"),
+        ({"dropout": "half"}, "dropout is 'half'; it is the share of values zeroed, at least 0 and below 1"),
+    ],
+)
+def test_a_description_of_another_thing_is_refused(change: dict[str, Any], said: str) -> None:
+    described = model_entry("nin_small").config.to_dict()
+    assert NiNConfig.from_dict(described) == model_entry("nin_small").config
+    with pytest.raises(ValueError, match=said):
+        NiNConfig.from_dict({**described, **change})

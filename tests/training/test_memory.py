@@ -1,137 +1,33 @@
-"""Where memory is short, a batch is learned in pieces and stays the batch it was."""
-
-import dataclasses
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+"""Memory that is short where smaller pieces do not help is said in words."""
 
 import pytest
 import torch
-from torch import nn
 
-import torchnin
-from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run
-from torchnin.training import OutOfMemoryError, TrainingError
-from torchnin.training.checkpoint import read_checkpoint
-
-ONCE = Recipe(num_epochs=2, batch_size=40, lr=0.05, label_smoothing=0.1, augmentation=torchnin.data.Augmentation(shift=1))
-# The command with as much more memory than it takes to begin as its first argument says, in MiB.
-LIMITED = """
-import resource, sys
-import torch
-torch.set_num_threads(1)
-import torchnin.training
-from torchnin.commands.main import main
-from torchnin.training import loop
-
-go = loop.Training.go
-
-def limited(self):
-    used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1]) * 1024
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20, before[1]))
-    go(self)
-    resource.setrlimit(resource.RLIMIT_AS, before)
-
-loop.Training.go = limited
-main(sys.argv[2:])
-"""
+from torchnin.training import OutOfMemoryError
+from torchnin.training.memory import named_when_short
 
 
-def short_of_memory(config: NiNConfig, most: int) -> NiN:
-    """A network that fits only so many pictures into memory."""
-
-    def hook(_module: nn.Module, inputs: Any) -> None:
-        if len(inputs[0]) > most and torch.is_grad_enabled():
-            raise torch.OutOfMemoryError("the device is full")
-
-    torch.manual_seed(1)
-    network = NiN(config)
-    network.register_forward_pre_hook(hook)
-    return network
-
-
-@pytest.fixture(scope="module")
-def plain(tiny: NiNConfig) -> NiNConfig:
-    """Without layers that see the batch, or draw."""
-    return dataclasses.replace(tiny, batch_norm=False, dropout=0.0)
-
-
-def losses(run: Run) -> list[float]:
-    return [row["train_loss"] for row in run.metrics]
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB\nmore about it"),
+            "CUDA out of memory. Tried 2 GiB",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "DefaultCPUAllocator: can't allocate memory"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_it_is_told_with_what_to_do_next(error: Exception, said: str) -> None:
+    with pytest.raises(OutOfMemoryError) as told, named_when_short():
+        raise error
+    assert str(told.value).startswith(f"out of memory ({said}); what was learned up to the last checkpoint, if there is one, is saved")
+    assert str(told.value).endswith("go on with --resume where more memory is free")
+    assert told.value.__cause__ is error
 
 
-def test_the_batch_stays_what_it_was(plain: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    for number, recipe in enumerate((ONCE, dataclasses.replace(ONCE, class_weights=True, thinning=0.5, num_epochs=3))):
-        whole = torchnin.train(short_of_memory(plain, 10**9), few, recipe, out=tmp_path / f"whole-{number}", quiet=True)
-        pieces = torchnin.train(short_of_memory(plain, 13), few, recipe, out=tmp_path / f"pieces-{number}", quiet=True)
-        assert losses(pieces) == pytest.approx(losses(whole), rel=1e-4)
-        found = [finding for row in pieces.metrics for finding in row["findings"] if finding["kind"] == "out of memory"]
-        # 40 do not fit, nor 20; 10 do. Each halving is said once.
-        assert [finding["step"] for finding in found] == [1, 1]
-        assert "with 20 pictures at once (the device is full): from here on each batch is learned in pieces of 10" in found[1]["message"]
-        assert "a step is still one of 40" in found[1]["message"]
-
-
-def test_normalisation_is_said_to_see_less(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    run = torchnin.train(short_of_memory(tiny, 20), few, ONCE, out=tmp_path / "run", quiet=True)
-    assert run.metrics[0]["findings"][0]["message"].endswith("; batch normalisation sees 20 at a time")
-
-
-def test_a_resumed_run_keeps_the_pieces_and_the_bits(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    whole = torchnin.train(short_of_memory(tiny, 20), few, ONCE, out=tmp_path / "whole", seed=2, quiet=True)
-
-    def interrupts(_module: nn.Module, _inputs: Any) -> None:
-        calls.append(1)
-        if len(calls) == 25:
-            os.kill(os.getpid(), 2)
-
-    calls: list[int] = []
-    network = short_of_memory(tiny, 20)
-    network.register_forward_pre_hook(interrupts)
-    with pytest.raises(torchnin.Interrupted):
-        torchnin.train(network, few, ONCE, out=tmp_path / "run", seed=2, quiet=True)
-    assert read_checkpoint(tmp_path / "run" / "checkpoint")[0].progress["pieces"] == 2
-    # Any number of pictures fits now; the pieces stay, and with them the bits.
-    resumed = torchnin.train(short_of_memory(tiny, 10**9), few, ONCE, out=tmp_path / "run", seed=2, resume=True, quiet=True)
-    ours, theirs = (read_checkpoint(run.path / "checkpoint")[0].tensors for run in (resumed, whole))
-    assert {name for name in ours if not torch.equal(ours[name], theirs[name])} == set()
-
-
-def test_stopped_where_asked_and_gone_on_with_in_pieces(plain: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    with pytest.raises(OutOfMemoryError, match=r"with 40 pictures at once .* stopped, as asked: go on with --resume --accumulate 2"):
-        torchnin.train(short_of_memory(plain, 20), few, ONCE, out=out, on_out_of_memory="stop", quiet=True)
-    run = torchnin.train(short_of_memory(plain, 20), few, ONCE, out=out, on_out_of_memory="stop", accumulate=2, resume=True, quiet=True)
-    assert len(run.metrics) == 2
-    assert not [finding for row in run.metrics for finding in row["findings"] if finding["kind"] == "out of memory"]
-
-
-def test_what_cannot_be_halved_is_said_so(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    with pytest.raises(OutOfMemoryError, match=r"with 3 pictures at once .* fewer would not do: take a smaller --image-size or network"):
-        torchnin.train(short_of_memory(tiny, 0), few, ONCE, out=tmp_path / "run", quiet=True)
-    assert issubclass(OutOfMemoryError, TrainingError)
-    with pytest.raises(ValueError, match="accumulate is 0; it is a whole number of pieces, at least 1"):
-        torchnin.train(tiny, few, ONCE, out=tmp_path / "other", accumulate=0, quiet=True)
-
-
-def test_more_pieces_than_pictures_are_as_many_as_have_some(plain: NiNConfig, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    for network, most in ((plain, 40), (tiny, 20)):  # batch normalisation needs two
-        asked, fitting = (
-            torchnin.train(network, few, ONCE, out=tmp_path / f"{most}-{pieces}", accumulate=pieces, quiet=True) for pieces in (10**9, most)
-        )
-        assert losses(asked) == losses(fitting)
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the limit is measured from /proc")
-def test_a_real_limit(few_file: Path, tmp_path: Path) -> None:
-    """A step with 320 pictures of 64 pixels takes more than so much; pieces of it do not."""
-    options = ("--model", "nin_small", "--num-epochs", "1", "--batch-size", "320", "--image-size", "64", "--dtype", "float32", "--json")
-    command = [sys.executable, "-c", LIMITED, "170", "train", few_file, "--out", tmp_path / "run", *options]
-    ran = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=600, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert "out of memory (epoch 1, step 1): out of memory at step 1, with 320 pictures at once" in ran.stderr
-    assert json.loads(ran.stdout)["epochs"] == 1
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not fit"), OutOfMemoryError("out of memory at step 3"), ValueError("no")])
+def test_other_errors_and_those_that_have_their_words_pass_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error)) as told, named_when_short():
+        raise error
+    assert told.value is error

@@ -272,21 +272,3 @@ def test_weights_that_nothing_holds_are_said_once_when_they_have_grown(tiny: NiN
         assert finding.message.startswith(f"the weights {name} have grown to 3.5 times their first norm")
         each.right += 32
         assert each.after_epoch(3, 700, 1.0) == []
-
-
-@pytest.mark.parametrize(
-    ("held", "recipe"),
-    [
-        ({}, Recipe(optimizer="muon", keep_norms=True)),
-        ({}, Recipe(optimizer="sgd")),
-        ({"batch_norm": True}, Recipe(optimizer="muon", keep_norms=False)),
-    ],
-    ids=("the norms are kept", "SGD", "normalisation"),
-)
-def test_weights_may_grow_where_something_holds_them(tiny: NiNConfig, held: dict[str, bool], recipe: Recipe) -> None:
-    network = NiN(replace(tiny, **held))  # type: ignore[arg-type]
-    growth = Growth(network, recipe)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter *= 10
-    assert growth.finding() is None

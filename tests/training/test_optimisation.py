@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from torchnin import DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model
-from torchnin.training.muon import Muon
 from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, level_class_maps, make_optimizers
 
 
@@ -83,27 +82,6 @@ def test_weight_decay_spares_biases_and_norms(tiny: NiNConfig) -> None:
             assert parameter.ndim > 1 or decayed[id(parameter)] == 0, name
         if kind == "sgd":
             assert all(decayed[id(parameter)] == 0.1 for parameter in network.parameters() if parameter.ndim > 1)
-
-
-def test_norms_are_kept_where_the_recipe_asks(tiny: NiNConfig) -> None:
-    network = NiN(tiny)
-    kernels = [parameter for parameter in network.parameters() if parameter.ndim == 4][1:-1]
-    for keep in (True, False):
-        before = [float(kernel.detach().norm()) for kernel in kernels]
-        sgd, muon = make_optimizers(network, Recipe(optimizer="muon", keep_norms=keep))
-        assert len(sgd.param_groups[0]["params"]) == 2  # the first convolution and the last, which are free
-        for _ in range(3):
-            network(torch.rand(4, 1, 28, 28)).square().sum().backward()
-            muon.step()
-        after = [float(kernel.detach().norm()) for kernel in kernels]
-        assert (after == pytest.approx(before, rel=1e-5)) is keep
-
-
-def test_weights_of_zero_stay_numbers() -> None:
-    kernel = nn.Parameter(torch.zeros(4, 3, 1, 1))
-    kernel.grad = torch.ones_like(kernel)
-    Muon([kernel], lr=0.1, momentum=0.6, keep_norms=True).step()
-    assert bool(kernel.isfinite().all())
 
 
 def test_the_gradient_norm_is_that_of_all_gradients_together(tiny: NiNConfig) -> None:

@@ -22,6 +22,14 @@ FLOORS = {
 # What every room may use: plain files, names resolved on first use, numbers of any library and the version are no rooms.
 COMMON = {"files", "names", "values", "version"}
 FILES = sorted(PACKAGE.rglob("*.py"))
+# What tests/ mirrors no file of, and why; neither are packages' own files, which name what lies in them.
+NOT_MIRRORED = {
+    "__main__.py": "calls the command",
+    "version.py": "a number",
+    "data/errors.py": "what others raise",
+    "training/errors.py": "what others raise",
+    "data/sample/make_sample.py": "makes the sample, as tests/data/test_load.py does anew",
+}
 
 
 def imports(path: Path) -> Iterator[tuple[int, str, bool]]:
@@ -64,6 +72,15 @@ def ours() -> list[tuple[str, int, str, str, bool]]:
 def test_every_room_has_a_floor() -> None:
     rooms = {room_of(path) for path in FILES} - {"__init__"}
     assert rooms <= FLOORS.keys(), f"rooms without a floor in HOUSE.md: {sorted(rooms - FLOORS.keys())}"
+
+
+def test_every_source_file_has_a_test_file_of_its_name() -> None:
+    sources = {path.relative_to(PACKAGE).as_posix() for path in FILES if path.name != "__init__.py"}
+    assert sources >= NOT_MIRRORED.keys()
+    tests = Path(__file__).parent
+    expected = {name: (tests / name).with_name(f"test_{Path(name).name}") for name in sorted(sources - NOT_MIRRORED.keys())}
+    wrong = [f"{name}: there is no {path.relative_to(tests.parent)}" for name, path in expected.items() if not path.is_file()]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_nothing_is_imported_from_a_floor_above() -> None:

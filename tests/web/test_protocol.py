@@ -92,7 +92,8 @@ def test_requests_one_behind_the_other_are_answered_in_their_order(client: httpx
 def test_a_connection_that_is_kept_counts_each_of_its_requests(client: httpx.Client) -> None:
     def counted() -> float:
         lines = client.get("/metrics", headers={"Authorization": "Bearer secret"}).text.splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith('nin_requests_total{path="/v1/predict",status="200"}'))
+        counts = (float(line.split()[1]) for line in lines if line.startswith('nin_requests_total{path="/v1/predict",status="200"}'))
+        return next(counts, 0.0)
 
     before = counted()
     with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30) as connection:

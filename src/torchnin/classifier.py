@@ -497,7 +497,8 @@ def load(source: str | os.PathLike[str], *, device: str = "auto", backend: Backe
         ValueError: there is no classifier at that place, and none of that name ships.
         DataError: its files are broken.
     """
-    name = os.fspath(path_of(source, "source"))
+    path_of(source, "source")
+    name = os.fspath(source)  # "./mnist" is the path
     if name not in list_weights():
         return Classifier.load(source, device=device, backend=backend)
     shipped, here = weights_entry(name).folder, Path(name)

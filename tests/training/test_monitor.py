@@ -138,17 +138,6 @@ def test_an_accuracy_of_guessing_is_said_once(tiny: NiNConfig) -> None:
     assert monitor.after_epoch(3, 3000, 0.25) == []
 
 
-def test_a_short_training_that_learns_nothing_says_so_when_it_ends(tiny: NiNConfig) -> None:
-    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
-    assert monitor.after_epoch(1, 60, 0.1) == []
-    (finding,) = monitor.after_epoch(2, 120, 0.1, last=True)
-    assert (finding.kind, finding.serious) == ("nothing learned", False)
-    assert "ends after 120 steps with a train accuracy of 0.100, no better than guessing (0.100)" in finding.message
-    again = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
-    assert again.after_epoch(2, 120, 0.6, last=True) == []
-    assert [finding.kind for finding in again.after_epoch(9, 540, 0.1, last=True)] == ["accuracy at chance"]
-
-
 def test_trained_weights_that_forget_are_said_once(tiny: NiNConfig) -> None:
     monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"), gentler="a lower --lr (now 0.3)")
     assert monitor.after_epoch(2, 1000, 0.90, known=0.93) == []

@@ -245,6 +245,16 @@ def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
         resume(tmp_path)
 
 
+def test_a_short_training_that_learns_nothing_says_so_when_it_ends(
+    few: DatasetSplits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grey = replace(few.train, images=np.full_like(np.asarray(few.train.images), 128))
+    for number, (train_set, expected) in enumerate(((grey, True), (few.train, False))):
+        data = replace(few, train=train_set, test=train_set)
+        train("nin_small", data, Recipe(num_epochs=6, lr=0.1, muon_lr=0.05, batch_size=40), out=tmp_path / str(number))
+        assert ("no better than guessing" in capsys.readouterr().err) == expected
+
+
 def test_a_study_of_several_seeds_is_no_run(trained: Run, tmp_path: Path) -> None:
     shutil.copytree(trained.path, tmp_path / "seed-3")
     with pytest.raises(ValueError, match=r"holds the runs of several seeds; .* or with one alone: --resume --out .*seed-3$"):

@@ -224,9 +224,9 @@ class Training:
                     self._go_back(error)
                     return
                 self._stop_if_asked()
-        accuracy, over = float(self.sums[1] / self.sums[2]), self.step == self.num_steps
+        accuracy = float(self.sums[1] / self.sums[2])
         known = (self.rows[0]["train_accuracy"] or 0.0) if self.trained and self.rows else 0.0
-        if self._report(self.monitor.after_epoch(epoch + 1, self.step, accuracy, last=over, known=known)):
+        if self._report(self.monitor.after_epoch(epoch + 1, self.step, accuracy, known=known)):
             return
         self._end_epoch(epoch + 1)
         self._agree(stop)

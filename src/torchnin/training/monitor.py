@@ -35,8 +35,7 @@ class Finding:
 
     kind: str
     """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `weights grow`, `not finite`,
-    `nothing learned` where a short training ends so, `unlearning` where trained weights forget; where the training went back,
-    `recovered`."""
+    `unlearning` where trained weights forget; where the training went back, `recovered`."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -249,7 +248,7 @@ class Monitor:
         """Whether a train accuracy (a fraction of one) is no better than guessing: the commonest class, or any where they are balanced."""
         return is_guessing(accuracy, self.guess, sum(self.class_counts))
 
-    def after_epoch(self, epoch: int, step: int, accuracy: float, *, last: bool = False, known: float = 0.0) -> list[Finding]:
+    def after_epoch(self, epoch: int, step: int, accuracy: float, *, known: float = 0.0) -> list[Finding]:
         """What a whole epoch tells: that weights have grown, that trained ones forget, and that its train accuracy is that of guessing, or
         which classes were never right.
 
@@ -257,7 +256,6 @@ class Monitor:
             epoch: from 1.
             step: of the whole training, from 1.
             accuracy: of the epoch, a fraction of one.
-            last: whether it was the last one, after which guessing is told also where there were too few steps to expect more.
             known: the accuracy of the first epoch where the training began with trained weights, a fraction of one.
         """
         grown = self.growth.finding() if self.growth else None
@@ -268,27 +266,18 @@ class Monitor:
                 f"weights know of these pictures, which few pictures do not give back; {self.gentler} keeps it"
             )
             found += self._once("unlearning", "unlearning", epoch, step, message)
-        return found + self._of_classes(epoch, step, accuracy, last)
+        return found + self._of_classes(epoch, step, accuracy)
 
-    def _of_classes(self, epoch: int, step: int, accuracy: float, last: bool) -> list[Finding]:
+    def _of_classes(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
         right, seen = self.right.tolist(), self.seen.tolist()
         self.right.zero_()
         self.seen.zero_()
-        early = step < self._learning_from
-        if (early and not last) or len(self.class_counts) < 2:
+        if step < self._learning_from or len(self.class_counts) < 2:
             return []
         what, reached = "train accuracy", accuracy
         if self.balanced and any(seen):
             recalls = [hits / count for hits, count in zip(right, seen, strict=True) if count]
             what, reached = "mean of the classes' recalls", sum(recalls) / len(recalls)
-        if early:
-            if not self.at_chance(reached):
-                return []
-            message = (
-                f"the training ends after {step:,} steps with a {what} of {reached:.3f}, no better than guessing ({self.guess:.3f}); "
-                "train for more epochs (--num-epochs), or check that pictures of different classes differ and the labels belong to them"
-            )
-            return self._once("nothing learned", "nothing learned", epoch, step, message)
         if self.at_chance(reached):
             message = (
                 f"after epoch {epoch} the {what} is {reached:.3f}, no better than guessing ({self.guess:.3f}); "

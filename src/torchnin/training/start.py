@@ -23,6 +23,7 @@ from torchnin.plots import training_curves
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training
 from torchnin.training.memory import named_when_short
+from torchnin.training.monitor import is_guessing
 from torchnin.training.options import OnCollapse, OnOutOfMemory, Options
 from torchnin.training.plan import make_plan
 from torchnin.training.processes import Processes, joined
@@ -232,7 +233,25 @@ def _finish(training: Training, classifier: Classifier, splits: DatasetSplits, d
     classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
     classifier.save(run.path / "classifier")
     _draw_curves(run, display)
+    if (sentence := _nothing_learned(training, report, splits)) is not None:
+        display.note(sentence)
     run.write_result(_result(training, report))
+
+
+def _nothing_learned(training: Training, report: Report, splits: DatasetSplits) -> str | None:
+    """What to say where neither train nor test pictures are answered better than by guessing, and the monitor, which gives a network
+    time to learn, has not said so.
+    """
+    counts, reached = splits.test.class_counts.tolist(), training.rows[-1]["train_accuracy"]
+    guess = max(counts) / sum(counts)
+    said = any(finding.kind == "accuracy at chance" for finding in training.findings)
+    if said or reached is None or not (training.monitor.at_chance(reached) and is_guessing(report.accuracy, guess, sum(counts))):
+        return None
+    return (
+        f"nothing was learned in {training.num_steps:,} steps: the accuracy is {reached:.3f} of the train and {report.accuracy:.3f} of the "
+        f"test pictures, no better than guessing ({guess:.3f}); train for more epochs (--num-epochs), or check that pictures of different "
+        "classes differ and the labels belong to them"
+    )
 
 
 def _result(training: Training, report: Report) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def path_of(given: Any, name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin."""
+    """Where downloads and matplotlib's list of fonts are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin."""
     home = os.environ.get("TORCHNIN_HOME")
     if home:
         return Path(home).expanduser()

@@ -1,5 +1,6 @@
 """What `nin` sets for its own process before anything heavy is imported; the Python library leaves its host's process alone."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -17,7 +18,8 @@ def set_up_process(*, keep: bool = True) -> None:
     # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Where matplotlib keeps its list of fonts, and would make folders in the user's home otherwise.
-    os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
+    with contextlib.suppress(RuntimeError):  # there is no home folder
+        os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     if sys.platform == "win32":  # where torch brings Intel's library, whose threads spin for 200 ms (docs/lab-log.md)
         os.environ.setdefault("KMP_BLOCKTIME", "30us")
     if keep:

@@ -54,6 +54,7 @@ def weights_entry(name: str) -> WeightsEntry:
     """The entry of weights that ship.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: no weights have that name; the message lists the nearest ones and those that ship.
     """
     if not isinstance(name, str):

@@ -159,6 +159,7 @@ def model_entry(name: str) -> ModelEntry:
     """The entry of a named network.
 
     Raises:
+        TypeError: the name is no text.
         ValueError: no network has that name; the message lists the nearest ones.
     """
     if not isinstance(name, str):
@@ -186,6 +187,7 @@ def create_model(name: str, *, pretrained: bool | str = False, **changes: Any) -
         The network, in training mode, float32, on the default device.
 
     Raises:
+        TypeError: a name is no text.
         ValueError: the name or a field is unknown, a value is out of range, or weights are asked for that do not ship or do not
             fit the changes.
     """

@@ -28,18 +28,7 @@ from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, su
 from torchnin.models.described import require_described, unfilled
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
-from torchnin.saved import (
-    FORMAT,
-    WEIGHTS,
-    halved,
-    no_classifier,
-    no_description,
-    place_of,
-    read_saved,
-    require_plain,
-    without_places,
-    write_saved,
-)
+from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, require_plain, without_places, write_saved
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -358,7 +347,6 @@ class Classifier(Predictor[np.ndarray]):
         if half:
             tensors = {name: halved(name, tensor) for name, tensor in tensors.items()}
         config = {
-            "format": FORMAT,
             "torchnin": __version__,
             "network": self._network.config.to_dict(),
             "preprocessing": self.preprocessing.to_dict(),

@@ -40,7 +40,7 @@ def write_saved(folder: Path, config: Mapping[str, Any], weights: bytes) -> None
     waiting = folder / _WAITING
     write_atomically(waiting, weights)
     try:
-        write_json(folder / "config.json", {**config, "weights_sha256": hashlib.sha256(weights).hexdigest()})
+        write_json(folder / "config.json", {"format": FORMAT, **config, "weights_sha256": hashlib.sha256(weights).hexdigest()})
     except OSError:
         waiting.unlink(missing_ok=True)
         raise

@@ -179,14 +179,20 @@ RECORDS = {
         "四分之一的图片中擦除一个矩形，都是事先定下的，没有与别的比较过。它停过五次，训练时同时有别的工作",
     ),
     "cifar-10-base": Record(
-        arguments="cifar-10 --model nin_base --num-epochs 16 --shift 2",
+        arguments="cifar-10 --model nin_base --recipe long --num-epochs 60 --shift 4 --erase 0.5",
         num_seeds=5,
+        chosen="It is the command of `cifar-10-deep` with another network: the recipe was chosen on held-out pictures of Fashion-MNIST; 60 "
+        "epochs, shifts by four pixels and a rectangle in half of the pictures were set beforehand and compared with nothing",
+        chosen_zh="它是 `cifar-10-deep` 的命令，换了网络：配方是用 Fashion-MNIST 的留出图片选择的；60 轮、平移四个像素、"
+        "半数图片中擦除一个矩形，都是事先定下的，没有与别的比较过",
+    ),
+    "cifar-10-base-16": Record(
+        arguments="cifar-10 --model nin_base --num-epochs 16 --shift 2",
+        num_seeds=1,
         chosen="Its rates are those of the recipe `fast`, chosen for `nin_small` on held-out pictures of Fashion-MNIST; 16 epochs, what "
-        "two cores do in two hours, and shifts by two pixels were set beforehand and compared with nothing. It stands in for a longer "
-        "training",
+        "two cores do in two hours, and shifts by two pixels were set beforehand and compared with nothing",
         chosen_zh="学习率取自配方 `fast`，是用 Fashion-MNIST 的留出图片为 `nin_small` 选择的；"
-        "16 轮（两个核两小时能做的）和平移两个像素是事先定下的，没有与别的比较过。它暂代一次更长的训练",
-        stand_in=True,
+        "16 轮（两个核两小时能做的）和平移两个像素是事先定下的，没有与别的比较过",
     ),
     "cifar-10-deep": Record(
         arguments="cifar-10 --model nin_deep_base --recipe long --num-epochs 60 --shift 4 --erase 0.5",

@@ -32,15 +32,18 @@ def texts_of() -> Callable[[Path], str]:
     return _texts_of
 
 
-# A character that no font has is a warning of matplotlib's, and a warning is an error here: what is written can be read.
 @pytest.fixture(params=["en", "zh"])
-def has_its_words(request: pytest.FixtureRequest, chinese_font: None, tmp_path: Path) -> Callable[..., None]:
+def has_its_words(
+    request: pytest.FixtureRequest, chinese_font: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> Callable[..., None]:
     """Draws a picture in a language, and looks for the words that a reader must find on it, English or Chinese."""
 
     def look(draw: Callable[..., None], english: list[str], chinese: list[str]) -> None:
         path, expected = tmp_path / "drawn.svg", english if request.param == "en" else chinese
+        style._say_once.cache_clear()
         with matplotlib.rc_context({"svg.fonttype": "none"}):
             draw(path, language=request.param)
+        assert not caplog.records  # nor was a character without a shape told of: what is written can be read
         found = _texts_of(path)
         for words in expected:
             assert words in found

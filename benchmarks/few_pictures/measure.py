@@ -32,7 +32,6 @@ WAYS = {
     "--model nin_small": "nin_small",
     "--model nin_base": "nin_base",
     "--weights cifar-10-base": "cifar-10-base",
-    "--weights cifar-10-deep": "cifar-10-deep",
 }
 
 

@@ -1,6 +1,6 @@
 """Which shapes of our own networks give the most accuracy per second: candidates trained for about the same time.
 
-    python benchmarks/shapes/measure.py cifar-10 --data-dir DIR             the candidates for nin_base and nin_large
+    python benchmarks/shapes/measure.py cifar-10 --data-dir DIR             of three blocks, with a million and two million parameters
     python benchmarks/shapes/measure.py cifar-10 --only base-three large-three --times 3
     python benchmarks/shapes/measure.py fashion-mnist                       the candidates for nin_compact, up to 350,000 parameters
 

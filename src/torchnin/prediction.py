@@ -1,18 +1,16 @@
 """What is said of pictures, one or a stream of them, whatever computes the probabilities. Imports no torch."""
 
 import dataclasses
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
-from PIL import Image
 
 from torchnin.data.ahead import decode_ahead
 from torchnin.data.errors import DataError
-from torchnin.data.pictures import PictureSource
+from torchnin.data.pictures import PICTURE_FILES, PictureFile, PictureSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +20,6 @@ MOST_AHEAD = 256
 LARGE_PIXELS = 256 * 256
 """Pixels above which a picture is made small as soon as it is decoded: those of many would fill the memory."""
 
-_ONE = (bytes, str, bytearray, Image.Image, os.PathLike)
 _Decoded = TypeVar("_Decoded")
 
 
@@ -66,7 +63,7 @@ class Predictor(ABC, Generic[_Decoded]):
 
     # A path is an iterable of letters and an array one of its rows, so the first that fits decides.
     @overload
-    def predict(self, pictures: str | os.PathLike[str] | bytes | bytearray | Image.Image) -> Prediction: ...  # type: ignore[overload-overlap]
+    def predict(self, pictures: PictureFile) -> Prediction: ...  # type: ignore[overload-overlap]
 
     @overload
     def predict(self, pictures: "np.ndarray | Tensor") -> Prediction | list[Prediction]: ...  # type: ignore[overload-overlap]
@@ -150,6 +147,6 @@ def usual_batch(pictures: Any, channels: int) -> np.ndarray | None:
 
 
 def _is_one(pictures: Any) -> bool:
-    if isinstance(pictures, _ONE):
+    if isinstance(pictures, PICTURE_FILES):
         return True
     return getattr(pictures, "ndim", 4) in (2, 3) and hasattr(pictures, "shape")

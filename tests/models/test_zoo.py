@@ -80,7 +80,6 @@ def test_logits_are_the_means_of_the_class_maps(name: str) -> None:
         ("nin_compact", 350_000),
         ("nin_deep", 350_000),
         ("nin_base", 1_000_000),
-        ("nin_deep_base", 1_000_000),
         ("nin_large", 2_000_000),
     ],
 )

@@ -37,7 +37,8 @@ _ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4
 
 PictureFile = str | os.PathLike[str] | bytes | bytearray | Image.Image
 """A picture that Pillow decodes: a path, the bytes of a file, a PIL image."""
-_FILES = (bytes, bytearray, str, os.PathLike, Image.Image)
+PICTURE_FILES = (bytes, str, bytearray, Image.Image, os.PathLike)
+"""Its types, those that come most first."""
 PictureSource = Union[PictureFile, np.ndarray, "torch.Tensor"]
 """What counts as a picture: a path, the bytes of a file, a PIL image, an array or a tensor."""
 
@@ -67,7 +68,7 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
         if source.dtype == np.uint8 and source.ndim == 3 and source.size and len(source) == channels and source.shape[2] not in (1, 3, 4):
             return np.array(source, order="C")  # as what follows, for what comes most, without its steps
         return _to_channels(_from_array(source), channels)
-    if not isinstance(source, _FILES):
+    if not isinstance(source, PICTURE_FILES):
         raise TypeError(f"a picture is a path, a file's bytes, a PIL image, an array or a tensor, and not of type {type(source).__name__}")
     with _QUIET:
         return decode_quietly(source, channels)

@@ -1,4 +1,4 @@
-"""The networks by name: six as published, six of our own."""
+"""The networks by name: six as published, five of our own."""
 
 import dataclasses
 import difflib
@@ -108,9 +108,9 @@ _PUBLISHED = (
 )
 
 _OURS = "torchnin: shapes chosen by measured accuracy per second, docs/lab-log.md"
-_OURS_LONG = "torchnin: shapes chosen by measured accuracy per second of longer trainings, docs/lab-log.md"
 _OURS_COMPACT = "torchnin: more accuracy in longer trainings within 350,000 parameters, docs/lab-log.md"
-_OURS_DEEP_BASE = "torchnin: more accuracy in longer trainings within a million parameters, docs/lab-log.md"
+_OURS_BASE = "torchnin: more accuracy in longer trainings within a million parameters, docs/lab-log.md"
+_OURS_LARGE = "torchnin: nin_base with more channels, within two million parameters, docs/lab-log.md"
 
 
 def _ours(*widths: int, hidden: int, first_stride: int = 1, unpooled: tuple[int, ...] = ()) -> NiNConfig:
@@ -140,11 +140,8 @@ _OWN = (
     ModelEntry(name="nin_small", config=_ours(32, 96, hidden=160, first_stride=2), source=_OURS),
     ModelEntry(name="nin_compact", config=_ours(32, 64, 64, 96, hidden=160, unpooled=(1, 3)), source=_OURS_COMPACT),
     ModelEntry(name="nin_deep", config=_ours(32, 32, 64, 64, 64, 96, hidden=96, unpooled=(0, 2, 3, 5)), source=_OURS_COMPACT),
-    ModelEntry(name="nin_base", config=_ours(48, 128, 256, hidden=160), source=_OURS_LONG),
-    ModelEntry(
-        name="nin_deep_base", config=_ours(64, 64, 112, 112, 112, 144, 144, hidden=144, unpooled=(0, 2, 3, 5, 6)), source=_OURS_DEEP_BASE
-    ),
-    ModelEntry(name="nin_large", config=_ours(64, 192, 384, hidden=256), source=_OURS_LONG),
+    ModelEntry(name="nin_base", config=_ours(64, 64, 112, 112, 112, 144, 144, hidden=144, unpooled=(0, 2, 3, 5, 6)), source=_OURS_BASE),
+    ModelEntry(name="nin_large", config=_ours(64, 64, 128, 128, 128, 240, 240, hidden=256, unpooled=(0, 2, 3, 5, 6)), source=_OURS_LARGE),
 )
 
 _BY_NAME = {entry.name: entry for entry in (*_PUBLISHED, *_OWN)}

@@ -95,6 +95,34 @@ def test_text_labels_and_pixels_from_0_to_1_in_a_pipeline(digits: tuple[np.ndarr
     assert list(pipeline.classes_) == sorted(set(names))
 
 
+def test_what_rounding_adds_to_1_is_1(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    """MinMaxScaler gives 1.0000000000000002 for some columns, and the pictures were read as 0 to 255: black and almost black."""
+    X, y = digits
+    added = X / 16
+    added[added == 1] = np.nextafter(1, 2)
+    short = {**SHORT, "num_epochs": 1}
+    expected = NiNClassifier(**short).fit(X / 16, y).predict_proba(X / 16)
+    assert (NiNClassifier(**short).fit(added, y).predict_proba(added) == expected).all()
+    assert (NiNClassifier(**short).fit(X / 16, y).predict_proba(added) == expected).all()
+
+
+@pytest.mark.parametrize("change", [{"network": None}, {"network": torchnin.create_model("nin_small")}, {"recipe": {}}])
+def test_a_network_or_a_recipe_of_another_kind_is_named(change: dict[str, Any]) -> None:
+    (name, value), *_ = change.items()
+    with pytest.raises(TypeError, match=f"{name} is of type {type(value).__name__}; accepted: a"):
+        NiNClassifier(**{**SHORT, **change}).fit(np.zeros((4, 64)), [0, 1, 0, 1])
+
+
+def test_columns_of_another_order_are_told(digits: tuple[np.ndarray, np.ndarray]) -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = pandas.DataFrame(digits[0], columns=[f"pixel{place}" for place in range(64)]), digits[1]
+    model = NiNClassifier(**{**SHORT, "num_epochs": 1}).fit(X, pandas.Series(y))
+    assert model.feature_names_in_.tolist() == list(X.columns)
+    assert (model.predict_proba(X) == model.predict_proba(digits[0].reshape(-1, 8, 8))).all()
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(X[X.columns[::-1]])
+
+
 def test_bytes_are_refused_where_fit_saw_0_to_1(digits: tuple[np.ndarray, np.ndarray]) -> None:
     X, y = digits
     model = NiNClassifier(**{**SHORT, "num_epochs": 1}).fit(X / 16, y)
@@ -142,7 +170,11 @@ def test_recipes_and_trained_weights(digits: tuple[np.ndarray, np.ndarray], fitt
     [
         ({}, np.zeros((4, 50)), [0, 1, 0, 1], "X has 50 values a picture, no square of grey pixels"),
         ({"image_shape": (4, 4)}, np.zeros((4, 50)), [0, 1, 0, 1], "image_shape is (4, 4), which is no picture of 50 values"),
-        ({}, np.full((4, 64), -1.0), [0, 1, 0, 1], "X has values from -1 to -1; pictures have 0 to 1"),
+        ({"image_shape": 8}, np.zeros((4, 64)), [0, 1, 0, 1], "image_shape is 8, which is no picture of 64 values"),
+        ({"image_shape": (8.0, 8.0)}, np.zeros((4, 64)), [0, 1, 0, 1], "as X has them; accepted: (h, w), (h, w, channels)"),
+        ({"image_shape": (-8, -8)}, np.zeros((4, 64)), [0, 1, 0, 1], "image_shape is (-8, -8), which is no picture of 64 values"),
+        ({}, np.full((4, 64), -1.0), [0, 1, 0, 1], "X has values from -1 to -1; pictures have 0 to 255, or 0 to 1"),
+        ({}, np.full((4, 64), 1.1), [0, 1, 0, 1], "X has values up to 1.1, which are neither 0 to 1 nor 0 to 255"),
         ({}, np.full((4, 64), 300), [0, 1, 0, 1], "X has values from 300 to 300; pictures have 0 to 255"),
         ({}, np.full((4, 64), np.nan), [0, 1, 0, 1], "X has values from nan to nan"),
         ({}, np.zeros((4, 8, 8, 5)), [0, 1, 0, 1], "X is (4, 8, 8, 5); pictures are"),
@@ -150,6 +182,8 @@ def test_recipes_and_trained_weights(digits: tuple[np.ndarray, np.ndarray], fitt
         ({}, np.zeros((0, 64)), [], "X is (0, 64); pictures are"),
         ({}, np.array(["a.png", "b.png"]), [0, 1], "Files and folders: torchnin.load_dataset"),
         ({}, np.zeros((4, 64)), [0, 0, 0, 0], "y has one class, 0; a classifier needs at least two"),
+        ({}, np.zeros((4, 64)), np.array([0, "a", 0, "a"], object), "y has labels of several types, int, str; accepted"),
+        ({"recipe": "d2l", "muon_lr": 0.1}, np.zeros((4, 64)), [0, 1, 0, 1], "muon_lr is for a recipe with Muon"),
         ({}, np.zeros((4, 64)), [0, 1], "inconsistent numbers of samples"),
         ({}, np.zeros((4, 64)), [0.1, 0.2, 0.3, 0.4], "Unknown label type"),
         ({"class_weight": "rare"}, np.zeros((4, 64)), [0, 1, 0, 1], "class_weight is 'rare'; accepted: None, 'balanced'"),

@@ -7,6 +7,7 @@ cross_val_score(NiNClassifier(), X, y, cv=3)
 GridSearchCV(NiNClassifier(num_epochs=3), {"network": ["nin_small", "nin_base"], "lr": [0.05, 0.15]})
 """
 
+import operator
 import tempfile
 import warnings
 from pathlib import Path
@@ -18,14 +19,15 @@ import torch
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset
 from torchnin.models import NiNConfig, model_entry
-from torchnin.training import Recipe, Run, named_recipe, recipe_for, train
+from torchnin.training import Recipe, Run, recipe_for, train
+from torchnin.training.start import recipe_of
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import check_random_state
     from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+    from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         f"NiNClassifier needs {missing.name}, which is not installed: pip install 'torchnin[sklearn]'", name=missing.name
@@ -33,6 +35,8 @@ except ModuleNotFoundError as missing:
 
 __all__ = ["NiNClassifier"]
 
+# What rounds to the highest byte is one: a scaler's 1 may be 1.0000000000000002.
+_BELOW = 255.5
 # Pictures that are turned into numbers, or looked at, together: bounds the memory.
 _AT_ONCE = 1024
 
@@ -61,6 +65,7 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
         history_: a row per epoch, as in a run's metrics.
         n_iter_: epochs.
         n_features_in_: values of a picture.
+        feature_names_in_: the columns' names, where X was a table that has them.
     """
 
     def __init__(
@@ -117,19 +122,29 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ValueError: X or y is no such thing, or a parameter is out of range.
+            TypeError: the network or the recipe is something else.
             TrainingError: the training cannot go on.
             KeyboardInterrupt: Ctrl-C.
         """
         values = _numbers(X)
         y = column_or_1d(y, warn=True)
         check_consistent_length(values, y)
+        validate_data(self, X, skip_check_array=True, ensure_2d=False)  # the columns' names
+        try:
+            classes, labels = np.unique(y, return_inverse=True)
+        except TypeError as error:
+            kinds = ", ".join(sorted({type(label).__name__ for label in y}))
+            raise ValueError(f"y has labels of several types, {kinds}; accepted: numbers alone, or text alone") from error
         check_classification_targets(y)
-        classes, labels = np.unique(y, return_inverse=True)
         if len(classes) < 2:
             raise ValueError(f"y has one class, {classes[0]}; a classifier needs at least two to tell apart")
-        scale = 255 if values.max() <= 1 else 1
+        highest = float(values.max())
+        scale = 255 if highest * 255 < _BELOW else 1
+        if values.dtype.kind == "f" and scale == 1 and highest < 2:
+            raise ValueError(f"X has values up to {highest:g}, which are neither 0 to 1 nor 0 to 255; where 1 is white: np.clip(X, 0, 1)")
         names = tuple(str(each) or repr(str(each)) for each in classes)  # a class of ours has a name
-        pictures = ImageDataset(self._pixels(values, scale), labels.astype(np.int64), names)
+        accepted = "0 to 255, or 0 to 1 (no scaler is needed: they are standardised here)"
+        pictures = ImageDataset(self._pixels(values, scale, accepted), labels.astype(np.int64), names)
         with tempfile.TemporaryDirectory(prefix="torchnin-") as folder:
             run = self._train(pictures, Path(folder) / "run")
             self.classifier_ = Classifier.load(run.path, device=self.device)
@@ -152,11 +167,18 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
             NotFittedError: `fit` was not called.
             ValueError: X is no pictures, has other channels, or its rows have another length.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, "classifier_")
         values = _numbers(X)
-        if values.ndim == 2 and values.shape[1] != self.n_features_in_:
-            raise ValueError(f"X has {values.shape[1]} features, but NiNClassifier is expecting {self.n_features_in_} features as input")
-        pixels = self._pixels(values, self._scale)
+        if values.ndim == 2:
+            validate_data(self, X, reset=False, skip_check_array=True, ensure_2d=False)
+            if values.shape[1] != self.n_features_in_:
+                raise ValueError(
+                    f"X has {values.shape[1]} features, but NiNClassifier is expecting {self.n_features_in_} features as input"
+                )
+        accepted = f"0 to {255 // self._scale} here, as they had in fit"
+        if self._scale == 255:
+            accepted += " (MinMaxScaler keeps to that with clip=True)"
+        pixels = self._pixels(values, self._scale, accepted)
         if pixels.shape[1] != self.classifier_.config.in_channels:
             raise ValueError(f"X has {pixels.shape[1]} channels; fit saw {self.classifier_.config.in_channels}")
         batches = (torch.from_numpy(pixels[start : start + _AT_ONCE]) for start in range(0, len(pixels), _AT_ONCE))
@@ -189,14 +211,17 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
             config = model_entry(config).config
         elif isinstance(config, Classifier):
             config = config.config
-        recipe = self.recipe or recipe_for(config)
-        recipe = named_recipe(recipe) if isinstance(recipe, str) else recipe
+        if not isinstance(config, NiNConfig):
+            raise TypeError(f"network is of type {type(config).__name__}; accepted: a network's name, a NiNConfig or a Classifier")
+        recipe = recipe_of(self.recipe) or recipe_for(config)
+        if self.muon_lr is not None and recipe.optimizer != "muon":
+            raise ValueError("muon_lr is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at lr")
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"class_weight is {self.class_weight!r}; accepted: None, 'balanced'")
         asked = {name: getattr(self, name) for name in _NUMBERS} | {"class_weights": True if self.class_weight else None}
         return recipe.changed(**{name: value for name, value in asked.items() if value is not None})
 
-    def _pixels(self, values: np.ndarray, scale: int) -> np.ndarray:
+    def _pixels(self, values: np.ndarray, scale: int, accepted: str) -> np.ndarray:
         """The pictures, uint8 `(n, channels, h, w)`."""
         values = values if values.ndim > 2 else values.reshape(len(values), *self._shape(values.shape[1]))
         if values.ndim == 3:
@@ -211,8 +236,8 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
         for start in range(0, len(values), _AT_ONCE):
             part = values[start : start + _AT_ONCE]
             low, high = float(part.min()), float(part.max())  # a small integer times 255 would begin anew at 0
-            if not (low >= 0 and high * scale <= 255):  # nor where one is no number
-                raise ValueError(f"X has values from {low:g} to {high:g}; pictures have 0 to {255 // scale} here, as they had in fit")
+            if not (low * scale >= -0.5 and high * scale < _BELOW):  # nor where one is no number
+                raise ValueError(f"X has values from {low:g} to {high:g}; pictures have {accepted}")
             pixels[start : start + _AT_ONCE] = np.rint(part * float(scale))
         return pixels
 
@@ -226,9 +251,16 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
                     "(h, w, channels) or (channels, h, w)"
                 )
             return side, side
-        if len(shape) not in (2, 3) or int(np.prod(shape)) != length:
-            raise ValueError(f"image_shape is {shape}, which is no picture of {length} values, as X has them")
-        return tuple(shape)
+        try:
+            sides = tuple(map(operator.index, shape))
+        except TypeError:
+            sides = ()
+        if len(sides) not in (2, 3) or min(sides) < 1 or int(np.prod(sides)) != length:
+            raise ValueError(
+                f"image_shape is {shape}, which is no picture of {length} values, as X has them; accepted: (h, w), (h, w, channels) or "
+                "(channels, h, w)"
+            )
+        return sides
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

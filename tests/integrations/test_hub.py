@@ -206,6 +206,15 @@ def test_a_card_that_is_there_stays(hub: Hub, classifier: Classifier) -> None:
     assert files["class-maps.png"].startswith(b"\x89PNG")
 
 
+def test_names_on_the_card_are_no_markup(classifier: Classifier) -> None:
+    names = ("<b>bold", "a *b* _c_", "one, two", "two\nlines", "a `tick`", *"56789")
+    metadata = {"data": {"name": "my <i>pictures"}, "test_accuracy": 0.5}
+    card = model_card(Classifier(classifier.network, classifier.preprocessing, names, metadata=metadata), "me/odd")
+    assert "one of 10 classes: `<b>bold`, `a *b* _c_`, `one, two`, `two lines`, `` a `tick` ``, `5`, `6`, `7`, `8`, `9`.\n" in card
+    assert "trained on `my <i>pictures`." in card
+    assert "50.00% of the test pictures of `my <i>pictures`." in card
+
+
 def test_the_card_says_what_is_known(classifier: Classifier) -> None:
     card = model_card(classifier, "me/digits", license="mit")
     assert card.startswith("---\n")
@@ -218,7 +227,7 @@ def test_the_card_says_what_is_known(classifier: Classifier) -> None:
     metadata = classifier.metadata | {"data": classifier.metadata["data"] | {"published": False}}  # one's own pictures, called mnist
     own = model_card(Classifier(classifier.network, classifier.preprocessing, classifier.class_names, metadata=metadata), "me/own")
     assert "ylecun/mnist" not in own
-    assert "trained on mnist" in own
+    assert "trained on `mnist`" in own
     bare = Classifier(classifier.network, classifier.preprocessing, classifier.class_names)
     said = model_card(bare, "me/bare")
     assert "model-index" not in said

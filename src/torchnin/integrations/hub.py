@@ -11,6 +11,7 @@ What lies there is what `Classifier.save` writes, so nothing that is loaded runs
 import contextlib
 import copy
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,11 +189,12 @@ def model_card(classifier: Classifier, repo_id: str, *, license: str | None = No
     record = record_of_data(metadata)
     name, data = str(metadata.get("name") or "NiN"), str(record.get("name") or "")
     accuracy, dataset = number_in(metadata, "test_accuracy"), _DATASETS.get(known_as(record) or "")
+    whose = data if dataset else _as_code(data) if data else "its data"
     quality, results = "", None
     if accuracy is not None:
         interval = metadata.get("test_accuracy_interval")
         spread = f" (95 % interval {interval[0]:.2%} to {interval[1]:.2%})" if interval else ""
-        quality = f"## How good it is\n\n{accuracy:.2%} of the test pictures of {data or 'its data'}{spread}.\n"
+        quality = f"## How good it is\n\n{accuracy:.2%} of the test pictures of {whose}{spread}.\n"
         results = [
             EvalResult(
                 task_type="image-classification",
@@ -218,7 +220,7 @@ def model_card(classifier: Classifier, repo_id: str, *, license: str | None = No
         data=described.to_yaml(),
         title=repo_id.rpartition("/")[2],
         parameters=f"{classifier.summarize().num_parameters:,}",
-        trained=f", `{name}`, trained on {data}" if data else f", `{name}`",
+        trained=f", `{name}`, trained on {whose}" if data else f", `{name}`",
         kind=_GAP if gap else _FC,
         explain='classifier.explain("picture.png").save("maps.png")      # the class maps over the picture\n' if gap else "",
         picture=f"\n![What it sees: class maps over a picture]({_PICTURE})\n" if has_picture else "",
@@ -227,9 +229,16 @@ def model_card(classifier: Classifier, repo_id: str, *, license: str | None = No
         width=p.width,
         height=p.height,
         num_classes=len(names),
-        classes=", ".join(shown) + listed,
+        classes=", ".join(map(_as_code, shown)) + listed,
         quality=quality,
     )
+
+
+def _as_code(text: str) -> str:
+    """A name on the card, whatever is in it: in code nothing is taken for Markdown or HTML, and a comma is no end."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    return f"{fence}{space}{' '.join(text.split())}{space}{fence}"
 
 
 @contextlib.contextmanager

@@ -101,6 +101,18 @@ def test_an_accuracy_that_is_no_number_is_none(nin: Callable[..., Any], trained:
     assert "test accuracy" not in answer.out
 
 
+def test_accuracies_on_other_pictures_are_told(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
+    own = trained.classifier
+    data = own.metadata["data"]
+    for name, changed in (("moved", {"name": f"elsewhere/{data['name']}", "checksums": {}}), ("other", {"name": "photos"})):
+        metadata = own.metadata | {"data": data | changed}
+        Classifier(own.network, own.preprocessing, own.class_names, metadata=metadata).save(tmp_path / name)
+    said = "test accuracy: each of its own test pictures, which are not the same"
+    assert said not in nin("compare", trained.path, tmp_path / "moved", "nin_small", "--seconds", "0").err
+    answer = nin("compare", trained.path, tmp_path / "other", "nin_small", "--seconds", "0")
+    assert f"{said} ({trained.path} of {data['name']}, {tmp_path / 'other'} of photos)" in answer.err
+
+
 def test_trained_networks_have_no_variants(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> None:
     for arguments, said in (
         ((f"{trained.path}:head=fc",), "only named networks have variants"),

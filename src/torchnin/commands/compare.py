@@ -1,6 +1,7 @@
 """`nin compare`: networks side by side: size, work, memory, speed, and what their runs reached."""
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -27,6 +28,7 @@ class _Entrant:
     shape: tuple[int, int, int]
     named: bool = False
     accuracy: float | None = None
+    judged_on: tuple[Any, ...] | None = None
     seconds: float | None = None
 
 
@@ -105,6 +107,10 @@ def compare(
             f"on {there['device']} with {there['threads']} threads; predict in float32, train (SGD with momentum) in {there['dtype']}"
         )
     note(f"MACs for one picture; memory counted for float32 and batches of {counted}, training with momentum")
+    judged = {one.name: one.judged_on for one in entrants if one.accuracy is not None and one.judged_on}
+    if len(set(judged.values())) > 1:
+        each = ", ".join(f"{name} of {data[0]}" for name, data in judged.items())
+        note(f"test accuracy: each of its own test pictures, which are not the same ({each})")
     result(document, _table(rows), as_json)
 
 
@@ -171,12 +177,15 @@ def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
         raise ValueError(f"--input {_said(shape)} has {shape[0]} channels; {text} takes {p.channels}")
     picture = shape or (p.channels, p.height, p.width)
     _check_size(text, classifier.network, picture)
-    run = torchnin.Run(text)
+    run, data = torchnin.Run(text), torchnin.saved.record_of_data(classifier.metadata)
+    # A folder of pictures may have moved, and may have been read in another size.
+    judged_on = (Path(str(data.get("name"))).name, data.get("test_pictures"), classifier.class_names) if data else None
     return _Entrant(
         name=text,
         network=classifier.network,
         shape=picture,
         accuracy=torchnin.saved.number_in(classifier.metadata, "test_accuracy"),
+        judged_on=judged_on,
         seconds=run.result.get("seconds") if run.finished else None,
     )
 

@@ -11,7 +11,9 @@ def test_samples_of_a_run_on_pictures_in_a_folder(trained: Run, few: DatasetSpli
     for label in (0, 3):
         folder = tmp_path / "test" / names[label].replace("/", "_")
         folder.mkdir(parents=True)
-        Image.fromarray(few.test.images[few.test.labels == label][0, 0]).save(folder / "first.png")
+        (folder / "by day").mkdir()
+        Image.fromarray(few.test.images[few.test.labels == label][0, 0]).save(folder / "by day" / "first.png")
+        (folder / "._first.png").write_bytes(b"what macOS leaves beside a picture")
     classifier = trained.classifier
     kept = dict(classifier.metadata)
     try:

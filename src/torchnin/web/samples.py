@@ -11,7 +11,8 @@ from PIL import Image
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits, ImageDataset, load_dataset
-from torchnin.data.pictures import SUFFIXES, decode_picture
+from torchnin.data.paths import each_picture_below
+from torchnin.data.pictures import decode_picture
 from torchnin.files import is_folder
 from torchnin.saved import known_as, record_of_data
 
@@ -63,9 +64,9 @@ def _of_dataset(splits: DatasetSplits, wanted: list[str], channels: int) -> Iter
 def _of_folder(root: Path, wanted: list[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
     for name in wanted:
         for folder in (root / split / name for split in _TEST_FOLDERS):
-            pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES) if is_folder(folder) else []
-            if pictures:
-                yield name, decode_picture(pictures[0], channels)
+            picture = next(each_picture_below(folder), None) if is_folder(folder) else None
+            if picture is not None:
+                yield name, decode_picture(picture, channels)
                 break
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchnin.values import real, switch, whole
+from torchnin.values import counted, real, switch, whole
 
 
 def test_numbers_and_switches_of_any_library_become_pythons_own() -> None:
@@ -32,3 +32,7 @@ def test_numbers_and_switches_of_any_library_become_pythons_own() -> None:
 def test_what_is_none_is_told_by_its_name_with_what_it_must_be(kind: Any, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(f'shift is {value!r}; it is a number of pixels')}$"):
         kind("shift", value, "a number of pixels")
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    assert [counted(number, "epoch") for number in (0, 1, 2, 1000)] == ["0 epochs", "1 epoch", "2 epochs", "1,000 epochs"]

@@ -1,4 +1,4 @@
-"""Numbers and switches of any library as Python's own, which is what records can be written of."""
+"""Numbers and switches of any library as Python's own, which is what records can be written of; and numbers in words."""
 
 import operator
 from typing import Any
@@ -26,6 +26,11 @@ def real(name: str, value: Any, meaning: str) -> float:
         return float(value.__float__())
     except (AttributeError, TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(f"{name} is {value!r}; it is {meaning}") from None
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 epoch`, `2 epochs`: so many of a thing whose plural ends in s."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def switch(name: str, value: Any, meaning: str = "True or False") -> bool:

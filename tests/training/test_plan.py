@@ -105,3 +105,9 @@ def test_pictures_that_are_all_the_same_are_said(few: DatasetSplits) -> None:
         with joined("cpu") as processes:
             said = [note for note in made.notes(processes, goes_on=False) if "are the same one" in note]
         assert len(said) == expected
+
+
+def test_the_heading_says_the_seed_and_counts_in_plain_words(few: DatasetSplits) -> None:
+    with joined("cpu") as processes:
+        *_, heading = plan("nin_small", few, Recipe(num_epochs=1)).notes(processes, goes_on=False)
+    assert ", 1 epoch, seed 0\n" in heading

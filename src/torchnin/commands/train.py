@@ -14,6 +14,7 @@ from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, chos
 from torchnin.commands.output import note, result, table
 from torchnin.commands.process import keep_freed_memory
 from torchnin.commands.progress import data_bar
+from torchnin.values import counted
 
 if TYPE_CHECKING:
     from torchnin import Classifier, DatasetSplits, NiNConfig, Run
@@ -265,7 +266,8 @@ def _show(run: "Run", as_json: bool) -> None:
     low, high = run.classifier.metadata["test_accuracy_interval"]
     text = (
         f"test accuracy {found['test_accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f}, {found['test_pictures']:,} pictures), "
-        f"loss {found['test_loss']:.4f}; {found['num_parameters']:,} parameters, {found['epochs']} epochs in {found['seconds']:.0f} s"
+        f"loss {found['test_loss']:.4f}; {found['num_parameters']:,} parameters, {counted(found['epochs'], 'epoch')} "
+        f"in {found['seconds']:.0f} s"
     )
     result({**found, "path": str(run.path)}, text, as_json)
     note(f"run: {run.path}; use it with: nin predict {run.path} PICTURE")

@@ -337,20 +337,21 @@ class Training:
         if serious and self.options.on_collapse == "stop":
             self.collapse = serious[0]  # the loop stops where it can go on again: an epoch that is over gets its row first
         if serious and self.options.on_collapse == "recover":
-            self._recover(serious[0].kind, revive=True)
+            self._recover(serious[0].kind, self.step, revive=True)
             return True
         return False
 
     def _go_back(self, error: DivergenceError) -> None:
         self._report([self.finite.finding(error, "going back")])
-        self._recover(str(error), revive=False)
+        why = str(error).partition(";")[0]  # what to do is said once, for all that was tried
+        self._recover(why, error.step, revive=False)
 
-    def _recover(self, why: str, revive: bool) -> None:
-        """Go back to the last good state, with half the learning rate and, where maps died, a last block that is alive."""
+    def _recover(self, why: str, at: int, revive: bool) -> None:
+        """Go back from a step to the last good state, with half the learning rate and, where maps died, a last block that is alive."""
         assert self.good is not None  # the first state is kept before the first step
         if self.recoveries == _MOST_RECOVERIES:
             raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; {self.monitor.remedy}")
-        at, findings, recoveries, scale = self.step, self.findings, self.recoveries + 1, self.lr_scale / 2
+        findings, recoveries, scale = self.findings, self.recoveries + 1, self.lr_scale / 2
         seconds = self.total_seconds + self.epoch_seconds
         self._adopt(*self.good)
         self.findings, self.recoveries, self.lr_scale = findings, recoveries, scale

@@ -19,6 +19,7 @@ from torchnin.training.options import Options
 from torchnin.training.processes import Processes
 from torchnin.training.provenance import describe_run, hold_out
 from torchnin.training.recipe import Recipe, recipe_for
+from torchnin.values import counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,8 +65,8 @@ class Plan:
         asked, recipe = self.asked, self.recipe
         if (recipe.batch_size, recipe.num_epochs) != (asked.batch_size, asked.num_epochs):
             yield (
-                f"{len(self.learned):,} pictures are few for {asked.num_epochs} epochs in batches of {asked.batch_size}: "
-                f"{recipe.num_epochs} epochs in batches of {recipe.batch_size}"
+                f"{len(self.learned):,} pictures are few for {counted(asked.num_epochs, 'epoch')} in batches of {asked.batch_size}: "
+                f"{counted(recipe.num_epochs, 'epoch')} in batches of {recipe.batch_size}"
             )
         if missing := [name for name, count in zip(self.splits.class_names, self.splits.train.class_counts, strict=True) if not count]:
             yield f"there is no picture to learn from of {len(missing)} of {len(self.splits.class_names)} classes: {listed(missing)}"
@@ -103,7 +104,8 @@ class Plan:
         shared = "" if processes.alone else f"\nprocesses: {processes.count}, each with its part of every batch of {self.recipe.batch_size}"
         return (
             f"{self.name}, {count:,} parameters, on {self.splits.name} ({self.splits.source}): {len(self.learned):,} pictures of "
-            f"{p.channels}x{p.height}x{p.width}, {len(self.splits.class_names)} classes, {self.recipe.num_epochs} epochs\n"
+            f"{p.channels}x{p.height}x{p.width}, {len(self.splits.class_names)} classes, {counted(self.recipe.num_epochs, 'epoch')}, "
+            f"seed {self.seed}\n"
             f"{self.choice}{shared}"
         )
 

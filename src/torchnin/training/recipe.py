@@ -158,23 +158,24 @@ class Recipe:
 
 
 _SMALLEST_BATCH = 32
+_LARGEST = math.nextafter(1e30, math.inf)  # the first that is not taken: weights are float32, which has nothing from 3.4e38
 _MAY_BE_NONE = ("clip_norm", "image_size", "initialisation")
 # What a recipe did that was recorded before it had the field.
 _UNRECORDED = {"optimizer": "sgd", "keep_norms": False, "level_class_maps": False}
 _RANGES: tuple[tuple[str, Callable[[str, Any, str], int | float], float, float, str], ...] = (
-    ("num_epochs", whole, 1, 10**9, "a whole number of epochs, at least 1"),
-    ("min_batches", whole, 0, 10**9, "a whole number of batches, at least 0"),
-    ("min_steps", whole, 0, 10**9, "a whole number of steps, at least 0"),
-    ("batch_size", whole, 1, 10**9, "a whole number of pictures, at least 1"),
-    ("lr", real, 0, math.inf, "a learning rate, above 0"),
-    ("muon_lr", real, 0, math.inf, "a learning rate, above 0"),
+    ("num_epochs", whole, 1, 10**9, "a whole number of epochs, at least 1 and below a billion"),
+    ("min_batches", whole, 0, 10**9, "a whole number of batches, at least 0 and below a billion"),
+    ("min_steps", whole, 0, 10**9, "a whole number of steps, at least 0 and below a billion"),
+    ("batch_size", whole, 1, 10**9, "a whole number of pictures, at least 1 and below a billion"),
+    ("lr", real, 0, _LARGEST, "a learning rate, above 0 and at most 1e30"),
+    ("muon_lr", real, 0, _LARGEST, "a learning rate, above 0 and at most 1e30"),
     ("muon_momentum", real, 0, 1, "at least 0 and below 1"),
     ("momentum", real, 0, 1, "at least 0 and below 1"),
-    ("weight_decay", real, 0, math.inf, "at least 0"),
+    ("weight_decay", real, 0, _LARGEST, "at least 0 and at most 1e30"),
     ("warmup", real, 0, 1, "a share of all steps, at least 0 and below 1"),
     ("label_smoothing", real, 0, 1, "a share, at least 0 and below 1"),
     ("thinning", real, 0, 1, "a probability, at least 0 and below 1"),
-    ("clip_norm", real, math.ulp(0.0), math.inf, "a norm, above 0, or None"),
+    ("clip_norm", real, math.ulp(0.0), _LARGEST, "a norm, above 0 and at most 1e30, or None"),
     ("ema_decay", real, 0, 1, "at least 0 and below 1"),
     ("image_size", whole, 1, 8193, "a whole number of pixels, 1 to 8192, as for folders of pictures"),
 )

@@ -31,7 +31,7 @@ from torchnin.training.provenance import load_recorded
 from torchnin.training.recipe import RECIPES, Recipe, named_recipe
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, holds_run, is_run_folder, new_run_folder, opened
-from torchnin.values import real, whole
+from torchnin.values import counted, real, whole
 
 # What a run keeps from its beginning to its end.
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
@@ -248,9 +248,9 @@ def _nothing_learned(training: Training, report: Report, splits: DatasetSplits) 
     if said or reached is None or not (training.monitor.at_chance(reached) and is_guessing(report.accuracy, guess, sum(counts))):
         return None
     return (
-        f"nothing was learned in {training.num_steps:,} steps: the accuracy is {reached:.3f} of the train and {report.accuracy:.3f} of the "
-        f"test pictures, no better than guessing ({guess:.3f}); train for more epochs (--num-epochs), or check that pictures of different "
-        "classes differ and the labels belong to them"
+        f"nothing was learned in {counted(training.num_steps, 'step')}: the accuracy is {reached:.3f} of the train and "
+        f"{report.accuracy:.3f} of the test pictures, no better than guessing ({guess:.3f}); train for more epochs (--num-epochs), or "
+        "check that pictures of different classes differ and the labels belong to them"
     )
 
 

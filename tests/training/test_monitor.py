@@ -73,6 +73,18 @@ def test_a_dead_class_map_is_said_once_with_its_class(tiny: NiNConfig) -> None:
     assert "kind 3, kind 7)" in second.message
 
 
+def test_of_many_dead_class_maps_the_first_are_named(tiny: NiNConfig) -> None:
+    network = NiN(replace(tiny, num_classes=300)).eval()
+    monitor = Monitor(network, [f"kind {number}" for number in range(300)], [1] * 300, 0, torch.device("cpu"))
+    labels = torch.arange(300)
+    for _ in range(60):
+        monitor.after_step(torch.zeros(300, 300), torch.tensor(5.0), labels)
+    (finding,) = monitor.findings(1, 60)
+    assert "the maps of 300 of 300 classes are dead (zero for every picture: kind 0, " in finding.message
+    assert "kind 9, ...);" in finding.message
+    assert monitor.findings(1, 61) == []
+
+
 def test_a_map_that_lives_for_one_picture_is_not_dead(tiny: NiNConfig) -> None:
     network = alive(tiny)
     monitor = Monitor(network, NAMES, COUNTS, 0, torch.device("cpu"))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ import torchnin
 from torchnin.data import derived_seed
 from torchnin.models import BlockConfig, ClassBlockConfig, NiNConfig
 from torchnin.training import loop
+from torchnin.training.errors import DivergenceError
+from torchnin.training.log import Silent
 from torchnin.training.optimisation import initialise
 from torchnin.training.step import Step
 
@@ -125,6 +129,30 @@ def test_a_burst_that_is_found_on_saving_is_gone_back_from(
     run = torchnin.train(network, few, recipe, out=tmp_path / "run", on_collapse="recover", quiet=True, device="cpu")
     assert "recovered" in kinds(run)
     assert run.finished
+
+
+def test_what_was_thrown_away_does_not_slow_the_images_per_second_that_are_shown(
+    tiny: NiNConfig, few: torchnin.DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advance, steps = Step.__call__, []
+    rates: list[int] = []
+
+    def timed(self: Step, *arguments: Any) -> None:
+        advance(self, *arguments)
+        steps.append(1)  # a second each
+        if len(steps) == 5:
+            raise DivergenceError("the loss is nan at step 5", 5)
+
+    class Rates(Silent):
+        def step(self, step: int, loss: float, accuracy: float, images_per_second: float, dead_class_maps: Sequence[str] = ()) -> None:
+            rates.append(round(images_per_second))
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(len(steps))))
+    monkeypatch.setattr(Step, "__call__", timed)
+    recipe = torchnin.Recipe(num_epochs=1, batch_size=32, lr=0.001)
+    torchnin.train(tiny, few, recipe, out=tmp_path / "run", on_collapse="recover", quiet=True, device="cpu", watcher=Rates())
+    assert len(rates) > 5
+    assert set(rates) == {32}
 
 
 def test_a_recipe_that_says_nothing_but_epochs_learns_what_the_notebooks_does_not(tmp_path: Path) -> None:

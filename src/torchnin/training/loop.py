@@ -182,7 +182,7 @@ class Training:
         per_epoch = self.batches.num_batches
         epoch, done = divmod(self.step, per_epoch)
         self.display.begin_epoch(epoch + 1, self.recipe.num_epochs, done, per_epoch)
-        since, before, shown = time.monotonic(), self.epoch_seconds, 0.0
+        since, before, shown, began = time.monotonic(), self.epoch_seconds, 0.0, done
         if self.thinning is not None and done == 0:
             self.thinning.begin_epoch(epoch)
             self._agree_on_easy()
@@ -207,7 +207,8 @@ class Training:
             if not last and (self.look_every == 1 or self.step % self.look_every == 0) and self.epoch_seconds - shown > _SHOW_SECONDS:
                 shown = self.epoch_seconds
                 loss, right, count = self.sums.tolist()
-                rate = done * self.batches.batch_size / max(self.epoch_seconds, 1e-9)
+                # Of this pass alone: the epoch's seconds are also those of steps that were thrown away.
+                rate = (done - began) * self.batches.batch_size / max(self.epoch_seconds - before, 1e-9)
                 self.display.step(done, loss / count, right / count, rate, self.monitor.dead_class_names)
             if last:
                 break

@@ -211,11 +211,11 @@ class Monitor:
         for number in dead:
             if f"dead class map {number}" not in self.said:
                 self.said.update(f"dead class map {each}" for each in dead)
-                names = ", ".join(self.class_names[number] for number in dead)
+                names = [self.class_names[number] for number in dead]
                 say(
                     "dead class maps",
-                    f"dead class maps {names}",
-                    f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: {names}); "
+                    f"dead class maps {', '.join(names)}",
+                    f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: {_few(names)}); "
                     f"behind the last ReLU they get no gradient, and these classes are not learned as long as that lasts; {self.remedy}",
                 )
         for name, share in self.dead_channels.items():
@@ -289,7 +289,7 @@ class Monitor:
         lost = [number for number, count in counts if 0 < count <= seen[number] and right[number] < _UNRECOGNISED * seen[number]]
         if not lost or accuracy < _LEARNED or len(lost) > len(right) / 2:
             return []
-        names = ", ".join(self.class_names[number] for number in lost[:5]) + (", ..." if len(lost) > 5 else "")
+        names = _few([self.class_names[number] for number in lost], 5)
         message = (
             f"the train accuracy is {accuracy:.3f}, but {len(lost)} of {len(right)} classes are not recognised ({names}): their maps may "
             f"get next to no gradient without being dead; {self.remedy}"
@@ -358,6 +358,11 @@ class Finite:
 
     def _epoch(self, step: int) -> int:
         return (step - 1) * self.recipe.num_epochs // self.num_steps + 1
+
+
+def _few(names: Sequence[str], most: int = 10) -> str:
+    """The first of so many names, as a sentence has room for them."""
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
 
 
 def _look(alive: dict[str, Tensor], name: str) -> Any:

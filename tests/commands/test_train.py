@@ -77,6 +77,7 @@ def test_pictures_are_read_at_the_size_that_the_weights_know(
     [
         (("fashon-mnist",), "Did you mean 'fashion-mnist'"),
         (("--model", "nin_smal"), "no network is named 'nin_smal'; did you mean nin_small"),
+        (("--model", "mnist"), "it is trained weights of nin_mnist: torchnin.load('mnist'), or nin train --weights mnist; the networks"),
         (("--recipe", "stedy"), "no recipe is named 'stedy'; did you mean steady"),
         (("--lr", "nan"), "lr is nan; it is a learning rate, above 0"),
         (("--lr", "-1"), "lr is -1.0"),

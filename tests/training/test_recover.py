@@ -49,6 +49,7 @@ def test_the_notebooks_recipe_collapses_and_recovering_saves_it(recipe: torchnin
     saved = torchnin.train(NETWORK, "fashion-mnist-sample", recipe, seed=SEED, out=tmp_path / "recover", on_collapse="recover", quiet=True)
     assert "recovered" in kinds(saved)
     assert saved.result["dead_class_maps"] == 0
+    assert (warned.result["recoveries"], saved.result["recoveries"]) == (0, kinds(saved).count("recovered"))
     assert saved.result["test_accuracy"] > warned.result["test_accuracy"] + 0.15
     assert [row["epoch"] for row in saved.metrics] == [1, 2, 3, 4, 5, 6]
 

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ import pytest
 
 from torchnin import NiNConfig, Recipe, Run, resume, train, train_seeds
 from torchnin.web import listen, watched
+from torchnin.web.watching import Watcher
 
 RECIPE = Recipe(num_epochs=2, batch_size=32, lr=0.1)
 
@@ -97,6 +99,21 @@ def test_the_curve_within_epochs_stays_short(trained: Run) -> None:
     assert len(trace) <= 400
     assert trace[0][0] < 0.01
     assert trace[-1][0] > 0.9
+
+
+def test_the_time_left_after_going_back_is_that_of_the_steps_since(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher, now = Watcher(), [0.0]
+    monkeypatch.setattr("torchnin.web.watching.time", SimpleNamespace(monotonic=lambda: now[0]))
+    watcher.begin(trained.path)
+    watcher.begin_epoch(1, 1, 0, 10)
+    now[0] = 600.0
+    watcher.step(5, 1.0, 0.5, 100.0)
+    assert watcher.state()["seconds_left"] == 600
+    watcher.begin_epoch(1, 1, 0, 10)
+    assert watcher.state()["seconds_left"] is None
+    now[0] = 601.0
+    watcher.step(1, 1.0, 0.5, 100.0)
+    assert watcher.state()["seconds_left"] == pytest.approx(9)
 
 
 def test_a_loss_that_is_no_number_is_shown_as_none(trained: Run) -> None:

@@ -273,9 +273,15 @@ def _show(run: "Run", as_json: bool) -> None:
     note(f"run: {run.path}; use it with: nin predict {run.path} PICTURE")
 
 
+def _recovered(row: dict[str, Any]) -> str:
+    """What stands where a failure would of a seed that came to its end by going back."""
+    count = row.get("recoveries", 0)
+    return f"none, after {count} {'recovery' if count == 1 else 'recoveries'}" if count else ""
+
+
 def _show_seeds(summary: dict[str, Any], out: Path, as_json: bool) -> None:
     rows = [
-        (str(row["seed"]), f"{row['test_accuracy']:.4f}" if "test_accuracy" in row else "-", row["failure"] or "")
+        (str(row["seed"]), f"{row['test_accuracy']:.4f}" if "test_accuracy" in row else "-", row["failure"] or _recovered(row))
         for row in summary["seeds"]
     ]
     text = table(("seed", "test accuracy", "failure"), rows, right=frozenset({0, 1}))

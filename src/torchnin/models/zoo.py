@@ -6,7 +6,7 @@ from typing import Any
 
 from .config import BlockConfig, ClassBlockConfig, NiNConfig
 from .nin import NiN
-from .shipped import fill
+from .shipped import fill, list_weights, weights_entry
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,6 +164,8 @@ def model_entry(name: str) -> ModelEntry:
     if name not in _BY_NAME:
         near = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
+        if name in list_weights():
+            hint = f"it is trained weights of {weights_entry(name).network}: torchnin.load({name!r}), or nin train --weights {name}; "
         raise ValueError(f"no network is named {name!r}; {hint}the networks: {', '.join(_BY_NAME)}")
     return _BY_NAME[name]
 

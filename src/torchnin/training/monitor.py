@@ -223,8 +223,7 @@ class Monitor:
                 say(
                     "dead channels",
                     f"dead channels {name}",
-                    f"{share:.0%} of the channels of {name} are zero for every picture; "
-                    "a lower learning rate or a longer warm-up keeps them alive",
+                    f"{share:.0%} of the channels of {name} are zero for every picture; a lower learning rate keeps them alive",
                 )
         if (steps := int(self.recent_steps)) >= _LOSS_STEPS:
             mean, chance = float(self.recent_loss) / steps, math.log(self.network.num_classes)  # with one class both are 0 when all is well

@@ -232,7 +232,7 @@ def _finish(training: Training, classifier: Classifier, splits: DatasetSplits, d
     report = classifier.evaluate(splits.test)
     classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
     classifier.save(run.path / "classifier")
-    _draw_curves(run, display)
+    _draw_curves(run, report.accuracy, display)
     if (sentence := _nothing_learned(training, report, splits)) is not None:
         display.note(sentence)
     run.write_result(_result(training, report))
@@ -267,6 +267,7 @@ def _result(training: Training, report: Report) -> dict[str, Any]:
         "seconds": seconds,
         "images_per_second": sum(row["images_per_second"] * row["seconds"] for row in rows) / max(seconds, 1e-9),
         "dead_class_maps": rows[-1]["dead_class_maps"],
+        "recoveries": training.recoveries,
         "seed": training.seed,
     }
 
@@ -382,9 +383,9 @@ def _network_as_begun(values: dict[str, Any], run: Run) -> NiN:
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: no network is made of it ({said})") from error
 
 
-def _draw_curves(run: Run, display: Display) -> None:
+def _draw_curves(run: Run, test_accuracy: float, display: Display) -> None:
     try:
-        training_curves(run.metrics, run.path / "curves.png")
+        training_curves(run.metrics, run.path / "curves.png", test_accuracy=test_accuracy)
     except ImportError:
         display.note("no curves.png: matplotlib is not installed (pip install 'torchnin[plot]')")
 

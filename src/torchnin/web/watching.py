@@ -137,9 +137,9 @@ class Watcher:
         """An epoch (from 1) begins at its `step`-th of `num_steps` steps."""
         with self._change() as now:
             now.phase, now.epoch, now.num_epochs, now.num_steps = "training", epoch, num_epochs, num_steps
-            now.progress = (epoch - 1 + step / num_steps) / num_epochs
-            if self._begin is None or self._begin[1] > now.progress:
-                self._begin = (time.monotonic(), now.progress)
+            before, now.progress = now.progress, (epoch - 1 + step / num_steps) / num_epochs
+            if self._begin is None or now.progress < before:  # the time of what was thrown away says nothing of what is left
+                self._begin, now.seconds_left = (time.monotonic(), now.progress), None
             # A training that went back has nothing to show of what it threw away.
             now.rows = [row for row in now.rows if row["epoch"] < epoch]
             now.trace = [point for point in now.trace if point[0] <= epoch - 1 + step / num_steps]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin import Classifier, DatasetSplits, ImageDataset, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry
+from torchnin import Augmentation, Classifier, DatasetSplits, ImageDataset, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry
 from torchnin.data.resize import resize_bytes
 from torchnin.device import choose_device
 from torchnin.training.plan import Plan, make_plan, reading_size
@@ -105,6 +105,12 @@ def test_pictures_that_are_all_the_same_are_said(few: DatasetSplits) -> None:
         with joined("cpu") as processes:
             said = [note for note in made.notes(processes, goes_on=False) if "are the same one" in note]
         assert len(said) == expected
+
+
+def test_a_shift_that_leaves_nothing_of_a_picture_is_refused(few: DatasetSplits) -> None:
+    plan("nin_small", few, Recipe(num_epochs=1, augmentation=Augmentation(shift=27)))
+    with pytest.raises(ValueError, match=r"^shift is 28 pixels, and the pictures have 28x28: nothing would be left"):
+        plan("nin_small", few, Recipe(num_epochs=1, augmentation=Augmentation(shift=28)))
 
 
 def test_the_heading_says_the_seed_and_counts_in_plain_words(few: DatasetSplits) -> None:

@@ -150,6 +150,7 @@ def make_plan(
     fitted = asked.fitted(num_pictures=len(learned), mirror=splits.mirror)
     preprocessing = Preprocessing.of(learned, image_size=_image_size(fitted, network, learned), normalise=fitted.normalise)
     _check_spread(network, preprocessing, min(fitted.batch_size, len(learned)))
+    _check_shift(fitted.augmentation.shift, *learned.image_size)
     return Plan(
         name=name or type(network).__name__,
         network=network,
@@ -241,6 +242,13 @@ def _check_spread(network: NiN, preprocessing: Preprocessing, at_once: int) -> N
         raise ValueError(
             f"a batch is 1 picture of {p.height}x{p.width}, whose maps become 1x1, and batch normalisation sees no spread in one value; "
             "take batches of at least 2 pictures (--batch-size), or larger pictures (--image-size)"
+        )
+
+
+def _check_shift(shift: int, height: int, width: int) -> None:
+    if shift >= max(height, width):
+        raise ValueError(
+            f"shift is {shift} pixels, and the pictures have {height}x{width}: nothing would be left of one that is moved so far"
         )
 
 

@@ -28,7 +28,7 @@ class _Entrant:
     shape: tuple[int, int, int]
     named: bool = False
     accuracy: float | None = None
-    judged_on: tuple[Any, ...] | None = None
+    judged_on: tuple[str, str, tuple[str, ...]] | None = None
     seconds: float | None = None
 
 
@@ -179,7 +179,7 @@ def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
     _check_size(text, classifier.network, picture)
     run, data = torchnin.Run(text), torchnin.saved.record_of_data(classifier.metadata)
     # A folder of pictures may have moved, and may have been read in another size.
-    judged_on = (Path(str(data.get("name"))).name, data.get("test_pictures"), classifier.class_names) if data else None
+    judged_on = (Path(str(data.get("name"))).name, str(data.get("test_pictures")), classifier.class_names) if data else None
     return _Entrant(
         name=text,
         network=classifier.network,

@@ -261,7 +261,7 @@ def test_nothing_is_said_of_this_machine(hub: Hub, classifier: Classifier, tmp_p
     push_to_hub(mine, "me/mine", token=TOKEN)
     assert not [name for name, content in hub.repositories["me/mine"].items() if str(tmp_path).encode() in content]
     assert load_from_hub("me/mine").metadata["data"]["name"] == "patients"
-    assert b"50.00% of the test pictures of patients." in hub.repositories["me/mine"]["README.md"]
+    assert b"50.00% of the test pictures of `patients`." in hub.repositories["me/mine"]["README.md"]
     assert mine.metadata["data"] == data
 
 

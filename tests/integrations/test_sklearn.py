@@ -6,6 +6,7 @@ import signal
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_digits
@@ -114,7 +115,6 @@ def test_a_network_or_a_recipe_of_another_kind_is_named(change: dict[str, Any]) 
 
 
 def test_columns_of_another_order_are_told(digits: tuple[np.ndarray, np.ndarray]) -> None:
-    pandas = pytest.importorskip("pandas")
     X, y = pandas.DataFrame(digits[0], columns=[f"pixel{place}" for place in range(64)]), digits[1]
     model = NiNClassifier(**{**SHORT, "num_epochs": 1}).fit(X, pandas.Series(y))
     assert model.feature_names_in_.tolist() == list(X.columns)

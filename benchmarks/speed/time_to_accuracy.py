@@ -41,7 +41,6 @@ CANDIDATES: dict[str, dict[str, list[str]]] = {
         "nin_compact, three epochs, batch 256, no shifts": [*COMPACT, "--num-epochs", "3", "--shift", "0"],
     },
     "94": {
-        "nin_base, sixteen epochs": ["--model", "nin_base", "--num-epochs", "16"],
         "nin_compact, eight epochs, batch 256": [*COMPACT, "--num-epochs", "8"],
         "nin_compact, eleven epochs, batch 256": [*COMPACT, "--num-epochs", "11"],
     },

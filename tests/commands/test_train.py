@@ -15,9 +15,18 @@ import torch
 from PIL import Image
 
 from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Run
+from torchnin.commands.train import _show_seeds
 from torchnin.training.going_on import describe_beginning
+from torchnin.training.seeds import summarise
 
 SHORT = ("--model", "nin_small", "--num-epochs", "1", "--batch-size", "80")
+
+
+def test_a_seed_that_went_back_is_told_from_one_that_did_not(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = [{"seed": seed, "test_accuracy": 0.5, "failure": None, "recoveries": seed} for seed in range(3)]
+    _show_seeds(summarise(rows, 3), tmp_path, as_json=False)
+    _, plain, once, twice, *_ = capsys.readouterr().out.splitlines()
+    assert [line.split("0.5000")[1].strip() for line in (plain, once, twice)] == ["", "none, after 1 recovery", "none, after 2 recoveries"]
 
 
 def test_a_run_in_json(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def test_curves_can_be_drawn_while_it_learns(tiny: NiNConfig, few: DatasetSplits
     assert len(run.metrics) == 3
 
 
+def test_the_curves_have_the_test_accuracy(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[float] = []
+    monkeypatch.setattr("torchnin.training.start.training_curves", lambda rows, path, *, test_accuracy: drawn.append(test_accuracy))
+    run = train(tiny, few, ONCE, out=tmp_path / "run", quiet=True)
+    assert drawn == [run.result["test_accuracy"]]
+
+
 def test_numpys_numbers_are_recorded_as_pythons(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     given: dict[str, Any] = {"seed": np.int64(3), "validation": np.float32(0.25), "accumulate": np.int64(2)}
     run = train(tiny, few, ONCE, out=tmp_path / "run", quiet=True, **given)

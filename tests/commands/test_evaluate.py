@@ -52,7 +52,7 @@ def test_of_a_folder_without_splits_all_are_judged_unless_the_training_had_them(
     assert answer.code == 0, answer.err
     document = json.loads(answer.out)
     assert (document["num_pictures"], document["accuracy"]) == (100, pytest.approx(trained.result["test_accuracy"]))
-    assert "all 100 pictures are judged (--split test: the held-out ones alone)" in answer.err
+    assert "all 100 pictures were judged (--split test: the held-out ones alone)" in answer.err
     assert "downloading" not in answer.err
     assert "\nreading pictures\n" in f"\n{answer.err}"
     held_out = json.loads(nin("evaluate", named, tmp_path / "test", "--split", "test", "--json").out)

@@ -60,8 +60,12 @@ def evaluate(
     splits = load_data(loaded, classifier, data, data_dir, skip_broken)
     for sentence in splits.notes:
         note(sentence)
-    chosen = pictures_of(splits, split or _usual_split(splits, loaded, data))
+    judged = split or _usual_split(splits, loaded, data)
+    chosen = pictures_of(splits, judged)
     report = loaded.evaluate(chosen)
+    if not split and judged == "all":
+        seen = f"The training is not known to have had {splits.name}"
+        note(f"{seen}: all {len(chosen):,} pictures were judged (--split test: the held-out ones alone).")
     _draw(report, chosen, plot, reliability, mistakes, language)
     if as_csv:
         print(report.to_csv(), end="")
@@ -116,8 +120,6 @@ def _usual_split(splits: "DatasetSplits", loaded: "Classifier", data: str | None
     alike = (len(splits.train), len(splits.test)) == (learned, trained_on.get("test_pictures"))
     if data is None or splits.test_fraction is None or alike or str(Path(splits.source).absolute()) == trained_on.get("source"):
         return "test"
-    count = len(splits.train) + len(splits.test)
-    note(f"The training is not known to have had {splits.name}: all {count:,} pictures are judged (--split test: the held-out ones alone).")
     return "all"
 
 

@@ -123,7 +123,13 @@ def _changed(config: "NiNConfig", fields: Mapping[str, Any]) -> "NiNConfig":
                 f"class_hidden {widths} has {len(hidden)} widths; with mlp_layers {most} the last block has {most} before the class maps"
             )
         given["class_block"] = dataclasses.replace(config.class_block, hidden=hidden)
-    return dataclasses.replace(config, **given)
+    changed = dataclasses.replace(config, **given)
+    # What would say nothing was meant to say something.
+    if "mlp_kernel_size" in given and not changed.mlp_layers:
+        raise ValueError("mlp_kernel_size is the kernel of the 1x1 convolutions, and with mlp_layers 0 there are none; leave one out")
+    if "dropout_kind" in given and not changed.dropout:
+        raise ValueError("dropout_kind says what is zeroed, and with dropout 0 nothing is; give dropout too, or leave it out")
+    return changed
 
 
 def _widths(text: str) -> tuple[int, ...]:

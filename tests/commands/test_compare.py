@@ -74,7 +74,7 @@ def test_a_table_for_people(nin: Callable[..., Any], trained: Run) -> None:
         (("nin_d2l:dropout=nan",), "dropout is nan"),
         (("nin_d2l:class_hidden=384x192",), "class_hidden is '384x192'; give widths with a dash between them, such as 384-192"),
         (("nin_d2l:mlp_layers=1,class_hidden=384-192",), "class_hidden 384-192 has 2 widths; with mlp_layers 1 the last block has 1"),
-        (("nin_d2l:mlp_layers=0,mlp_kernel_size=3",), "mlp_kernel_size is the kernel of the 1x1 convolutions, and with mlp_layers 0 there are"),
+        (("nin_d2l:mlp_layers=0,mlp_kernel_size=3",), "mlp_kernel_size is the kernel of the 1x1 convolutions, and with mlp_layers 0"),
         (("nin_small:dropout_kind=channel",), "dropout_kind says what is zeroed, and with dropout 0 nothing is; give dropout too"),
         (("nin_d2l", "--input", "3x64x64"), "nin_d2l takes 1 (write nin_d2l:in_channels=3)"),
         (("nin_d2l", "--input", "1x28x28"), "nin_d2l with pictures of 1x28x28: a picture of 28x28 pixels is too small for this network"),

@@ -209,6 +209,14 @@ def held_out_mask(labels: np.ndarray, fraction: float, *, seed: int) -> np.ndarr
     return mask
 
 
+def held_out_sentence(held_out: int, labels: np.ndarray, fraction: float, *, seed: int) -> str:
+    """What a split for testing did with pictures that came without one, said to who trains on them."""
+    counts = np.unique(labels, return_counts=True)[1]
+    few = round(fraction * int(counts[counts > 1].min())) < 1 if (counts > 1).any() else False
+    share = f"{100 * fraction:g}% of each class{', at least one picture' if few else ''}"
+    return f"There is no test split: {held_out:,} of {len(labels):,} pictures, {share}, were held out for testing (seed {seed})."
+
+
 def check_label_range(labels: np.ndarray, num_classes: int, *, where: str) -> None:
     """Raise DataError naming the first label outside 0 .. num_classes - 1, its index and the accepted range."""
     wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))

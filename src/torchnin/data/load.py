@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from torchnin.data.catalog import CATALOG, FASHION_MNIST, MAX_FILE_BYTES, SAMPLE, DataFile, NamedDataset, dataset_of_files, read_checked
-from torchnin.data.dataset import DatasetSplits, ImageDataset, check_label_range
+from torchnin.data.dataset import DatasetSplits, ImageDataset, check_label_range, held_out_sentence
 from torchnin.data.download import fetch
 from torchnin.data.errors import DataError
 from torchnin.data.integrity import read_bounded
@@ -275,11 +275,10 @@ def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, 
         test, validation = validation, None
         notes = ("There is no test split: the validation pictures serve as the test pictures.",)
     elif test is None:
-        total = len(train)
+        labels = train.labels
         train, test = train.split(test_fraction, seed=seed)
         held_out = test_fraction
-        share = f"{len(test):,} of {total:,} pictures, {test_fraction:.0%} of each class"
-        notes = (f"There is no test split: {share}, were held out for testing (seed {seed}).",)
+        notes = (held_out_sentence(len(test), labels, test_fraction, seed=seed),)
     return DatasetSplits(
         name=name,
         train=train,

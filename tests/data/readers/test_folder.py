@@ -64,6 +64,13 @@ def test_a_class_that_train_lacks_is_named(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+def test_of_a_class_of_few_pictures_one_is_held_out(tmp_path: Path) -> None:
+    class_folders(tmp_path, count=2)
+    data = load_dataset(tmp_path, test_fraction=0.125)
+    assert (len(data.train), len(data.test)) == (2, 2)
+    assert "2 of 4 pictures, 12.5% of each class, at least one picture, were held out for testing (seed 0)" in data.notes[0]
+
+
 def test_class_folders_alone_are_split_by_the_seed(tmp_path: Path) -> None:
     class_folders(tmp_path, count=10)
     data = load_dataset(tmp_path, seed=7)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask
+from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask, held_out_sentence
 from torchnin.data.errors import DataError
 from torchnin.data.paths import NO_PICTURES, natural_key, pictures_below
 from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow
@@ -184,7 +184,8 @@ def _label(classes: Mapping[str, list[Path]], names: tuple[str, ...], folder: Pa
 def _split(names: tuple[str, ...], files: dict[str, _Files], seed: int, fraction: float, notes: list[str]) -> None:
     """Hold out a share of train as "test", by the one rule of ImageDataset.split."""
     train = files["train"]
-    held_out = held_out_mask(np.array(train.labels, dtype=np.int64), fraction, seed=seed)
+    labels = np.array(train.labels, dtype=np.int64)
+    held_out = held_out_mask(labels, fraction, seed=seed)
     if not held_out.any():
         folder = train.paths[0].parent.parent
         raise DataError(f"{folder}: expected a class with two pictures or more, found one in each of {len(names)} classes.")
@@ -193,10 +194,7 @@ def _split(names: tuple[str, ...], files: dict[str, _Files], seed: int, fraction
         parts[held].paths.append(path)
         parts[held].labels.append(label)
     files["train"], files["test"] = parts[False], parts[True]
-    notes.append(
-        f"There is no test split: {len(parts[True].paths):,} of {len(train.paths):,} pictures, {fraction:.0%} of each class, "
-        f"were held out for testing (seed {seed})."
-    )
+    notes.append(held_out_sentence(len(parts[True].paths), labels, fraction, seed=seed))
 
 
 def _measure(

@@ -1,5 +1,7 @@
 import hashlib
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from torchnin.data import DataError, DatasetSplits, ImageDataset
 
 
-def dataset(labels: list[int], names: tuple[str, ...] = ("cat", "dog", "owl"), channels: int = 1, side: int = 4) -> ImageDataset:
+def dataset(labels: list[int], names: Sequence[str] = ("cat", "dog", "owl"), channels: int = 1, side: int = 4) -> ImageDataset:
     images = np.zeros((len(labels), channels, side, side), dtype=np.uint8)
     # The pixel tells which picture it was, so that a shuffled label is noticed.
     images[:, 0, 0, 0] = np.arange(len(labels)) % 256
@@ -112,6 +114,13 @@ def test_a_class_that_is_missing_is_named() -> None:
     with pytest.raises(DataError, match=r"class 'owl'.*1 pictures"):
         dataset([0, 1, 2]).with_class_names(("cat", "dog"))
     assert dataset([0, 1, 1]).with_class_names(("dog", "cat")).labels.tolist() == [1, 0, 0]
+
+
+def test_names_are_several_and_no_text() -> None:
+    with pytest.raises(DataError, match="expected several names, found the text 'cdo'"):
+        dataset([0, 1], names="cdo")
+    with pytest.raises(DataError, match="expected several names, found the text 'cdo'"):
+        dataset([0, 1]).with_class_names("cdo")
 
 
 def test_splits_owe_each_other_classes_and_shape() -> None:

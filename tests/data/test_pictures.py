@@ -194,12 +194,13 @@ def test_arrays_and_tensors() -> None:
         np.zeros((2, 4, 5), np.uint8),
         np.zeros(4, np.uint8),
         np.zeros((0, 4), np.uint8),
+        torch.zeros((4, 4), dtype=torch.bfloat16),  # numpy has no such type
     ],
 )
-def test_other_arrays_are_refused_with_what_is_accepted(array: np.ndarray) -> None:
+def test_other_arrays_are_refused_with_what_is_accepted(array: np.ndarray | torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"picture: expected an array of uint8 of shape \(H, W\)") as caught:
         decode_picture(array, 1)
-    assert ("Multiply" in str(caught.value)) == (array.dtype.kind == "f")
+    assert ("Multiply" in str(caught.value)) == (array.dtype in (np.float32, torch.bfloat16))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 
 from torchnin.data.errors import DataError
 from torchnin.data.mapped import MappedPictures, Pictures, as_mapped
+from torchnin.values import counted
 
 # Hashing goes through the pixels in pieces of this many bytes, so that a memory-mapped set is never read in at once.
 _HASH_CHUNK_BYTES = 1 << 26
@@ -30,7 +31,7 @@ class ImageDataset:
     """The name of each class, in the order of the labels."""
 
     def __post_init__(self) -> None:
-        images, labels, names = self.images, self.labels, tuple(self.class_names)
+        images, labels, names = self.images, self.labels, _names_of(self.class_names)
         object.__setattr__(self, "class_names", names)
         if not isinstance(images, np.ndarray | MappedPictures) or images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
             raise DataError(
@@ -109,7 +110,8 @@ class ImageDataset:
         held_out = held_out_mask(self.labels, fraction, seed=seed)
         if not held_out.any():
             raise DataError(
-                f"split: expected a class with at least 2 pictures, found none among {len(self):,} pictures of {self.num_classes} classes."
+                "split: expected a class with at least 2 pictures, found none among "
+                f"{counted(len(self), 'picture')} of {self.num_classes} {'class' if self.num_classes == 1 else 'classes'}."
             )
         return self.select(~held_out), self.select(held_out)
 
@@ -118,7 +120,7 @@ class ImageDataset:
 
         `names` may have classes that this dataset lacks. Raises DataError naming a class that has pictures here and is missing in `names`.
         """
-        names = tuple(names)
+        names = _names_of(names)
         _check_class_names(names)
         if names == self.class_names:
             return self
@@ -225,6 +227,12 @@ def check_label_range(labels: np.ndarray, num_classes: int, *, where: str) -> No
             f"{where}: expected labels from 0 to {num_classes - 1} ({num_classes} classes), found {int(labels[wrong[0]])} "
             f"at index {int(wrong[0])} ({len(wrong):,} out of range in all). Count labels from 0, or name every class."
         )
+
+
+def _names_of(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str):
+        raise DataError(f"class_names: expected several names, found the text {names!r}.")
+    return tuple(names)
 
 
 def _check_class_names(names: tuple[str, ...]) -> None:

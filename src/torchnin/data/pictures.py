@@ -7,7 +7,7 @@ import threading
 import warnings
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -56,7 +56,7 @@ def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
     """
     imported = sys.modules.get("torch")  # where it was not imported, nothing is a tensor
     if imported is not None and isinstance(source, imported.Tensor):
-        source = source.detach().cpu().numpy()
+        source = array_of_tensor(source)
     if channels not in (1, 3):
         if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and channels in source.shape[::2]:
             # A network of any other channel count takes arrays that have exactly its own.
@@ -274,10 +274,26 @@ def _is_grey(picture: Image.Image) -> bool:
     return False
 
 
+def array_of_tensor(tensor: "torch.Tensor") -> np.ndarray:
+    """The values of a tensor on the host; of types that numpy lacks, such as bfloat16, as float32."""
+    values = tensor.detach().cpu()
+    try:
+        return values.numpy()
+    except TypeError:
+        return values.float().numpy()
+
+
+def as_uint8_advice(dtype: np.dtype[Any]) -> str:
+    """How values of another type become pixels."""
+    if dtype.kind == "f":
+        return "Multiply pixels in 0..1 by 255, round them, and convert to uint8."
+    return "Convert them to uint8, and multiply by 255." if dtype.kind == "b" else "Convert them to uint8."
+
+
 def _from_array(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or 0 in array.shape:
-        hint = " Multiply pixels in 0..1 by 255, round, and convert to uint8." if array.dtype.kind == "f" else ""
-        raise ValueError(f"picture: expected an array of {_ACCEPTED_ARRAYS}, found dtype {array.dtype} and shape {array.shape}.{hint}")
+        advice = "" if array.dtype == np.uint8 else f" {as_uint8_advice(array.dtype)}"
+        raise ValueError(f"picture: expected an array of {_ACCEPTED_ARRAYS}, found dtype {array.dtype} and shape {array.shape}.{advice}")
     if array.ndim == 2:
         return array
     if array.shape[2] not in (1, 3, 4):

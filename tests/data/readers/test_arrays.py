@@ -47,6 +47,8 @@ def test_layouts(images: np.ndarray, shape: tuple[int, ...]) -> None:
     ("images", "labels", "said"),
     [
         (IMAGES.astype(np.float32) / 255, LABELS, "expected dtype uint8, 0 to 255, found float32.*Multiply"),
+        (torch.from_numpy(IMAGES).bfloat16() / 255, LABELS, "found float32.*Multiply"),
+        (IMAGES > 2, LABELS, "found bool. Convert them to uint8, and multiply by 255"),
         (IMAGES.astype(np.int64), LABELS, "found int64"),
         (IMAGES[0], LABELS, r"found \(5, 4\)"),
         (np.zeros((6, 5, 4, 2), np.uint8), LABELS, r"found \(6, 5, 4, 2\)"),
@@ -61,7 +63,7 @@ def test_layouts(images: np.ndarray, shape: tuple[int, ...]) -> None:
         (IMAGES[:0], LABELS[:0], "at least one picture"),
     ],
 )
-def test_wrong_arrays(images: np.ndarray, labels: np.ndarray, said: str) -> None:
+def test_wrong_arrays(images: np.ndarray | torch.Tensor, labels: np.ndarray, said: str) -> None:
     with pytest.raises(DataError, match=said):
         to_dataset(images, labels, where="train")
 

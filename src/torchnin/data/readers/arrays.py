@@ -14,6 +14,7 @@ from torch import Tensor
 from torchnin.data.dataset import ImageDataset, check_label_range, listed
 from torchnin.data.errors import DataError, broken_file
 from torchnin.data.mapped import mapped_file
+from torchnin.data.pictures import array_of_tensor, as_uint8_advice
 
 # A header may claim any size; nothing beyond this is believed.
 MAX_ARRAY_BYTES = 16 << 30
@@ -84,10 +85,7 @@ def to_dataset(images: Any, labels: Any, class_names: Sequence[str] | None = Non
     """
     pixels = _as_array(images, where=f"{where} pictures")
     if pixels.dtype != np.uint8:
-        advice = (
-            " Multiply pixels in 0..1 by 255, round them, and convert to uint8." if pixels.dtype.kind == "f" else " Convert them to uint8."
-        )
-        raise DataError(f"{where} pictures: expected dtype uint8, 0 to 255, found {pixels.dtype}.{advice}")
+        raise DataError(f"{where} pictures: expected dtype uint8, 0 to 255, found {pixels.dtype}. {as_uint8_advice(pixels.dtype)}")
     if pixels.ndim == 3:
         pixels = pixels[:, None]
     elif pixels.ndim == 4 and pixels.shape[3] in (1, 3):
@@ -133,7 +131,7 @@ def dataset_of(data: Any, class_names: Sequence[str]) -> ImageDataset:
 def _as_array(values: Any, *, where: str, text: bool = False) -> np.ndarray:
     """Of numbers; with `text` also of text, as pandas keeps it as objects."""
     if isinstance(values, Tensor):
-        return values.detach().cpu().numpy()
+        return array_of_tensor(values)
     try:
         array = np.asarray(values)
     except ValueError as error:  # of numpy: an inhomogeneous shape

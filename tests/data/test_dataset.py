@@ -1,5 +1,4 @@
 import hashlib
-
 from collections.abc import Sequence
 
 import numpy as np

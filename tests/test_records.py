@@ -67,6 +67,7 @@ def test_the_study_of_steady_trains_as_the_command_does() -> None:
     study = ["benchmarks/every_seed/cure.py", "--out", "here", "--seeds", "4", "--only", "steady"]
     made = records.made_by({"command": study})
     assert made == records.choices(["fashion-mnist", "--model", "nin_d2l", "--image-size", "224"])
+    assert records.made_by({"command": [*study, "--first-seed", "4"]}) == made
     assert records.made_by({"command": [*study, "--image-size", "112"]}) == {**made, "image-size": "112"}
     for other in ([*study, "--share", "0.5"], [*study[:-1], "without clipping"], study[:-2], ["cure.py", "train"]):
         with pytest.raises(ValueError, match="a record is made by nin train"):

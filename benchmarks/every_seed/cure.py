@@ -7,11 +7,11 @@
     $CURE --out runs/cifar --model nin_cifar10 --data cifar-10 --data-dir DIR --num-epochs 1 --seeds 20 --only steady
     ... --share 0.3                     the last one on a CPU
 
-Every training is a run folder below `--out`, `VARIANT/seed-N`; one that is finished is not trained again and one that was
-cut off goes on, so the command may be stopped and called again. The table goes to `--out/summary.json`. A training fails where
-its accuracy is below `--least`, or a class map is dead at the end or over all test pictures, or it stops because numbers are not
-finite. With `--held-out` the accuracy is that of so large a share of the train pictures, which is what a choice is made by; else it
-is that of the test pictures.
+Every training is a run folder below `--out`, `VARIANT/seed-N`; one that is finished is not trained again and one that was cut off goes on,
+so the command may be stopped and called again, and `--first-seed` parts the seeds among machines. The table goes to `--out/summary.json`. A
+training fails where its accuracy is below `--least`, or a class map is dead at the end or over all test pictures, or it stops because
+numbers are not finite. With `--held-out` the accuracy is that of so large a share of the train pictures, which is what a choice is made by;
+else it is that of the test pictures.
 """
 
 import argparse
@@ -131,7 +131,8 @@ def main() -> None:
     )
     parser.add_argument("--share", type=float, default=1.0, help="share of the train pictures to learn from")
     parser.add_argument("--test-share", type=float, default=1.0, help="share of the test pictures to judge by, as many of each class")
-    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--seeds", type=int, default=50, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0, help="the others count on from it")
     parser.add_argument("--least", type=float, default=0.85, help="accuracy below which a training counts as failed")
     parser.add_argument("--only", nargs="*", choices=list(VARIANTS), default=list(VARIANTS), help="which variants")
     parser.add_argument("--device", default="auto")
@@ -162,7 +163,7 @@ def main() -> None:
     }
     for variant in options.only:
         rows: list[dict[str, Any]] = []
-        for seed in range(options.seeds):
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
             rows.append(one(variant, seed, data, options))
             print(f"{variant}, seed {seed}: {json.dumps(rows[-1])}", flush=True)
             summary["variants"][variant] = table(rows)

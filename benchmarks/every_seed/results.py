@@ -15,6 +15,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from cure import table
+
 from torchnin import plots
 from torchnin.data import load_dataset
 from torchnin.files import write_json
@@ -97,17 +99,23 @@ def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
 def joined_cure(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
     """The variants of `cure.py` that were recorded before, and those found now, each with its date and what it was computed in.
 
+    A run of the same variant and seed takes the place of the older one.
+
     Raises:
-        ValueError: the two are of other networks, pictures or measures.
+        ValueError: the two are of other networks, pictures or measures, or a variant was computed in another type.
     """
     of = {key: value for key, value in found.items() if key not in ("variants", "date", "torch", "device")}
     for key, value in of.items():
         if before and before[key] != value:
             raise ValueError(f"{key} was {before[key]} in what is recorded and is {value} now; take another name")
-    variants = {}
-    for document in (before, found):
-        for name, runs in document.get("variants", {}).items():
-            variants[name] = {"date": document["date"], "dtype": document["device"]["dtype"], **runs}
+    variants: dict[str, Any] = dict(before.get("variants", {}))
+    dtype = found["device"]["dtype"]
+    for name, now in found["variants"].items():
+        then = variants.get(name, {"dtype": dtype, "runs": []})
+        if then["dtype"] != dtype:
+            raise ValueError(f"{name} was computed in {then['dtype']} in what is recorded and is in {dtype} now; take another name")
+        runs = {run["seed"]: run for run in (*then["runs"], *now["runs"])}
+        variants[name] = {"date": found["date"], "dtype": dtype, **table([runs[seed] for seed in sorted(runs)])}
     return {**found, "variants": variants}
 
 

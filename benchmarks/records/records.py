@@ -192,7 +192,7 @@ RECORDS = {
 }
 
 # They say where and how far a training goes, not what it learns.
-_PLACES = {"seed", "seeds", "out", "data-dir", "device"}
+_PLACES = {"seed", "seeds", "first-seed", "out", "data-dir", "device"}
 _MANNERS = {"json", "watch", "resume", "overwrite", "skip-broken"}
 
 

@@ -41,6 +41,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "8 connections": ("8 connections", "8 个连接"),
     "64 connections": ("64 connections", "64 个连接"),
     "p99 over median, 8 connections": ("p99 over median, 8 connections", "p99 与中位数之比，8 个连接"),
+    "pictures/s": ("pictures/s", "张/秒"),
     "`predict`, pictures/s": ("`predict`, pictures/s", "`predict`，张/秒"),
     "share (rounds)": ("share (rounds)", "比例（各轮）"),
     "share of `predict` with as many at once": ("share of `predict` with as many at once", "与 `predict` 每次同样多张相比"),

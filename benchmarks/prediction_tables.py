@@ -72,7 +72,7 @@ CHINESE = {
     "`{name}`, {dtype}: {date}; load averages before its rows {least:.0f} to {most:.0f}.": (
         "`{name}`，{dtype}：{date}；各行之前的平均负载 {least:.0f} 至 {most:.0f}。"
     ),
-    "torchnin in": "torchnin 所用的数",
+    "torchnin in": "torchnin 所用精度",
     "{count} threads": "{count} 个线程",
     ": ": "：",
 }

@@ -31,8 +31,9 @@ WORDS: dict[str, dict[str, str]] = {
         "longest of the seeds.",
         "slower": " Without bfloat16 ({processor}, {date}): {each}.",
         "slower each": "{data} {accuracy:.2%} in at most {seconds:.0f} s",
-        "few": " Of {each} photos of each class, with all others to test: `{command}` {best:.1%}, `nin train photos/ --image-size 32` "
-        "{plain:.1%} (mean of {n} seeds). For few pictures the rates were chosen by test pictures ([lab log](docs/lab-log.md)).",
+        "few": " Of {each} photos of each class, with all others to test: `{command}` {best:.1%}, its network from drawn weights "
+        "(`{untrained_command}`) {untrained:.1%}, `nin train photos/ --image-size 32` {plain:.1%} (mean of {n} seeds). "
+        "For few pictures the rates were chosen by test pictures ([lab log](docs/lab-log.md)).",
         "records": "| data | command | network | test accuracy | ships as |",
         "deviation": "mean of {n} seeds, standard deviation {deviation:.2f}, lowest {low:.2%}",
         "first seeds": "{n} of {planned} seeds so far",
@@ -58,8 +59,10 @@ WORDS: dict[str, dict[str, str]] = {
         "whole": "{Conditions}。用时从进程启动到写出结果，包括读数据和测试；取各种子中最长的。",
         "slower": "没有 bfloat16 时（{processor}，{date}）：{each}。",
         "slower each": "{data} {accuracy:.2%}，不超过 {seconds:.0f} 秒",
-        "few": "每类只用 {each} 张照片训练、其余全部用来测试：`{command}` {best:.1%}，`nin train photos/ --image-size 32` {plain:.1%}"
-        "（{n} 个随机种子的平均）。图片很少时的学习率是用测试图片选择的（[实验日志](docs/lab-log.md)）。",
+        "few": "每类只用 {each} 张照片训练、其余全部用来测试：`{command}` {best:.1%}，"
+        "同一网络从头训练（`{untrained_command}`）{untrained:.1%}，"
+        "`nin train photos/ --image-size 32` {plain:.1%}（{n} 个随机种子的平均）。"
+        "图片很少时的学习率是用测试图片选择的（[实验日志](docs/lab-log.md)）。",
         "records": "| 数据 | 命令 | 网络 | 测试准确率 | 随包提供 |",
         "deviation": "{n} 个随机种子的平均，标准差 {deviation:.2f}，最低 {low:.2%}",
         "first seeds": "目前 {n} 个种子，计划 {planned} 个",
@@ -67,7 +70,7 @@ WORDS: dict[str, dict[str, str]] = {
         "one test": "均为原样的测试图片，没有翻转或平移；"
         "没有用它们选择任何东西。随包提供的权重以 float16 存储卷积，所以末位可能不同。没有随包提供的训练见 benchmarks/records。",
         "stands in": "暂代更长的训练",
-        "soonest": "| 测试准确率 | 命令 | 两个核，有 bfloat16（AMX） | 两个核，没有 |",
+        "soonest": "| 测试准确率 | 命令 | 两个核，有 bfloat16（AMX） | 两个核，无 bfloat16 |",
         "soon": "**{seconds:.1f} 秒**（{low:.2%} 至 {high:.2%}，{n} 个种子）",
         "sooner": "从进程启动到写出结果的秒数；各种子的中位数，附最低和最高准确率。笔记本的十轮训练（其公开运行中有 46 % 达到 85 %）"
         "在前者上要 {bfloat16:.0f} 小时，在后者上要 {float32:.0f} 小时，由实测的若干批推算（[docs/speed.zh-CN.md](docs/speed.zh-CN.md)）。",
@@ -130,10 +133,13 @@ def _few(language: str) -> str:
     """What a few photos are enough for."""
     case = recorded(HERE / "few_pictures" / "results" / "few_pictures.json")
     best = max(case["ways"], key=lambda way: float(case["ways"][way]["mean"]))
+    drawn = f"--model {torchnin.weights_entry(best.split()[-1]).network}"
     return WORDS[language]["few"].format(
         each=case["pictures_of_each_class"],
         command=f"nin train photos/ {best}",
         best=case["ways"][best]["mean"],
+        untrained_command=drawn,
+        untrained=case["ways"][drawn]["mean"],
         plain=case["ways"]["--model nin_small"]["mean"],
         n=len(case["ways"][best]["runs"]),
     )

@@ -192,7 +192,8 @@ def _seeds_zh(record: dict[str, Any]) -> str:
     if len(seeds) == 1:
         return f"目前只记录了一个随机种子（计划 {planned} 个）。"
     spread = f"标准差 {100 * record['standard_deviation']:.2f} 个百分点，最低 {record['min_test_accuracy']:.2%}"
-    return f"{len(seeds)} 个随机种子的平均准确率为 {record['mean_test_accuracy']:.2%}（{spread}）。"
+    done = f"{len(seeds)} 个随机种子" if len(seeds) == planned else f"已完成的 {len(seeds)} 个随机种子（计划 {planned} 个）"
+    return f"{done}的平均准确率为 {record['mean_test_accuracy']:.2%}（{spread}）。"
 
 
 def _quality(facts: dict[str, Any]) -> Iterator[str]:

@@ -41,7 +41,8 @@ RECORDS = {
         num_seeds=5,
         chosen="The same command on train pictures of which 10,000 were held out had 94.78 % of those, `long` as it is (48 epochs) "
         "94.57 %; the held-out pictures decided between these two",
-        chosen_zh="同样的命令在留出 10,000 张的训练图片上，对留出的图片有 94.78%，`long` 原样（48 轮）有 94.57%；两者之间由留出的图片决定",
+        chosen_zh="同样的命令在训练图片中留出 10,000 张时，在留出图片上的准确率为 94.78%，`long` 原样（48 轮）为 94.57%；"
+        "两者之间由留出的图片决定",
     ),
     "fashion-mnist-small-24": Record(
         arguments="fashion-mnist --image-size 56 --num-epochs 24 --erase 0.25",
@@ -67,7 +68,7 @@ RECORDS = {
         chosen="The same command on train pictures of which 10,000 were held out had 95.50 % of those; it was chosen among six trainings "
         "of 32 and 64 epochs there, before it had met a test picture. It took the place of `long` as it is, 48 epochs, which has 94.96 % "
         "of the test pictures. Seed 0 was trained on one thread beside other work for its first 24 epochs, then stopped, and on two",
-        chosen_zh="同样的命令在留出 10,000 张的训练图片上，对留出的图片有 95.50%；它是在那里从 32 轮和 64 轮的六次训练中选出的，"
+        chosen_zh="同样的命令在训练图片中留出 10,000 张时，在留出图片上的准确率为 95.50%；它是在那里从 32 轮和 64 轮的六次训练中选出的，"
         "那时它还没有见过测试图片。它取代了 `long` 原样的 48 轮（测试图片 94.96%）。"
         "种子 0 的前 24 轮用一个线程、与别的工作同时进行，停下后用两个线程继续",
     ),
@@ -165,7 +166,7 @@ RECORDS = {
         ending="; between the two trainings nothing was chosen on test pictures.",
         chosen_zh="在训练图片上做了七次至多六轮的训练，留出 10,000 张，由此选定了范数、动量和学习率；100 轮（两个有矩阵单元的核"
         "一个半小时能做的）、平移四个像素、四分之一的图片中擦除一个矩形，都是事先定下的，没有与别的比较过。训练时同时有别的工作。"
-        "此前按当时的配方 `steady`（不保持范数）训练 120 轮，测试图片有 86.43%，由此看出有问题；"
+        "此前按当时的配方 `steady`（不保持范数）训练 120 轮，在测试图片上的准确率为 86.43%，由此看出有问题；"
         "问题在哪里，是从它的权重和训练图片看出的",
         ending_zh="；这两次训练之间没有用测试图片选择任何东西。",
     ),

@@ -167,7 +167,7 @@ class Classifier(Predictor[np.ndarray]):
             return torch.from_numpy(np.stack(decoded))
         # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
         p = self.preprocessing
-        sized = torch.empty(len(decoded), p.channels, p.height, p.width, device=self.device)
+        sized = torch.empty(len(decoded), p.channels, p.height, p.width, dtype=torch.float32, device=self.device)
         for places in by_shape.values():
             sized[places] = p.resize(torch.from_numpy(np.stack([decoded[place] for place in places])).to(self.device))
         return sized

@@ -1,8 +1,12 @@
 """What there is to choose in a NiN is checked, written down and read back, and says how small a picture may be."""
 
+import dataclasses
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -53,6 +57,33 @@ def test_the_smallest_picture_is_found_however_large_it_is(kernel_size: int, rou
     assert config.map_size(least - 1) is None
     if kernel_size < 20:
         assert all(config.map_size(side) is None for side in range(1, least))
+
+
+def test_numpys_numbers_are_pythons() -> None:
+    block = BlockConfig(channels=np.array([8, 4]), kernel_size=np.int64(3), padding=np.int8(1), pool=np.True_)
+    plain = BlockConfig(channels=(8, 4), kernel_size=3, padding=1)
+    assert block == plain
+    changes = {"mlp_layers": np.int64(1), "batch_norm": np.True_, "dropout": np.float32(0.5)}
+    config = dataclasses.replace(model_entry("nin_small").config, blocks=(block,), **changes)
+    expected = dataclasses.replace(model_entry("nin_small").config, blocks=(plain,), mlp_layers=1, batch_norm=True, dropout=0.5)
+    assert json.dumps(config.to_dict()) == json.dumps(expected.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"batch_norm": "false"}, "batch_norm is 'false'; accepted: False, True"),
+        ({"class_map_relu": None}, "class_map_relu is None; accepted: False, True"),
+        ({"mlp_layers": True}, "mlp_layers is True; accepted: 0, 1, 2, 3"),
+        ({"blocks": [{"channels": [8.5], "kernel_size": 3}]}, "a width of channels is 8.5; it must be a whole number"),
+        ({"blocks": [{"channels": "88", "kernel_size": 3}]}, "a width of channels is '8'; it must be a whole number"),
+        ({"blocks": [{"channels": [8], "kernel_size": 3.0}]}, "kernel_size is 3.0; it must be a whole number"),
+        ({"blocks": [{"channels": [8], "kernel_size": 3, "pool": "no"}]}, "pool is 'no'; accepted: False, True"),
+    ],
+)
+def test_what_is_of_another_type_is_told_by_name(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        NiNConfig.from_dict({**model_entry("nin_small").config.to_dict(), **changes})
 
 
 def test_a_block_of_any_depth_keeps_its_output_width() -> None:

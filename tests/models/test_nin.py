@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import inspect
 import subprocess
 import sys
 from typing import Any
@@ -71,6 +72,24 @@ def test_hooks_that_do_not_mind_leave_pooling_before_relu(network: NiN) -> None:
     network.body[0].register_forward_hook(note)
     network(torch.randn(4, 1, 28, 28))
     assert shapes == [(8, 6, 6)]
+
+
+def test_who_listens_to_every_module_sees_what_layers_give(network: NiN) -> None:
+    shapes = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, _, output: shapes.append(tuple(output.shape[1:])))
+    try:
+        network.body[:3](torch.randn(4, 1, 28, 28))
+        one_by_one, shapes = [shape for shape in shapes if shape != (16, 6, 6)], []
+        network(torch.randn(4, 1, 28, 28))
+    finally:
+        handle.remove()
+    assert shapes[: len(one_by_one)] == one_by_one
+
+
+def test_pictures_without_a_batch_are_told_of(network: NiN) -> None:
+    check = inspect.unwrap(NiN.check_pictures)  # tests check the shapes of signatures too, and before
+    with pytest.raises(ValueError, match=r"the pictures have shape \(1, 28, 28\); expected \(batch, channels, height, width\)"):
+        check(network, torch.zeros(1, 28, 28))
 
 
 @pytest.mark.parametrize("size", [(28, 40), (56, 56), (14, 14)])

@@ -57,6 +57,32 @@ def test_as_layer_by_layer(name: str, size: int, pictures: int, changes: dict) -
     raise AssertionError({key: distances for key, distances in away.items() if min(distances) > TOLERANCE})
 
 
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", ["nin_mnist", "nin_small"])
+def test_torchs_default_dtype_changes_nothing(name: str, autocast: bool, default: torch.dtype) -> None:
+    network = create_model(name).to(memory_format=torch.channels_last)
+    shown = torch.randn(16, 1, 28, 28).contiguous(memory_format=torch.channels_last)
+    weights = torch.linspace(-1, 1, 160).view(16, 10)
+
+    def gradients() -> dict[str, Tensor]:
+        torch.manual_seed(1)  # dropout
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = network(shown)
+        (logits.float() * weights).mean().backward()
+        return {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
+
+    expected = gradients()
+    torch.set_default_dtype(default)
+    try:
+        found = gradients()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+
+
 By = Callable[[rectified.Way], Callable[..., Tensor]]
 SMALL, PIXELS = rectified.Way(of_weight=shortcuts._small_weight_gradient), rectified.Way(pixels=True)
 SHAPES = [(3, 3, 3, False), (3, 4, 2, True), (5, 4, 3, True), (3, 12, 7, True), (5, 9, 14, False), (5, 1, 30, True)]

@@ -48,6 +48,16 @@ def idx_files(root: Path, few: DatasetSplits) -> Path:
     return root
 
 
+def test_arrays_lie_nowhere_whatever_folder_is_called_so(
+    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos(tmp_path / "arrays", few)
+    monkeypatch.chdir(tmp_path)
+    arrays = load_dataset((few.train.images, few.train.labels))
+    assert recorded(tiny, arrays)["source"] == "arrays"
+    assert recorded(tiny, load_dataset("arrays"))["source"] == str(tmp_path / "arrays")
+
+
 @pytest.mark.parametrize("make", [photos, idx_files])
 @pytest.mark.parametrize("earlier", [False, True])
 def test_ones_own_folder_may_be_called_like_a_named_dataset(make: Any, earlier: bool, tiny: NiNConfig, few: Any, tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ def test_metrics_are_a_table_too(trained: Run, tmp_path: Path) -> None:
     assert (run.path / "metrics.csv").read_text() == ""
 
 
+def test_a_class_whose_name_is_no_utf8_may_be_told_of(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    run.write_metrics([{"epoch": 1, "findings": [{"message": f"the map of {os.fsdecode(bytes([0xE9]))} is dead"}]}])
+    assert "the map of \\udce9 is dead" in (tmp_path / "metrics.csv").read_text(encoding="utf-8")
+
+
 def test_what_is_not_there_yet_is_said(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert (run.metrics, run.finished, run.resumable) == ([], False, False)

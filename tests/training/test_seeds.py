@@ -129,6 +129,15 @@ def test_an_accuracy_of_guessing_is_that_of_the_commonest_class(accuracy: float,
     assert is_guessing(accuracy, max(counts) / sum(counts), sum(counts)) == guessed
 
 
+def test_a_study_that_goes_on_keeps_its_recipe_and_what_it_held_out(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    short = dataclasses.replace(SHORT, num_epochs=1)
+    train_seeds(tiny, few, short, seeds=1, out=tmp_path, device="cpu", quiet=True, validation=0.25)
+    train_seeds(tiny, few, seeds=2, out=tmp_path, quiet=True, resume=True)
+    first, second = (Run(tmp_path / f"seed-{seed}").config for seed in (0, 1))
+    for key in ("recipe", "validation", "options"):
+        assert first[key] == second[key]
+
+
 def test_a_network_that_one_seed_would_hand_to_the_next_is_refused(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="network is a NiN, whose weights one seed would hand to the next"):
         train_seeds(NiN(tiny), few, Recipe(num_epochs=1), seeds=2, out=tmp_path / "study")  # type: ignore[arg-type]

@@ -1,3 +1,4 @@
+import os
 import pickle
 import shutil
 from copy import deepcopy
@@ -56,6 +57,15 @@ def test_numpys_numbers_are_recorded_as_pythons(tiny: NiNConfig, few: DatasetSpl
         with pytest.raises(ValueError, match=f"^seed is {wrong!r}; it is a whole number"):
             train(tiny, few, ONCE, out=tmp_path / "other", seed=wrong)  # type: ignore[arg-type]
     assert not (tmp_path / "other").exists()
+
+
+def test_a_run_may_lie_where_names_are_no_utf8(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    out = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        out.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    assert train(tiny, few, ONCE, out=out / "run", device=torch.device("cpu"), quiet=True).path == out / "run"  # type: ignore[arg-type]
 
 
 def test_a_built_network_goes_on_from_its_weights(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Augmentation:
         rows = torch.arange(height, device=pictures.device).expand(count, -1)
         columns = torch.arange(width, device=pictures.device).expand(count, -1)
         if self.flip is True:
-            mirrored = torch.rand(whole, 1, device=pictures.device, generator=generator)[part] < 0.5
+            mirrored = torch.rand(whole, 1, dtype=torch.float32, device=pictures.device, generator=generator)[part] < 0.5
             columns = torch.where(mirrored, columns.flip(1), columns)
         if self.shift:
             offsets = torch.randint(-self.shift, self.shift + 1, (2, whole, 1), device=pictures.device, generator=generator)[:, part]
@@ -71,7 +71,7 @@ class Augmentation:
         _, channels, height, width = pictures.shape
 
         def uniform(low: float, high: float) -> Tensor:
-            return torch.rand(whole, 1, device=pictures.device, generator=generator)[part] * (high - low) + low
+            return torch.rand(whole, 1, dtype=torch.float32, device=pictures.device, generator=generator)[part] * (high - low) + low
 
         chosen = uniform(0.0, 1.0) < self.erase
         area = uniform(0.02, 0.4) * height * width

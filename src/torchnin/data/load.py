@@ -100,7 +100,7 @@ def load_dataset(
         )
     if is_file(path) and path.suffix.lower() == ".npz":
         datasets = _all_brought(read_npz(path), size, channels, unequal=read_at)
-        return _splits_of(datasets, name=path.name, source=str(path), seed=seed, test_fraction=test_fraction)
+        return _splits_of(datasets, name=path.name, source=str(path.absolute()), seed=seed, test_fraction=test_fraction)
     if is_file(path):
         raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. Give the folder that holds it.")
     if isinstance(data, str) and os.sep not in data:

@@ -3,7 +3,7 @@
 import bisect
 import dataclasses
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, SupportsFloat
 
 POOL_KERNEL, POOL_STRIDE = 3, 2
@@ -26,8 +26,11 @@ class BlockConfig:
     """Whether pooling (window 3, stride 2) follows the block."""
 
     def __post_init__(self) -> None:
-        _check_geometry(self.kernel_size, self.stride, self.padding)
-        _check_widths(self.channels, "channels", at_least=1)
+        _check_geometry(self)
+        _check_widths(self, "channels", at_least=1)
+        if self.pool not in (False, True):
+            raise ValueError(f"pool is {self.pool!r}; accepted: False, True")
+        object.__setattr__(self, "pool", bool(self.pool))
 
     def widths(self, mlp_layers: int) -> tuple[int, ...]:
         """The widths of the block's `1 + mlp_layers` convolutions.
@@ -52,8 +55,8 @@ class ClassBlockConfig:
     """Zeros added on each side before the spatial convolution, in pixels."""
 
     def __post_init__(self) -> None:
-        _check_geometry(self.kernel_size, self.stride, self.padding)
-        _check_widths(self.hidden, "hidden", at_least=0)
+        _check_geometry(self)
+        _check_widths(self, "hidden", at_least=0)
 
     def widths(self, mlp_layers: int, num_classes: int) -> tuple[int, ...]:
         """The widths of the block's `1 + mlp_layers` convolutions; the last is `num_classes`."""
@@ -104,9 +107,13 @@ class NiNConfig:
             object.__setattr__(self, name, _whole(getattr(self, name), name, at_least=1))
         if not isinstance(self.dropout, SupportsFloat) or not 0 <= float(self.dropout) < 1:
             raise ValueError(f"dropout is {self.dropout!r}; it is the share of values zeroed, at least 0 and below 1")
+        object.__setattr__(self, "dropout", float(self.dropout))
         for name, accepted in _CHOICES.items():
-            if (value := getattr(self, name)) not in accepted:
+            value = getattr(self, name)
+            if (isinstance(value, bool) and not isinstance(accepted[0], bool)) or value not in accepted:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+            # numpy's numbers are equal to Python's, and of them no record can be written.
+            object.__setattr__(self, name, accepted[accepted.index(value)])
         if not self.blocks:
             raise ValueError("blocks is empty; a NiN has at least one block before its last one")
 
@@ -157,6 +164,8 @@ class NiNConfig:
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "mlp_layers": (0, 1, 2, 3),
     "mlp_kernel_size": (1, 3),
+    "batch_norm": (False, True),
+    "class_map_relu": (False, True),
     "head": ("gap", "fc"),
     "dropout_kind": ("element", "channel"),
     "dropout_at": ("last", "every"),
@@ -173,18 +182,25 @@ def _convolved(side: int, kernel_size: int, stride: int, padding: int) -> int:
     return (side + 2 * padding - kernel_size) // stride + 1
 
 
-def _whole(value: Any, name: str, at_least: int) -> int:
+def _integer(value: Any, name: str, what: str = "a whole number") -> int:
     """A whole number as Python's own: of numpy's no record can be written."""
     try:
-        found = operator.index(value)
+        return operator.index(value)
     except TypeError:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number of at least {at_least}") from None
+        raise ValueError(f"{name} is {value!r}; it must be {what}") from None
+
+
+def _whole(value: Any, name: str, at_least: int) -> int:
+    found = _integer(value, name, f"a whole number of at least {at_least}")
     if found < at_least:
         raise ValueError(f"{name} is {value}; it must be at least {at_least}")
     return found
 
 
-def _check_geometry(kernel_size: int, stride: int, padding: int) -> None:
+def _check_geometry(block: BlockConfig | ClassBlockConfig) -> None:
+    for name in ("kernel_size", "stride", "padding"):
+        object.__setattr__(block, name, _integer(getattr(block, name), name))
+    kernel_size, stride, padding = block.kernel_size, block.stride, block.padding
     if kernel_size < 1 or stride < 1 or padding < 0:
         raise ValueError(
             f"a convolution of kernel {kernel_size}, stride {stride}, padding {padding}: "
@@ -192,6 +208,11 @@ def _check_geometry(kernel_size: int, stride: int, padding: int) -> None:
         )
 
 
-def _check_widths(widths: tuple[int, ...], name: str, at_least: int) -> None:
+def _check_widths(block: BlockConfig | ClassBlockConfig, name: str, at_least: int) -> None:
+    given = getattr(block, name)
+    if not isinstance(given, Iterable) or isinstance(given, str):
+        raise ValueError(f"{name} is {given!r}; it is a row of widths, such as (96, 96, 96)")
+    widths = tuple(_integer(width, f"a width of {name}") for width in given)
+    object.__setattr__(block, name, widths)
     if len(widths) < at_least or any(width < 1 for width in widths):
         raise ValueError(f"{name} is {widths}; it needs at least {at_least} widths, each at least 1")

@@ -120,8 +120,10 @@ class NiN(nn.Module):
         """Whether the network admits such pictures.
 
         Raises:
-            ValueError: the pictures have another number of channels than the network, or are too small for its layers.
+            ValueError: the pictures have no batch dimension, another number of channels than the network, or are too small for its layers.
         """
+        if pictures.dim() != 4:
+            raise ValueError(f"the pictures have shape {tuple(pictures.shape)}; expected (batch, channels, height, width)")
         channels, height, width = pictures.shape[1:]
         if channels != self.config.in_channels:
             raise ValueError(f"the pictures have {channels} channels; this network takes {self.config.in_channels}")
@@ -225,7 +227,7 @@ def _is_as_remembered(parameter: nn.Parameter, remembered: Tensor) -> bool:
 
 def _is_heard(module: nn.Module) -> bool:
     """Whether hooks are told of a module's values; one with a true `takes_pooled` does not mind pooling before ReLU."""
-    if module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+    if module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks or torch.nn.modules.module._has_any_global_hook():
         return True
     return any(not getattr(hook, "takes_pooled", False) for hook in module._forward_hooks.values())
 

@@ -176,7 +176,7 @@ def relu_gradient(output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Gradient of what went in, `(n, c, h, w)`; its sum over pictures and pixels `(c,)`, float32, which is a bias' that was added before.
     """
-    gradient, of_bias = torch.empty_like(output), torch.empty(output.shape[1])
+    gradient, of_bias = torch.empty_like(output), torch.empty(output.shape[1], dtype=torch.float32)
     _call("relu_backward", output, (), output, grad, gradient, of_bias)
     return gradient, of_bias
 

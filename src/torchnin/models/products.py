@@ -161,7 +161,8 @@ def gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[i
     Raises:
         MemoryError: there is none for its sums.
     """
-    of_weight, of_bias = torch.empty(kernel.shape, memory_format=torch.channels_last), torch.empty(len(kernel))
+    of_weight = torch.empty(kernel.shape, dtype=torch.float32, memory_format=torch.channels_last)
+    of_bias = torch.empty(len(kernel), dtype=torch.float32)
     call = native.function("weight_gradient", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 4)
     shape = _described(pictures, kernel, stride, padding)
     if call(shape, pictures.data_ptr(), grad.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()):
@@ -248,7 +249,7 @@ def retreat(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool) -> tu
     """
     gradient, moments = torch.empty_like(pictures), torch.empty(2, pictures.shape[1], dtype=torch.float64) if relu else None
     kernel = kernel.contiguous(memory_format=torch.channels_last)
-    of_weight, of_bias = torch.empty_like(kernel, dtype=torch.float32), torch.empty(len(kernel))
+    of_weight, of_bias = torch.empty_like(kernel, dtype=torch.float32), torch.empty(len(kernel), dtype=torch.float32)
     address = ctypes.c_void_p
     call = native.function("retreat", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, *[address] * 4)
     shape, sums = _described(pictures, kernel, (1, 1), (0, 0)), None if moments is None else moments.data_ptr()

@@ -85,7 +85,8 @@ class Prepared:
     def __call__(self, pictures: Tensor) -> Tensor:
         """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, and in it."""
         rows, columns = (_axis(side, self._kernel) for side in pictures.shape[2:])
-        output = torch.empty(len(pictures), self._out_channels, *pictures.shape[2:], memory_format=torch.channels_last)
+        shape = (len(pictures), self._out_channels, *pictures.shape[2:])
+        output = torch.empty(shape, dtype=pictures.dtype, memory_format=torch.channels_last)
         at_once = _at_once(pictures, columns, self._values)
         for piece, target in zip(pictures.split(at_once), output.split(at_once), strict=True):
             number, channels, height = piece.shape[:3]

@@ -96,7 +96,7 @@ class Monitor:
         self.idle_pictures = torch.zeros_like(self.idle)  # of a map's own class, in those steps
         # Pictures of each class in this epoch: those that were recognised, and those that were seen, which with thinning are not all.
         self.right, self.seen = (torch.zeros(network.num_classes, dtype=torch.int64, device=device) for _ in range(2))
-        self.recent_loss = torch.zeros((), device=device)
+        self.recent_loss = torch.zeros((), dtype=torch.float32, device=device)
         self.recent_steps = torch.zeros((), dtype=torch.int32, device=device)
         self.dead_channels: dict[str, float] = {}
         self.said: set[str] = set()

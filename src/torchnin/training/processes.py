@@ -142,7 +142,7 @@ def launched() -> bool:
 
 
 @contextlib.contextmanager
-def joined(device: str = "auto") -> Iterator[Processes]:
+def joined(device: str | torch.device = "auto") -> Iterator[Processes]:
     """The processes that train together, from the environment that torchrun sets; a training alone where there is none.
 
     Inside another `joined`, it is that one's.
@@ -154,6 +154,7 @@ def joined(device: str = "auto") -> Iterator[Processes]:
         LostProcessError: another process ended, or does not answer.
     """
     global _joined
+    device = str(device)
     if _joined is not None or not launched():
         yield _joined or ALONE
         return

@@ -44,7 +44,7 @@ def describe_run(
         "data": {
             "name": splits.name,
             "published": splits.published,
-            "source": str(Path(splits.source).absolute()) if exists(Path(splits.source)) else splits.source,
+            "source": _place(splits.source),
             "shape": list(splits.train.images.shape[1:]),
             "train_pictures": num_learned,
             "validation_pictures": 0 if held_out is None else len(held_out),
@@ -64,6 +64,11 @@ def describe_run(
         "git_commit": _git_commit(),
         "command": sys.argv,
     }
+
+
+def _place(source: str) -> str:
+    """Where the data lie, wherever the run is gone on with; arrays lie nowhere, whatever folder has their name."""
+    return str(Path(source).absolute()) if source != "arrays" and exists(Path(source)) else source
 
 
 def load_recorded(

@@ -14,7 +14,19 @@ from typing import Any
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError
-from torchnin.files import LOCK, exists, is_file, is_folder, locked_folder, parse_json, path_of, read_json, write_atomically, write_json
+from torchnin.files import (
+    LOCK,
+    exists,
+    is_file,
+    is_folder,
+    locked_folder,
+    parse_json,
+    path_of,
+    read_json,
+    utf8,
+    write_atomically,
+    write_json,
+)
 from torchnin.training.checkpoint import has_checkpoint
 
 # In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
@@ -96,7 +108,7 @@ class Run:
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Write `metrics.jsonl` whole, so that no line is ever lost, doubled or half written; and the same as `metrics.csv`."""
         write_atomically(self.path / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-        write_atomically(self.path / "metrics.csv", _as_csv(rows).encode())
+        write_atomically(self.path / "metrics.csv", utf8(_as_csv(rows)))
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Write `result.json`, the last file of a run."""

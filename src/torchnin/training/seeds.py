@@ -40,7 +40,7 @@ def train_seeds(
     Args:
         network: a network's name or configuration; each seed draws its own first weights.
         data: `DatasetSplits`, or anything `load_dataset` takes; the same for every seed.
-        recipe: how to train, or the name of a recipe; None takes the network's own.
+        recipe: how to train, or the name of a recipe; None takes the network's own, with `resume` the study's.
         seeds: how many.
         out: the folder of the study.
         seed: the first seed; the others count on from it.
@@ -84,6 +84,9 @@ def train_seeds(
         before = _rows_before(folder, processes) if resume else {}
         ended = {} if "on_collapse" in given else {number: row["failure"] for number, row in before.items() if _has_ended(row)}
         kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], processes) if resume else {}
+        if (recorded := kept.pop("recipe", None)) is not None and recipe is None:
+            recipe = Recipe.from_dict(recorded)
+        given = {key: kept[key] for key in ("validation",) if key in kept} | given
         rows: list[dict[str, Any]] = []
         summary: dict[str, Any] = {}
         for number in range(seed, seed + seeds):
@@ -144,14 +147,15 @@ def _has_ended(row: dict[str, Any]) -> bool:
 
 
 def _kept(paths: list[Path], processes: Processes) -> dict[str, Any]:
-    """The options of a study that goes on: those of the last of its runs that was begun."""
+    """Recipe, share held out and options of a study that goes on: those of the last of its runs that was begun."""
     kept: dict[str, Any] = {}
     with processes.together():
         if processes.first:
             begun = [path for path in paths if is_file(path / "config.json")]
             if begun:
                 config = Run(begun[-1]).config
-                kept = {**Options.of_run(config).to_dict(), "dtype": config["device"]["dtype"]}
+                fixed: dict[str, Any] = {key: config[key] for key in ("recipe", "validation") if key in config}
+                kept = {**Options.of_run(config).to_dict(), "dtype": config["device"]["dtype"], **fixed}
     told: dict[str, Any] = json.loads(processes.told(json.dumps(kept).encode() if processes.first else None))
     return told
 

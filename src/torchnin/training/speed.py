@@ -103,7 +103,7 @@ def measure_speed(
 
 def _predicting(network: NiN, shape: tuple[int, int, int], batch_size: int, choice: DeviceChoice) -> Callable[[], None]:
     twin = FoldedNiN(choice.place(copy.deepcopy(network)).eval())
-    pictures = torch.rand(batch_size, *shape, device=choice.device).contiguous(memory_format=choice.memory_format)
+    pictures = torch.rand(batch_size, *shape, dtype=torch.float32, device=choice.device).contiguous(memory_format=choice.memory_format)
 
     def turn() -> None:
         with torch.inference_mode():
@@ -114,7 +114,7 @@ def _predicting(network: NiN, shape: tuple[int, int, int], batch_size: int, choi
 
 def _training(network: NiN, shape: tuple[int, int, int], batch_size: int, choice: DeviceChoice) -> Callable[[], None]:
     twin = choice.place(copy.deepcopy(network)).train()
-    pictures = torch.rand(batch_size, *shape, device=choice.device).contiguous(memory_format=choice.memory_format)
+    pictures = torch.rand(batch_size, *shape, dtype=torch.float32, device=choice.device).contiguous(memory_format=choice.memory_format)
     labels = torch.randint(twin.num_classes, (batch_size,), device=choice.device)
     optimizers = make_optimizers(twin, _STEP)
 

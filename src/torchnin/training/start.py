@@ -138,7 +138,7 @@ def train(
             config = plan.config(begun, options, processes, deterministic=repeats)
         _check_alike(processes, config)
         path = new_run_folder(f"{Path(plan.splits.name).name}-{plan.name}") if out is None else path_of(out, "out")
-        run = Run(processes.told(os.fsencode(path) if processes.first else None).decode())
+        run = Run(os.fsdecode(processes.told(os.fsencode(path) if processes.first else None)))
         with processes.together():
             if processes.first:
                 stack.enter_context(opened(path, resume=resume, overwrite=overwrite))

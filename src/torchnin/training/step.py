@@ -62,9 +62,9 @@ class Step:
         self.monitor, self.finite, self.sums, self.look_every, self.record = monitor, finite, sums, look_every, record
         self._mean_share: Tensor | float = 0.0
         if record is not None:
-            self._mean_share = torch.zeros((), device=sums.device)
+            self._mean_share = torch.zeros((), dtype=torch.float32, device=sums.device)
             for group in self._groups():
-                group["lr"] = torch.zeros((), device=sums.device)
+                group["lr"] = torch.zeros((), dtype=torch.float32, device=sums.device)
         gradient.spare = self._give_up_recording
         self.forget()
 

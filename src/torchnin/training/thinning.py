@@ -30,7 +30,7 @@ class Thinning:
     def __init__(self, num_pictures: int, share: float, num_epochs: int, seed: int, device: torch.device) -> None:
         self.share, self.seed = share, seed
         self.last_whole = math.ceil((1 - _PLAIN_SHARE) * num_epochs)
-        self.losses = torch.full((num_pictures,), math.inf, device=device)
+        self.losses = torch.full((num_pictures,), math.inf, dtype=torch.float32, device=device)
         self.easy = torch.zeros(num_pictures, dtype=torch.bool, device=device)
 
     def thinned(self, epoch: int) -> bool:

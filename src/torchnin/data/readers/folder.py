@@ -100,7 +100,7 @@ def read_folder(
         train=datasets["train"],
         test=datasets["test"],
         validation=datasets.get("validation"),
-        source=str(root),
+        source=str(root.absolute()),
         notes=tuple(notes),
         skipped=skipped,
         split_seed=seed,

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from torchnin import create_model
-from torchnin.models import NiN, rectified, shortcuts
+from torchnin.models import NiN, rectified, shortcuts, winograd
 from torchnin.models.passes import FusedReLU
 
 # Of the norm, through a whole network: where two values under a pooling or a zero before a ReLU are nearly equal, rounding decides
@@ -57,10 +57,10 @@ def test_as_layer_by_layer(name: str, size: int, pictures: int, changes: dict) -
     raise AssertionError({key: distances for key, distances in away.items() if min(distances) > TOLERANCE})
 
 
-@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, torch.device("meta")])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("name", ["nin_mnist", "nin_small"])
-def test_torchs_default_dtype_changes_nothing(name: str, autocast: bool, default: torch.dtype) -> None:
+def test_torchs_default_dtype_and_device_change_nothing(name: str, autocast: bool, default: torch.dtype | torch.device) -> None:
     network = create_model(name).to(memory_format=torch.channels_last)
     shown = torch.randn(16, 1, 28, 28).contiguous(memory_format=torch.channels_last)
     weights = torch.linspace(-1, 1, 160).view(16, 10)
@@ -74,11 +74,13 @@ def test_torchs_default_dtype_changes_nothing(name: str, autocast: bool, default
         return {name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None}
 
     expected = gradients()
-    torch.set_default_dtype(default)
+    winograd._axis.cache_clear()
+    torch.set_default_dtype(default) if isinstance(default, torch.dtype) else torch.set_default_device(default)
     try:
         found = gradients()
     finally:
         torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
     for key, value in expected.items():
         assert torch.equal(found[key], value), key
 

@@ -39,7 +39,7 @@ def level(p: float) -> int:
 def chances(count: int) -> Tensor:
     """Random bytes, `(count,)`, uint8."""
     # From the lowest number on: without a bound one bit of 64 would always be zero.
-    words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-count // 8), dtype=torch.int64, device="cpu").random_(-(2**63), None)
     return words.view(torch.uint8)[:count]
 
 

@@ -258,7 +258,7 @@ def pooling(step: nn.Module) -> tuple[int, int, bool]:
 def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None, *, relu: bool) -> FoldedConvolution:
     like = convolution.weight
     # On the host, for not every device computes in float64.
-    weight, bias = _exact(convolution.weight), torch.zeros(convolution.out_channels, dtype=torch.float64)
+    weight, bias = _exact(convolution.weight), torch.zeros(convolution.out_channels, dtype=torch.float64, device=convolution.weight.device)
     if convolution.bias is not None:
         bias = _exact(convolution.bias)
     if norm is not None:
@@ -332,7 +332,7 @@ def _product(step: FoldedConvolution) -> Layer:
 def _windows(step: FoldedConvolution, count: int, height: int, width: int) -> tuple[Tensor, int, int]:
     """Which pixel stands at each place of each window of `count` pictures, one more than all for beside a picture; windows down, across."""
     above, left = step.padding
-    pixels = torch.arange(count * height * width, dtype=torch.int32).view(count, height, width)
+    pixels = torch.arange(count * height * width, dtype=torch.int32, device="cpu").view(count, height, width)
     padded = F.pad(pixels, (left, left, above, above), value=pixels.numel())
     high, wide = step.weight.shape[2:]
     windows = padded.unfold(1, high, step.stride[0]).unfold(2, wide, step.stride[1])

@@ -115,7 +115,7 @@ class _Convolution(torch.autograd.Function):
         kernel = weight.to(torch.bfloat16)
         if products.convolves(pictures, kernel, stride, padding):
             if moments is not None and bias is None:
-                moments.sums = torch.empty(2, len(kernel), dtype=torch.float64)
+                moments.sums = torch.empty(2, len(kernel), dtype=torch.float64, device="cpu")
             added, sums = None if bias is None else bias.float(), None if moments is None else moments.sums
             output = products.convolve(pictures, kernel, added, stride, padding, relu=relu is not None, moments=sums)
         else:

@@ -163,7 +163,7 @@ def _pooled(side: int, *, ceil: bool) -> int:
 def _room(pictures: Tensor, sides: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
     """`(n, c, *sides)` in channels-last memory, with nothing in it yet; without sides as large as the pictures."""
     shape = (*pictures.shape[:2], *(sides or pictures.shape[2:]))
-    return torch.empty(shape, dtype=dtype or pictures.dtype, memory_format=torch.channels_last)
+    return torch.empty(shape, dtype=dtype or pictures.dtype, device=pictures.device, memory_format=torch.channels_last)
 
 
 def relu_gradient(output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,7 +176,7 @@ def relu_gradient(output: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Gradient of what went in, `(n, c, h, w)`; its sum over pictures and pixels `(c,)`, float32, which is a bias' that was added before.
     """
-    gradient, of_bias = torch.empty_like(output), torch.empty(output.shape[1], dtype=torch.float32)
+    gradient, of_bias = torch.empty_like(output), torch.empty(output.shape[1], dtype=torch.float32, device="cpu")
     _call("relu_backward", output, (), output, grad, gradient, of_bias)
     return gradient, of_bias
 
@@ -226,7 +226,7 @@ class _Pool(torch.autograd.Function):
     def forward(ctx: Any, pictures: Tensor, sides: tuple[int, ...], p: float) -> Tensor:
         output, places = _room(pictures, sides), _room(pictures, sides, torch.uint8)
         drawn = chances(output.numel()) if p else None
-        factor = torch.tensor(1 / (1 - p), dtype=pictures.dtype).item()  # as a mask would have it
+        factor = torch.tensor(1 / (1 - p), dtype=pictures.dtype, device="cpu").item()  # as a mask would have it
         _call("pool", pictures, sides, pictures, drawn, level(p), factor, output, places)
         ctx.save_for_backward(places)
         ctx.shape, ctx.sides, ctx.factor = pictures.shape, sides, factor
@@ -237,7 +237,7 @@ class _Pool(torch.autograd.Function):
         (places,) = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _unpooled(places, grad * ctx.factor, ctx.shape), None, None
-        gradient = torch.empty(ctx.shape, dtype=grad.dtype, memory_format=torch.channels_last)
+        gradient = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
         _call("pool_backward", gradient, ctx.sides, grad.contiguous(memory_format=torch.channels_last), places, ctx.factor, gradient)
         return gradient, None, None
 
@@ -265,7 +265,7 @@ def _unpooled(places: Tensor, grad: Tensor, shape: Sequence[int]) -> Tensor:
         shape: `(n, c, h, w)` of what was pooled.
     """
     number, channels, height, width = shape
-    rows, columns = (torch.arange(side) * POOL_STRIDE for side in places.shape[2:])
+    rows, columns = (torch.arange(side, device=places.device) * POOL_STRIDE for side in places.shape[2:])
     taken = places < POOL_KERNEL**2
     pixels = (places // POOL_KERNEL + rows[:, None]) * width + places % POOL_KERNEL + columns
     where = torch.where(taken, pixels, 0).flatten(2)

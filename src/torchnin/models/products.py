@@ -134,7 +134,7 @@ def convolve(
         raise ValueError(
             f"a kernel of {kernel.shape[2]}x{kernel.shape[3]} is larger than pictures of {'x'.join(map(str, pictures.shape[2:]))}"
         )
-    output = torch.empty(len(pictures), len(kernel), *sides, dtype=torch.bfloat16, memory_format=torch.channels_last)
+    output = torch.empty(len(pictures), len(kernel), *sides, dtype=torch.bfloat16, device="cpu", memory_format=torch.channels_last)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     address = ctypes.c_void_p
     call = native.function("convolve", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, address, address)
@@ -161,8 +161,8 @@ def gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[i
     Raises:
         MemoryError: there is none for its sums.
     """
-    of_weight = torch.empty(kernel.shape, dtype=torch.float32, memory_format=torch.channels_last)
-    of_bias = torch.empty(len(kernel), dtype=torch.float32)
+    of_weight = torch.empty(kernel.shape, dtype=torch.float32, device="cpu", memory_format=torch.channels_last)
+    of_bias = torch.empty(len(kernel), dtype=torch.float32, device="cpu")
     call = native.function("weight_gradient", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 4)
     shape = _described(pictures, kernel, stride, padding)
     if call(shape, pictures.data_ptr(), grad.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()):
@@ -207,7 +207,8 @@ def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tens
     Raises:
         MemoryError: there is none for its sums.
     """
-    gradient, moments = torch.empty_like(pictures), torch.empty(2, pictures.shape[1], dtype=torch.float64) if relu else None
+    gradient = torch.empty_like(pictures)
+    moments = torch.empty(2, pictures.shape[1], dtype=torch.float64, device="cpu") if relu else None
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     taps = kernel.shape[2:]
     around = [side - 1 - zeros for side, zeros in zip(taps, padding, strict=True)]
@@ -247,9 +248,10 @@ def retreat(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool) -> tu
     Raises:
         MemoryError: there is none for its sums.
     """
-    gradient, moments = torch.empty_like(pictures), torch.empty(2, pictures.shape[1], dtype=torch.float64) if relu else None
+    gradient = torch.empty_like(pictures)
+    moments = torch.empty(2, pictures.shape[1], dtype=torch.float64, device="cpu") if relu else None
     kernel = kernel.contiguous(memory_format=torch.channels_last)
-    of_weight, of_bias = torch.empty_like(kernel, dtype=torch.float32), torch.empty(len(kernel), dtype=torch.float32)
+    of_weight, of_bias = torch.empty_like(kernel, dtype=torch.float32), torch.empty(len(kernel), dtype=torch.float32, device="cpu")
     address = ctypes.c_void_p
     call = native.function("retreat", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, *[address] * 4)
     shape, sums = _described(pictures, kernel, (1, 1), (0, 0)), None if moments is None else moments.data_ptr()

@@ -41,12 +41,12 @@ def products(height: int, width: int, kernel: int) -> int:
 def _axis(side: int, kernel: int) -> _Axis:
     points = _OUTPUTS + kernel - 1
     tiles = -(-side // _OUTPUTS)
-    finite = torch.tensor(_POINTS[: points - 1], dtype=torch.float64)
+    finite = torch.tensor(_POINTS[: points - 1], dtype=torch.float64, device="cpu")
 
     def values(degrees: int) -> Tensor:
         """Of a polynomial with so many coefficients at the points; at infinity that is its last coefficient."""
-        powers = finite[:, None] ** torch.arange(degrees)
-        last = torch.zeros(1, degrees, dtype=torch.float64)
+        powers = finite[:, None] ** torch.arange(degrees, device="cpu")
+        last = torch.zeros(1, degrees, dtype=torch.float64, device="cpu")
         last[0, -1] = 1
         return torch.cat([powers, last])
 
@@ -54,8 +54,8 @@ def _axis(side: int, kernel: int) -> _Axis:
     pixels, taps = torch.linalg.inv(values(points)).T, values(kernel)
     size = pixels.abs().amax(1, keepdim=True)  # the larger numbers are moved to the kernel, which is transformed once
     pixels, taps, outputs = pixels / size, taps * size, values(_OUTPUTS).T
-    analysis = torch.zeros(points, tiles, side, dtype=torch.float64)
-    synthesis = torch.zeros(side, points, tiles, dtype=torch.float64)
+    analysis = torch.zeros(points, tiles, side, dtype=torch.float64, device="cpu")
+    synthesis = torch.zeros(side, points, tiles, dtype=torch.float64, device="cpu")
     for tile in range(tiles):
         for place in range(points):
             pixel = tile * _OUTPUTS + place - kernel // 2
@@ -86,7 +86,7 @@ class Prepared:
         """As `F.conv2d` with a padding that keeps the size, for `(n, c, h, w)` in channels-last memory, and in it."""
         rows, columns = (_axis(side, self._kernel) for side in pictures.shape[2:])
         shape = (len(pictures), self._out_channels, *pictures.shape[2:])
-        output = torch.empty(shape, dtype=pictures.dtype, memory_format=torch.channels_last)
+        output = torch.empty(shape, dtype=pictures.dtype, device=pictures.device, memory_format=torch.channels_last)
         at_once = _at_once(pictures, columns, self._values)
         for piece, target in zip(pictures.split(at_once), output.split(at_once), strict=True):
             number, channels, height = piece.shape[:3]

@@ -124,3 +124,44 @@ def test_a_header_in_many_pieces_before_a_large_body_is_not(client: httpx.Client
     head, _, body = request(PICTURE, X_Long="a" * 30000).partition(b"\r\n\r\n")
     pieces = [head[start : start + 10000] for start in range(0, len(head), 10000)]
     assert b" 200 " in answer(client, *pieces, b"\r\n\r\n" + body).partition(b"\r\n")[0]
+
+
+UPGRADE: dict[str, str | None] = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
+
+
+@pytest.mark.parametrize("name", ["a picture", "a form", "in chunks", "another path", "another's host"])
+def test_a_request_that_would_go_on_in_another_protocol_is_answered_in_this_one(client: httpx.Client, name: str) -> None:
+    plain = REQUESTS[name][0]
+    asking = b"Connection: close, Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"  # as curl --http2
+    whole = plain.replace(b"Connection: close", asking)
+    assert whole != plain
+    told = answer(client, plain)
+    assert answer(client, whole) == told
+    head = whole.index(b"\r\n\r\n") + 4
+    for cut in (30, whole.index(b"h2c"), *range(head - 3, head + 2)):
+        assert answer(client, whole[:cut], whole[cut:]) == told, cut
+
+
+def test_the_body_of_a_request_that_would_go_on_in_another_protocol_is_no_request(client: httpx.Client) -> None:
+    within = request(b"", line="GET /healthz HTTP/1.1")
+    asking = request(within, last=False, **UPGRADE)
+    for pieces in ((asking + request(),), (asking[: -len(within)], within, request())):
+        told = answer(client, *pieces)
+        assert told.count(b"HTTP/1.1 ") == 2
+        assert told.startswith(b"HTTP/1.1 415 ")
+        assert b"HTTP/1.1 200 " in told
+        assert b"ok" not in told
+
+
+def test_many_that_would_go_on_in_another_protocol_are_answered_one_behind_the_other(client: httpx.Client) -> None:
+    asking = request(b"", line="GET /healthz HTTP/1.1", last=False, **UPGRADE)
+    told = answer(client, asking * 1500 + request())
+    assert told.count(b'{"status": "ok"}') == 1500
+    assert told.count(b"HTTP/1.1 ") == 1501
+
+
+def test_nothing_is_passed_on_to_another_server(client: httpx.Client) -> None:
+    for where in ("example.org:443", "/v1/predict"):
+        told = answer(client, request(line=f"CONNECT {where} HTTP/1.1", last=False) + request())
+        assert told.startswith(b"HTTP/1.1 400 ")
+        assert told.count(b"HTTP/1.1 ") == 1

@@ -9,6 +9,7 @@ import asyncio
 import json
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from torchnin.web.access import SAFETY_HEADERS
@@ -55,7 +56,19 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response("")
             return
         self._untold += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        pieces: list[bytes | memoryview] = [data]
+        try:
+            while pieces:
+                piece = pieces.pop()
+                try:
+                    self.parser.feed_data(piece)
+                except httptools.HttpParserUpgrade as upgrade:
+                    # The parser has passed over the body, which begins here, as if it were of the other protocol.
+                    pieces += (memoryview(piece)[upgrade.args[0] :], self._without_upgrade())
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self.send_400_response("")
         if self._early is not None:
             self._go_the_whole_way()
 
@@ -81,7 +94,7 @@ class Protocol(HttpToolsProtocol):
         self._begun, self._untold = False, 0
         if self._is_short():
             self._early = bytearray()
-        else:
+        elif not self.parser.should_upgrade():  # or it is read anew
             self._go_on()
 
     def on_body(self, body: bytes) -> None:
@@ -96,7 +109,8 @@ class Protocol(HttpToolsProtocol):
         """The request is complete."""
         self._untold = 0
         if self._early is None:
-            super().on_message_complete()
+            if not self.parser.should_upgrade():
+                super().on_message_complete()
             return
         before, self.cycle = self.cycle, (cycle := _Answer(self))
         if self._service.predict_at_once(self.headers, bytes(self._early), cycle.answer):
@@ -126,6 +140,15 @@ class Protocol(HttpToolsProtocol):
             and not self.flow.write_paused  # a client that reads no answers gets no more of them
             and not self.transport.is_closing()
         )
+
+    def _without_upgrade(self) -> bytes:
+        """The head of a request that would go on in another protocol, as one that stays with this (RFC 9110, 7.8), for a new parser."""
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("what follows is for another server")
+        headers = (b"%b: %b" % header for header in self.headers if header[0] != b"upgrade")
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join((b"%b %b HTTP/%b" % (method, self.url, version.encode()), *headers, b"\r\n"))
 
     def _go_the_whole_way(self) -> None:
         early, self._early = self._early, None

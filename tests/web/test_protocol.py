@@ -60,6 +60,7 @@ REQUESTS = {
     "another kind": (request(Content_Type="image/gif"), b"415"),
     "too large": (request(PICTURE + b"x"), b"413"),
     "no host": (request(Host=None), b"400"),
+    "two hosts": (request().replace(b"\r\n", b"\r\nHost: attacker.example\r\n", 1), b"400"),
     "another's host": (request(Host="attacker.example"), b"421"),
     "another's page": (request(Origin="http://attacker.example"), b"403"),
     "no token": (request(Authorization=None), b"401"),
@@ -165,3 +166,19 @@ def test_nothing_is_passed_on_to_another_server(client: httpx.Client) -> None:
         told = answer(client, request(line=f"CONNECT {where} HTTP/1.1", last=False) + request())
         assert told.startswith(b"HTTP/1.1 400 ")
         assert told.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain?layers=false"])
+def test_what_follows_a_body_says_nothing_of_who_asks(client: httpx.Client, path: str) -> None:
+    def chunked(**headers: str | None) -> bytes:
+        return request(line=f"POST {path} HTTP/1.1", Content_Length=None, Transfer_Encoding="chunked", **headers)[: -len(PICTURE)]
+
+    body = b"%x\r\n%b\r\n0\r\n" % (len(PICTURE), PICTURE)
+    trailers = b"Host: 127.0.0.1\r\nAuthorization: Bearer secret\r\nContent-Type: text/plain\r\n\r\n"
+    for headers, status in (
+        ({}, b"200"),
+        ({"Host": "attacker.example"}, b"421"),
+        ({"Host": None}, b"400"),
+        ({"Authorization": None}, b"401"),
+    ):
+        assert answer(client, chunked(**headers) + body + trailers).startswith(b"HTTP/1.1 " + status), headers

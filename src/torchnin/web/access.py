@@ -88,6 +88,8 @@ class Door:
         host = origin = authorization = None
         for name, value in headers:
             if name == b"host":
+                if host is not None:
+                    raise RefusedError(400, "the request has two Host headers; name the service that is asked once")
                 host = value
             elif name == b"origin":
                 origin = value

@@ -87,7 +87,8 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header."""
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        if self._begun:  # what follows a body says nothing of who asks
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """There are no more of them."""

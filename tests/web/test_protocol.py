@@ -168,6 +168,28 @@ def test_nothing_is_passed_on_to_another_server(client: httpx.Client) -> None:
         assert told.count(b"HTTP/1.1 ") == 1
 
 
+READING = request(b"", line="GET /v1/model HTTP/1.1", last=False)
+BROKEN_BODY = request(b"zz\r\n", Content_Length=None, Transfer_Encoding="chunked", last=False)
+
+
+@pytest.mark.parametrize("first", [request(last=False), request(FORM, Content_Type="multipart/form-data; boundary=x", last=False), READING])
+@pytest.mark.parametrize("broken", [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", BROKEN_BODY])
+def test_what_was_asked_before_something_that_cannot_be_read_is_answered(client: httpx.Client, first: bytes, broken: bytes) -> None:
+    expected = answer(client, first.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+    told = answer(client, first + broken)
+    if broken is BROKEN_BODY:  # a request, which has its answer too
+        told, _, last = told.rpartition(b"HTTP/1.1 ")
+        assert last.startswith(b"400 ")
+        assert b"no HTTP request that can be read" in last
+        expected = expected.replace(b"connection: close\r\n", b"")
+    assert told == expected
+
+
+def test_all_that_was_asked_before_something_that_cannot_be_read_is_answered(client: httpx.Client) -> None:
+    told = answer(client, READING + request(last=False) + READING + b"nonsense\r\n\r\n" + READING)
+    assert told.count(b"HTTP/1.1 200 ") == told.count(b"HTTP/1.1 ") == 3
+
+
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain?layers=false"])
 def test_what_follows_a_body_says_nothing_of_who_asks(client: httpx.Client, path: str) -> None:
     def chunked(**headers: str | None) -> bytes:

@@ -10,14 +10,17 @@ import json
 from typing import Any
 
 import httptools
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from torchnin.web.access import SAFETY_HEADERS
-from torchnin.web.answers import Outcome, compose
+from torchnin.web.answers import Outcome, compose, send_outcome
 from torchnin.web.app import Service
+from torchnin.web.limits import RefusedError
 
 _MOST_HEADER_BYTES = 65_536
 _PREDICT = b"/v1/predict"
+_UNREADABLE = RefusedError(400, "this is no HTTP request that can be read")
 # Seconds for which a connection that was just made may still send its request when the service is told to stop.
 _FIRST_SECONDS = 2.0
 
@@ -30,6 +33,7 @@ class Protocol(HttpToolsProtocol):
     _early: bytearray | None = None  # the body so far of a request that may go the short way
     _begun = False  # whether a header is on its way
     _last = False  # whether the next request is the last
+    _ended = False  # whether something came that cannot be read
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -51,6 +55,8 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes have come."""
+        if self._ended:
+            return
         # The parser tells of a header when it is complete, and puts together what is not, however long it grows.
         if self._untold > _MOST_HEADER_BYTES:
             self.send_400_response("")
@@ -122,9 +128,15 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP."""
-        self._early = None
-        body = json.dumps({"error": "this is no HTTP request that can be read"}).encode()
+        """Refuse what is no HTTP, once all that was asked before it is answered."""
+        self._early, self._ended = None, True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and (self.pipeline or not cycle.more_body):
+            cycle.keep_alive = False
+            if cycle.more_body:  # it is the body of this request that cannot be read, and others are answered before it
+                self.pipeline[0] = (cycle, _refuse)
+            return
+        body = json.dumps(_UNREADABLE.to_dict()).encode()
         headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.transport.write(STATUS_LINE[400] + headers + body)
         self.transport.close()
@@ -169,6 +181,10 @@ class Protocol(HttpToolsProtocol):
             raise ValueError  # the parser ends, and with it the connection
 
 
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    await send_outcome(send, _UNREADABLE)
+
+
 _NOBODY_WAITS = asyncio.Event()
 
 
@@ -181,6 +197,7 @@ class _Answer(RequestResponseCycle):
         self.disconnected = False
         self.keep_alive = connection.parser.should_keep_alive() and not connection._last
         self.message_event = _NOBODY_WAITS
+        self.more_body = False
         self.response_complete = False
         self.body = bytearray()
 

@@ -134,7 +134,7 @@ class Protocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete and (self.pipeline or not cycle.more_body):
             cycle.keep_alive = False
             if cycle.more_body:  # it is the body of this request that cannot be read, and others are answered before it
-                self.pipeline[0] = (cycle, _refuse)
+                self.pipeline[0] = (cycle, _refuse)  # type: ignore[assignment]
             return
         body = json.dumps(_UNREADABLE.to_dict()).encode()
         headers = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)

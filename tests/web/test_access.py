@@ -1,12 +1,15 @@
+import asyncio
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from torchnin import Run
-from torchnin.web import Access, Limits, ServiceSettings
+from torchnin.web import Access, Limits, ServiceSettings, create_app
 from torchnin.web.access import is_loopback
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
@@ -27,6 +30,24 @@ def test_wrong_hosts_origins_and_tokens_are_turned_away(trained: Run, service: S
         assert guarded.post("/v1/predict", content=files[0], headers={"Content-Type": "image/png"}).json() == {
             "error": "this service wants its token; send it as Authorization: Bearer TOKEN"
         }
+
+
+@pytest.mark.parametrize(("root", "mounted"), [("", False), ("/nin", False), ("/nin", True), ("/v1", False)])
+def test_all_but_the_page_and_what_says_nothing_wants_the_token_wherever_the_service_hangs(trained: Run, root: str, mounted: bool) -> None:
+    app = create_app(trained.classifier, ServiceSettings(access=Access(token="secret")))
+    hung = Starlette(routes=[Mount(root, app)]) if mounted else app
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(hung, root_path="" if mounted else root)
+        async with httpx.AsyncClient(transport=transport) as client:
+            for path in ("/", "/index.html", "/words.js", "/healthz", "/openapi.json"):
+                assert (await client.get(f"http://127.0.0.1{root}{path}")).status_code != 401, path
+            for path in ("/v1/model", "/metrics", "/v1/explain", "/v1", "//v1/model", "/v2/model", "/words.js/", "/nothing"):
+                assert (await client.get(f"http://127.0.0.1{root}{path}")).status_code == 401, path
+            counted = (await client.get(f"http://127.0.0.1{root}/metrics", headers={"Authorization": "Bearer secret"})).text
+            assert 'nin_requests_total{path="/v1/model",status="401"} 1.0' in counted
+
+    asyncio.run(ask())
 
 
 def test_a_host_is_known_with_any_port_and_named_without(client: httpx.Client) -> None:

@@ -12,7 +12,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from torchnin.web.answers import send_outcome
 from torchnin.web.limits import RefusedError, failed
 from torchnin.web.metrics import Metrics
+from torchnin.web.pages import PATHS
 
+# What is answered without the token: the page, the document that describes the service and the sign of life.
+_OPEN = PATHS | {"/openapi.json", "/healthz"}
 # The name or address in a Host header, without its port; IPv6 addresses stand in brackets.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]]+)(?::[0-9]{1,5})?", re.IGNORECASE)
 SAFETY_HEADERS = (
@@ -80,7 +83,7 @@ class Door:
         self._bearer = None if access.token is None else f"Bearer {access.token}".encode()
 
     def admit(self, path: str, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """Let a request pass; the names of its headers are in lower case.
+        """Let a request pass; its path is the application's own, and the names of its headers are in lower case.
 
         Raises:
             RefusedError: 400, 401, 403 or 421: its Host, its Origin or its token is not as it must be.
@@ -99,7 +102,7 @@ class Door:
             self._check_host(host)
         if origin is not None:
             self._check_origin(origin.decode("latin-1"), (host or b"").decode("latin-1"))
-        if self._bearer is not None and _is_guarded(path) and method != "OPTIONS":
+        if self._bearer is not None and path not in _OPEN and method != "OPTIONS":
             _check_token(authorization or b"", self._bearer)
 
     def readable(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -141,13 +144,14 @@ class Gate:
             return
         begin = perf_counter()
         begun = False
+        path = _path(scope)
 
         async def counted(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
                 message["headers"] = [*message.get("headers", ()), *SAFETY_HEADERS]
-                self._metrics.answered(scope["path"], message["status"], perf_counter() - begin)
+                self._metrics.answered(path, message["status"], perf_counter() - begin)
             await send(message)
 
         async def refuse(refusal: RefusedError) -> None:
@@ -155,7 +159,7 @@ class Gate:
             await send_outcome(counted, RefusedError(refusal.status, refusal.reason, headers=headers))
 
         try:
-            self._door.admit(scope["path"], scope["method"], scope["headers"])
+            self._door.admit(path, scope["method"], scope["headers"])
         except RefusedError as refusal:
             await refuse(refusal)
             return
@@ -195,6 +199,8 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _is_guarded(path: str) -> bool:
-    """Whether a path wants the token. The page, the document that describes the service and the sign of life do not."""
-    return path.startswith("/v1") or path == "/metrics"
+def _path(scope: Scope) -> str:
+    """The path below that under which the application hangs in another, or behind a proxy: what its routes are compared with."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if path == root or path.startswith(f"{root}/") else path

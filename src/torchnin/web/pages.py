@@ -8,6 +8,8 @@ from starlette.staticfiles import StaticFiles
 
 PAGE = Path(__file__).parent / "page"
 """Where the files lie."""
+PATHS = frozenset(("/", *(f"/{file.relative_to(PAGE).as_posix()}" for file in PAGE.rglob("*") if file.is_file())))
+"""What they are asked by."""
 
 # Nothing from elsewhere, no script but the page's own files; pictures may also be those that a visitor brings.
 _POLICY = "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

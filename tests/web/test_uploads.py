@@ -163,6 +163,31 @@ def test_slow_and_vanishing_clients_keep_nobody_waiting(trained: Run, service: S
         assert post(client, GOOD["png-grey"], "image/png").status_code == 200
 
 
+def test_uploads_of_which_not_a_byte_comes_are_bounded_too(trained: Run, service: Serve) -> None:
+    limits = Limits(max_uploads=4, upload_seconds=3)
+    whole = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(GOOD["png-grey"]) + GOOD["png-grey"]
+
+    async def ask(port: int | None) -> list[bytes]:
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(12)]
+        for _, writer in connections:
+            writer.write(whole[: -len(GOOD["png-grey"])])
+        reading = asyncio.gather(*(reader.read() for reader, _ in connections))
+        while not reading.done():  # a body that comes with its headers waits for none of them
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(whole)
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 30)
+            writer.close()
+            await asyncio.sleep(0.1)
+        for _, writer in connections:
+            writer.close()
+        return await reading
+
+    with service(trained.classifier, ServiceSettings(limits=limits)) as client:
+        told = asyncio.run(asyncio.wait_for(ask(client.base_url.port), 30))
+    assert sum(b" 408 " in one for one in told) == 4
+    assert sum(b" 503 " in one for one in told) == 8
+
+
 def test_what_is_no_http_is_told_so_in_json(client: httpx.Client) -> None:
     async def ask(request: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", client.base_url.port)

@@ -1,6 +1,7 @@
 """From a request to the bytes of its pictures, within bounds of time and size."""
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _MULTIPART = "multipart/form-data"
 # Bytes of a form above which it is taken apart on a thread: what is hostile in it may take seconds.
 _LARGE_FORM = 1 << 18
+# Seconds for which a body may follow its headers, as many clients send it, before its upload counts as on its way.
+_AT_ONCE = 1.0
 
 Upload = bytes | RefusedError
 """A picture's file, or why it is not even looked at."""
@@ -101,13 +104,16 @@ class Uploads:
 
     async def _read(self, receive: Receive, body: bytearray) -> None:
         """Fill `body`, which counts as held from its first byte on. A body that came with its headers waits for no other."""
-        if not await self._receive(receive, body):
-            return
+        begin = asyncio.get_running_loop().time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(begin + min(_AT_ONCE, self._limits.upload_seconds)):
+                if not await self._receive(receive, body):
+                    return
         if self._reading >= self._limits.max_uploads:
             raise busy(f"{self._reading} uploads are on their way, which is as many as may")
         self._reading += 1
         try:
-            async with asyncio.timeout(self._limits.upload_seconds):
+            async with asyncio.timeout_at(begin + self._limits.upload_seconds):
                 while await self._receive(receive, body):
                     pass
         except TimeoutError:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from torchnin import Run
+from torchnin.web.queue import BatchingQueue
 
 PICTURE = (Path(__file__).parents[2] / "docs" / "pictures" / "ankle-boot.png").read_bytes()
 
@@ -67,3 +68,13 @@ def test_wrong_calls(nin: Callable[..., Any], trained: Run, tmp_path: Path) -> N
             answer = nin("serve", *arguments)
             assert (answer.code, answer.out) == (2, ""), arguments
             assert said in answer.err
+
+
+def test_a_service_that_cannot_begin_ends_in_one_sentence(nin: Callable[..., Any], trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(self: BatchingQueue) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(BatchingQueue, "start", start)
+    answer = nin("serve", trained.path, "--port", "0")
+    assert (answer.code, answer.out) == (1, "")
+    assert answer.err == "nin: the service could not begin: [Errno 28] No space left on device\n"

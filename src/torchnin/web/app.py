@@ -59,11 +59,17 @@ class Service:
         self._model = encode(model_json(classifier))
         self._description = encode(describe(classifier, settings.access, settings.limits))
         self._samples: asyncio.Task[bytes] | None = None
+        self.failure: Exception | None = None
+        """Why it could not begin."""
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """While the application runs, so does the queue."""
-        await self.queue.start()
+        try:
+            await self.queue.start()
+        except Exception as error:
+            self.failure = error
+            raise
         try:
             yield
         finally:

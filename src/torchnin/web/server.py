@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 import sys
@@ -14,11 +15,16 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from torchnin.web.app import Service
 from torchnin.web.limits import Limits
 from torchnin.web.protocol import Protocol
 
 _TICK = 1.0  # seconds between looks for connections that have been quiet for too long
 _UNREAD_SECONDS = 5.0  # for which a client may take nothing of its answer once the service is told to stop
+
+
+class StartError(RuntimeError):
+    """The service could not begin."""
 
 
 class Server(uvicorn.Server):
@@ -50,10 +56,31 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say where."""
-        await super().startup(sockets)
-        for listener in sockets or ():
-            self._on_start(address(listener))
+        """Begin to listen, and say where.
+
+        Raises:
+            StartError: the application could not begin.
+        """
+        service: Service = self.config.app.state.service  # type: ignore[union-attr]
+        log = logging.getLogger("uvicorn.error")
+
+        def is_unsaid(record: logging.LogRecord) -> bool:
+            return service.failure is None  # what is raised says it
+
+        log.addFilter(is_unsaid)
+        try:
+            await super().startup(sockets)
+        except SystemExit:
+            if service.failure is None:
+                raise
+        finally:
+            log.removeFilter(is_unsaid)
+        if service.failure is not None:
+            reason = str(service.failure) or type(service.failure).__name__
+            raise StartError(f"the service could not begin: {reason}") from service.failure
+        if self.started:
+            for listener in sockets or ():
+                self._on_start(address(listener))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer what is in flight, and end.

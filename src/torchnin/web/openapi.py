@@ -8,11 +8,11 @@ from torchnin.web.access import Access
 from torchnin.web.limits import DECLARED, KINDS, Limits
 
 _ERRORS = {
-    "400": "The request cannot be read, its body is empty, or a parameter is not known.",
+    "400": "The request cannot be read, its body is empty, it has too many pictures, or a parameter is not known.",
     "401": "The service wants its token.",
     "403": "The page that asks may not; see `--allow-origin`.",
     "408": "The body did not come in time.",
-    "413": "The body, the picture or the number of pictures is too large.",
+    "413": "The body or the picture is too large.",
     "415": "The body is no picture of a kind that is taken, or of another kind than declared.",
     "421": "The service is not known by the name in the Host header; see `--allow-host`.",
     "422": "The picture does not decode: it is truncated or broken.",
@@ -115,7 +115,10 @@ def _body(*, most: int) -> dict[str, Any]:
     files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": most}
     form = {"type": "object", "properties": {"picture": files}, "required": ["picture"], "additionalProperties": False}
     binary = {"schema": {"type": "string", "format": "binary"}}
-    return {"required": True, "content": {**dict.fromkeys(DECLARED, binary), "multipart/form-data": {"schema": form}}}
+    return {
+        "required": True,
+        "content": {**dict.fromkeys((*DECLARED, "application/octet-stream"), binary), "multipart/form-data": {"schema": form}},
+    }
 
 
 def _answer(schema: dict[str, Any]) -> dict[str, Any]:

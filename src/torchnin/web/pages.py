@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 
 PAGE = Path(__file__).parent / "page"
 """Where the files lie."""
-PATHS = frozenset(("/", *(f"/{file.relative_to(PAGE).as_posix()}" for file in PAGE.rglob("*") if file.is_file())))
+PATHS = frozenset(("/", *(f"/{file.name}" for file in PAGE.iterdir())))
 """What they are asked by."""
 
 # Nothing from elsewhere, no script but the page's own files; pictures may also be those that a visitor brings.

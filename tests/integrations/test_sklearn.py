@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -132,6 +133,23 @@ def test_bytes_are_refused_where_fit_saw_0_to_1(digits: tuple[np.ndarray, np.nda
     binary = (X > 8).astype(np.int8)
     assert (model.predict_proba(binary) == model.predict_proba(binary.astype(float))).all()
     NiNClassifier(**{**SHORT, "num_epochs": 1}).fit(binary, y)
+
+
+def test_0_to_1_is_refused_where_fit_saw_bytes(fitted: NiNClassifier, digits: tuple[np.ndarray, np.ndarray]) -> None:
+    """They were read as 0 to 255: pictures all black."""
+    X, y = digits
+    for other in (X / 16, (X / 16).astype(np.float32), (X / 16).reshape(-1, 8, 8), X[:1] / 255):
+        for asked in (fitted.predict_proba, lambda other: fitted.score(other, y[: len(other)])):
+            with pytest.raises(ValueError, match=r"X has values from 0 to .*; pictures have 0 to 255 here, as they had in fit"):
+                asked(other)
+    dark = np.minimum(X, 1)
+    assert (fitted.predict_proba(dark) == fitted.predict_proba(dark.astype(np.uint8))).all()  # bytes, for all that can be seen
+
+
+def test_tensors_of_any_type_are_numbers(fitted: NiNClassifier, digits: tuple[np.ndarray, np.ndarray]) -> None:
+    X = torch.tensor(digits[0][:20])
+    for dtype in (torch.float32, torch.uint8, torch.bfloat16):
+        assert (fitted.predict_proba(X.to(dtype)) == fitted.predict_proba(digits[0][:20])).all()
 
 
 def test_searching_and_cross_validation(digits: tuple[np.ndarray, np.ndarray]) -> None:

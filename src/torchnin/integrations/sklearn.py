@@ -18,6 +18,7 @@ import torch
 
 from torchnin.classifier import Classifier
 from torchnin.data import DatasetSplits, ImageDataset
+from torchnin.data.pictures import array_of_tensor
 from torchnin.models import NiNConfig, model_entry
 from torchnin.training import Recipe, Run, recipe_for, train
 from torchnin.training.start import recipe_of
@@ -165,7 +166,7 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             NotFittedError: `fit` was not called.
-            ValueError: X is no pictures, has other channels, or its rows have another length.
+            ValueError: X is no pictures, has other channels or values on another scale than in `fit`, or its rows have another length.
         """
         check_is_fitted(self, "classifier_")
         values = _numbers(X)
@@ -178,6 +179,9 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
         accepted = f"0 to {255 // self._scale} here, as they had in fit"
         if self._scale == 255:
             accepted += " (MinMaxScaler keeps to that with clip=True)"
+        elif _are_shares(values):
+            low, high = float(values.min()), float(values.max())
+            raise ValueError(f"X has values from {low:g} to {high:g}; pictures have {accepted}")
         pixels = self._pixels(values, self._scale, accepted)
         if pixels.shape[1] != self.classifier_.config.in_channels:
             raise ValueError(f"X has {pixels.shape[1]} channels; fit saw {self.classifier_.config.in_channels}")
@@ -272,6 +276,13 @@ class NiNClassifier(ClassifierMixin, BaseEstimator):
 _NUMBERS = ("num_epochs", "batch_size", "lr", "muon_lr", "weight_decay", "label_smoothing", "flip", "shift", "erase", "image_size")
 
 
+def _are_shares(values: np.ndarray) -> bool:
+    """Whether they are 0 to 1 where white is 1: as 0 to 255 they would all be black."""
+    if values.dtype.kind != "f" or not float(values.max()) * 255 < _BELOW:
+        return False
+    return any((values[start : start + _AT_ONCE] % 1).any() for start in range(0, len(values), _AT_ONCE))
+
+
 def _numbers(X: Any) -> np.ndarray:
     """X as an array of numbers of at least one picture.
 
@@ -280,9 +291,7 @@ def _numbers(X: Any) -> np.ndarray:
     """
     if hasattr(X, "toarray"):
         raise ValueError(f"X is a {type(X).__name__}, a sparse matrix; pictures are dense: X.toarray()")
-    if hasattr(X, "detach"):
-        X = X.detach().cpu()
-    values = np.asarray(X)
+    values = array_of_tensor(X) if isinstance(X, torch.Tensor) else np.asarray(X)
     if values.dtype.kind not in "buif":
         raise ValueError(
             f"X has values of type {values.dtype}; pictures are numbers in one regular shape. Files and folders: torchnin.load_dataset"

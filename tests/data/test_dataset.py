@@ -97,6 +97,12 @@ def test_a_split_names_what_is_wrong() -> None:
         dataset([0, 0]).split(1.5, seed=0)
     with pytest.raises(ValueError, match=r"seed: expected .* found -1"):
         dataset([0, 0]).split(0.5, seed=-1)
+    for wrong in ("0.5", None):
+        with pytest.raises(ValueError, match=f"fraction is {wrong!r}; it is a number between 0 and 1"):
+            dataset([0, 0]).split(wrong, seed=0)  # type: ignore[arg-type]
+    for wrong in (1.5, "1", None):
+        with pytest.raises(ValueError, match=f"seed is {wrong!r}; it is a whole number of at least 0"):
+            dataset([0, 0]).split(0.5, seed=wrong)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="at least 2 pictures"):
         dataset([0, 1, 2]).split(0.5, seed=0)
 
@@ -120,6 +126,15 @@ def test_names_are_several_and_no_text() -> None:
         dataset([0, 1], names="cdo")
     with pytest.raises(DataError, match="expected several names, found the text 'cdo'"):
         dataset([0, 1]).with_class_names("cdo")
+    assert dataset([0, 1], names=np.array(["cat", "dog"])).class_names == ("cat", "dog")
+    assert dataset([0, 1], names=(name for name in ("cat", "dog"))).class_names == ("cat", "dog")
+    numbered = {"cat": 0, "dog": 1}
+    for wrong, kind in ((set(numbered), "a set"), (numbered, "a dict"), (numbered.keys(), "a dict_keys"), (5, "a int")):
+        with pytest.raises(DataError, match=f"class_names: expected several names in the order of the labels, found {kind}"):
+            dataset([0, 1], names=wrong)
+    for empty in (range(2), ("cat", ""), np.array([["cat"], ["dog"]]), (b"cat", b"dog")):
+        with pytest.raises(DataError, match="class_names: expected at least one non-empty string"):
+            dataset([0, 1], names=empty)
 
 
 def test_splits_owe_each_other_classes_and_shape() -> None:

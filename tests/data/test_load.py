@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from torchnin.data import DataError, load_dataset
@@ -163,15 +164,38 @@ def test_a_size_for_folders_leaves_files_of_one_size_as_they_are(write_idx: Call
         ({"image_size": 0}, "image_size: expected pixels from 1"),
         ({"folder_size": 9000}, "folder_size: expected pixels from 1"),
         ({"image_size": (4, 5, 6)}, "image_size"),
+        *(
+            ({"image_size": size}, r"image_size: expected pixels from 1 to 8192")
+            for size in (16.0, "16", "ab", (16.0, 16), np.zeros(2), True)
+        ),
+        ({"folder_size": 16.0}, "folder_size: expected pixels from 1"),
         ({"channels": 2}, r"channels: expected 1 .*found 2"),
+        ({"channels": "3"}, r"channels is '3'; it is 1 \(grey\), 3"),
         ({"test_fraction": 0.0}, "test_fraction"),
+        ({"test_fraction": "0.2"}, "test_fraction is '0.2'; it is a number between 0 and 1"),
+        ({"test_fraction": None}, "test_fraction is None"),
         ({"test_fraction": float("nan")}, "test_fraction"),
         ({"seed": -3}, "seed"),
+        *(({"seed": seed}, f"seed is {seed!r}; it is a whole number of at least 0") for seed in (None, 1.5, "1")),
     ],
 )
 def test_wrong_calls(arguments: dict, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_dataset(load_dataset("fashion-mnist-sample"), **arguments)
+
+
+def test_numbers_of_any_library_become_pythons_own() -> None:
+    """They stand in a run's config.json."""
+    pictures = (np.zeros((20, 6, 6), dtype=np.uint8), np.arange(20) % 2)
+    for number in (np.int64, np.array, torch.tensor):
+        data = load_dataset(pictures, image_size=number(8), channels=number(3), seed=number(3), test_fraction=0.25)
+        assert data.train.images.shape[1:] == (3, 8, 8)
+        assert (type(data.split_seed), data.split_seed) == (int, 3)
+    for size in ((np.int64(4), torch.tensor(5)), np.array([4, 5]), torch.tensor([4, 5]), [4, 5]):
+        assert load_dataset(pictures, image_size=size).train.image_size == (4, 5)  # type: ignore[arg-type]
+    for share in (np.float32(0.25), torch.tensor(0.25)):
+        data = load_dataset(pictures, test_fraction=share)
+        assert (type(data.test_fraction), data.test_fraction) == (float, 0.25)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Pictures with their labels and class names, and the splits that a training needs."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from torchnin.data.errors import DataError
 from torchnin.data.mapped import MappedPictures, Pictures, as_mapped
-from torchnin.values import counted
+from torchnin.values import counted, real, whole
 
 # Hashing goes through the pixels in pieces of this many bytes, so that a memory-mapped set is never read in at once.
 _HASH_CHUNK_BYTES = 1 << 26
@@ -31,7 +31,7 @@ class ImageDataset:
     """The name of each class, in the order of the labels."""
 
     def __post_init__(self) -> None:
-        images, labels, names = self.images, self.labels, _names_of(self.class_names)
+        images, labels, names = self.images, self.labels, class_names_of(self.class_names)
         object.__setattr__(self, "class_names", names)
         if not isinstance(images, np.ndarray | MappedPictures) or images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
             raise DataError(
@@ -45,7 +45,6 @@ class ImageDataset:
             )
         if len(images) != len(labels):
             raise DataError(f"images and labels: expected equal lengths, found {len(images):,} pictures and {len(labels):,} labels.")
-        _check_class_names(names)
         check_label_range(labels, len(names), where="labels")
 
     def __len__(self) -> int:
@@ -104,8 +103,8 @@ class ImageDataset:
 
         `fraction` lies between 0 and 1 (both excluded); of each class it is rounded to whole pictures, at least one stays on either side
         where the class has two or more, and a class of a single picture stays in the rest. The same seed gives the same split on every
-        machine and with every version of numpy. Raises ValueError where `fraction` or `seed` is out of range, DataError where no class
-        has two pictures.
+        machine and with every version of numpy. Raises ValueError where `fraction` or `seed` is no number, or out of range, DataError where
+        no class has two pictures.
         """
         held_out = held_out_mask(self.labels, fraction, seed=seed)
         if not held_out.any():
@@ -120,8 +119,7 @@ class ImageDataset:
 
         `names` may have classes that this dataset lacks. Raises DataError naming a class that has pictures here and is missing in `names`.
         """
-        names = _names_of(names)
-        _check_class_names(names)
+        names = class_names_of(names)
         if names == self.class_names:
             return self
         position = {name: index for index, name in enumerate(names)}
@@ -193,6 +191,8 @@ class DatasetSplits:
 
 def held_out_mask(labels: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
     """Which pictures a stratified split holds out: boolean of shape (N,). See ImageDataset.split for the rule and the errors."""
+    fraction = real("fraction", fraction, "a number between 0 and 1, both excluded")
+    seed = whole("seed", seed, "a whole number of at least 0")
     if not 0 < fraction < 1:
         raise ValueError(
             f"fraction: expected a number between 0 and 1, both excluded, found {fraction!r}. 0.1 holds out a tenth of every class."
@@ -229,18 +229,24 @@ def check_label_range(labels: np.ndarray, num_classes: int, *, where: str) -> No
         )
 
 
-def _names_of(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str):
-        raise DataError(f"class_names: expected several names, found the text {names!r}.")
-    return tuple(names)
+def class_names_of(given: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes, in the order of their labels; also of an array, or of what gives them one after the other.
 
-
-def _check_class_names(names: tuple[str, ...]) -> None:
+    Raises DataError where they are no several different texts in an order: one text, a set, a mapping, numbers, a name twice or empty.
+    """
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
+    if isinstance(given, str | bytes):
+        raise DataError(f"class_names: expected several names, found the text {given!r}.")
+    if not isinstance(given, Iterable) or isinstance(given, Set | Mapping):
+        raise DataError(f"class_names: expected several names in the order of the labels, found {_describe(given)}.")
+    names = tuple(given)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise DataError(f"class_names: expected at least one non-empty string, found {listed(names)}.")
     if len(set(names)) != len(names):
         twice = next(name for index, name in enumerate(names) if name in names[:index])
         raise DataError(f"class_names: expected each name once, found {twice!r} more than once. Rename one of the two classes.")
+    return names
 
 
 def _describe(value: Any) -> str:

@@ -27,6 +27,7 @@ from torchnin.data.readers.folder import read_folder
 from torchnin.data.readers.idx import parse_idx, read_idx_bytes
 from torchnin.data.resize import resize_bytes
 from torchnin.files import is_file, is_folder, path_of
+from torchnin.values import real, whole
 
 # Memory-mapped pictures in another size or colour are made once where they take no more than this, and else as they are read.
 _KEPT_BYTES = 1 << 28
@@ -65,6 +66,9 @@ def load_dataset(
     DataError where data is missing or broken.
     """
     size, read_at = _checked_size("image_size", image_size), _checked_size("folder_size", folder_size)
+    channels = None if channels is None else whole("channels", channels, "1 (grey), 3 (colour) or None (as the pictures are)")
+    test_fraction = real("test_fraction", test_fraction, "a number between 0 and 1, both excluded")
+    seed = whole("seed", seed, "a whole number of at least 0")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels: expected 1 (grey), 3 (colour) or None (as the pictures are), found {channels!r}.")
     if not 0 < test_fraction < 1:
@@ -325,10 +329,15 @@ def _converted(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _checked_size(what: str, image_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and (len(size) != 2 or not all(isinstance(side, int) and 1 <= side <= 8192 for side in size)):
+    if image_size is None:
+        return None
+    try:
+        height, width = (whole(what, side, "pixels") for side in (image_size if np.iterable(image_size) else (image_size, image_size)))
+    except ValueError:  # of whole, or of another number of sides
+        height = width = 0
+    if not (1 <= height <= 8192 and 1 <= width <= 8192) or isinstance(image_size, bool):
         raise ValueError(f"{what}: expected pixels from 1 to 8192, one number or (height, width), found {image_size!r}.")
-    return size
+    return height, width
 
 
 def _unknown_name(name: str) -> str:

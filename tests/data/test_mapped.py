@@ -1,5 +1,6 @@
 """Memory-mapped pictures stay in their file, whatever is selected of them or made of them."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 import torchnin
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, load_dataset
 from torchnin.data import load as loading
-from torchnin.data.mapped import MappedPictures, mapped_file
+from torchnin.data.mapped import MappedPictures, as_mapped, mapped_file
 
 CPU = torch.device("cpu")
 
@@ -75,6 +76,48 @@ def test_they_are_indexed_as_an_array(mapped: ImageDataset, few: DatasetSplits) 
     for key in [*keys, (slice(None), 0), (3, 0, slice(4)), (slice(2), slice(None), 1)]:
         assert np.array_equal(part[key], plain[key])
     assert (part.shape, part.nbytes, part.dtype, part.ndim, len(part)) == (plain.shape, plain.nbytes, plain.dtype, 4, 27)
+
+
+@pytest.mark.parametrize("form", ["places", "whole", "brought"])
+def test_an_index_gives_what_numpy_gives_or_is_refused(form: str, mapped: ImageDataset, few: DatasetSplits) -> None:
+    pictures, plain = as_mapped(mapped.images), np.asarray(few.train.images)
+    assert pictures is not None
+    if form == "places":
+        pictures, plain = pictures.select(np.arange(29, 2, -1)), plain[29:2:-1]
+    elif form == "brought":
+        pictures, plain = pictures.brought(lambda some: 255 - some[..., ::2], (1, 28, 14)), 255 - plain[..., ::2]
+    count = len(plain)
+    mask = np.arange(count) % 2 == 0
+    first: list[Any] = [4, -1, np.int64(2), np.array(2), slice(2, 9), slice(None, None, -3), [5, 1], [3], [], range(3), mask, mask.tolist()]
+    first += [np.array([[0, 1], [5, -1]]), count, [0, 99999], mask[1:], 2.0, [0.5], "a"]
+    others: list[Any] = [0, -1, 5, slice(None), slice(3), ..., [0, 0], [2, 1], [[0], [0]]]
+    rests = [
+        (),
+        *itertools.product(others),
+        *itertools.product(others, repeat=2),
+        (0, slice(None), [1, 2]),
+        (0, 5, 5),
+        (0, 5, 5, 5),
+        (0, None, 3),
+    ]
+    keys = [(), ..., *((each, *rest) for each in first for rest in rests), *((..., *rest) for rest in rests), *first]
+    keys += [(..., 3, 0, 1, 2), (..., 3, 0, 1, 2, 0), (..., None, 3), (..., plain[0, 0] > 100)]
+    given = 0
+    for key in keys:
+        try:
+            expected = plain[key]
+        except IndexError:
+            with pytest.raises(IndexError):
+                pictures[key]
+            continue
+        found = pictures[key]
+        assert found.shape == expected.shape, key
+        assert np.array_equal(found, expected), key
+        given += 1
+    assert given > 500
+    for refused in (None, (None, 3), True, np.ones((count, 1), dtype=np.bool_), (..., plain > 100)):
+        with pytest.raises(IndexError, match=f"whole numbers, slices, or one mask of all {count}"):
+            pictures[refused]
 
 
 def test_what_was_trained_and_measured_is_the_same(

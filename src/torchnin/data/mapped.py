@@ -45,13 +45,22 @@ class MappedPictures:
         return int(np.prod(self.shape, dtype=np.int64))
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        first, *rest = key if isinstance(key, tuple) else (key,)
-        if isinstance(first, int | np.integer):
-            pictures = self[[first]][0]
-            return pictures[tuple(rest)] if rest else pictures
-        read = self.array[first if self._places is None else self._places[first]]
-        read = read if self._bring is None else self._bring(read)
-        return read[(slice(None), *rest)] if rest else read
+        first, rest = _split(key, self.ndim)
+        if isinstance(first, slice):
+            read = self._read(first)
+            return read[(slice(None), *rest)] if rest else read
+        places = np.asarray(first, dtype=np.int64 if isinstance(first, list) and not first else None)
+        if places.dtype == np.bool_ and places.shape == self.shape[:1]:
+            places = np.flatnonzero(places)
+        if places.dtype.kind not in "iu":
+            raise IndexError(f"pictures are indexed by whole numbers, slices, or one mask of all {len(self):,}, and not by {first!r}")
+        # Of those that were read, numpy makes what it would make of all: each index stands where it stood.
+        read = self._read(places.reshape(-1))
+        return read[(np.arange(places.size).reshape(places.shape) if places.ndim else 0, *rest)] if rest or places.ndim != 1 else read
+
+    def _read(self, which: Any) -> np.ndarray:
+        read = self.array[which if self._places is None else self._places[which]]
+        return read if self._bring is None else self._bring(read)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         made = np.empty(self.shape, dtype=self.dtype)
@@ -70,6 +79,16 @@ class MappedPictures:
         before = self._bring
         after = bring if before is None else lambda pictures: bring(before(pictures))
         return MappedPictures(self.array, self._places, after, shape)
+
+
+def _split(key: Any, axes: int) -> tuple[Any, tuple[Any, ...]]:
+    """The index of the first axis, and those of the others."""
+    keys = key if isinstance(key, tuple) else (key,)
+    if keys and keys[0] is not Ellipsis:
+        return keys[0], keys[1:]
+    rest = keys[1:]
+    taken = sum(each.ndim if isinstance(each, np.ndarray) and each.dtype == np.bool_ else each is not None for each in rest)
+    return (slice(None), (Ellipsis, *rest) if rest else ()) if taken < axes else (rest[0], rest[1:])
 
 
 Pictures = np.ndarray | MappedPictures

@@ -121,6 +121,21 @@ def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
     assert any("1 pictures directly in" in note for note in data.notes)
 
 
+def test_loose_pictures_beside_class_folders_of_any_split_are_told(tmp_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        class_folders(tmp_path / split, count=2)
+        picture(tmp_path / split / "loose.png")
+    picture(tmp_path / "train" / "more.png")
+    picture(tmp_path / "loose.png")
+    data = read_folder(tmp_path)
+    assert data.validation is not None
+    assert (len(data.train), len(data.validation), len(data.test)) == (4, 4, 4)
+    assert data.notes == tuple(
+        f"{count} pictures directly in {folder} belong to no class and were left out."
+        for count, folder in ((1, tmp_path), (2, tmp_path / "train"), (1, tmp_path / "val"), (1, tmp_path / "test"))
+    )
+
+
 @pytest.mark.parametrize("split", ["", "train", "val"])
 def test_an_empty_class_folder_is_named(tmp_path: Path, split: str) -> None:
     root = tmp_path / split if split else tmp_path
@@ -225,6 +240,29 @@ def test_broken_pictures_stop_or_are_skipped(tmp_path: Path, content: bytes | No
     assert "1 of 20 pictures were skipped because they do not decode" in data.notes[-1]
     # The others kept their labels.
     assert sorted(data.train.images[data.train.labels == 0][:, 0, 0, 0].tolist()) == [0, 1, 2, 4]
+
+
+def test_what_is_left_out_decides_neither_size_nor_colour_and_is_not_counted(tmp_path: Path) -> None:
+    """Its header can be read, and its pixels not."""
+    for name in ("cat", "dog"):
+        for index in range(4):
+            picture(tmp_path / name / f"{index}.png", level=10 * index, mode="L")
+    broken = tmp_path / "cat" / "9.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 90, 3), dtype=np.uint8)).save(broken)
+    broken.write_bytes(broken.read_bytes()[:2000])
+    data = load_dataset(tmp_path, skip_broken=True, test_fraction=0.5)
+    assert data.train.images.shape[1:] == data.test.images.shape[1:] == (1, 8, 8)
+    assert [path for path, _ in data.skipped] == [str(broken)]
+    assert data.notes[0].startswith(f"There is no test split: {len(data.test)} of 8 pictures, 50% of each class, were held out")
+    assert len(data.notes) == 2
+    assert "1 of 9 pictures were skipped" in data.notes[1]
+    levels = [*data.train.images[:, 0, 0, 0].tolist(), *data.test.images[:, 0, 0, 0].tolist()]
+    assert sorted(levels) == sorted([0, 10, 20, 30] * 2)
+    assert load_dataset(tmp_path, skip_broken=True, image_size=12).train.images.shape[1:] == (1, 12, 12)
+    assert load_dataset(tmp_path, skip_broken=True, channels=3).train.images.shape[1:] == (3, 8, 8)
+    picture(tmp_path / "dog" / "9.png", size=(70, 20))
+    sizes = load_dataset(tmp_path, skip_broken=True).notes[1]
+    assert sizes.startswith("Pictures of 2 sizes, 8 x 8 to 70 x 20 pixels, were stretched to 64 x 64")
 
 
 def test_a_class_whose_pictures_are_all_broken_stops(tmp_path: Path) -> None:

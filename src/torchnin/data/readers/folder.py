@@ -67,15 +67,19 @@ def read_folder(
     names, files = _find_pictures(root, notes)
     held_out = None if "test" in files else test_fraction
     if held_out is not None:
-        _split(names, files, seed, held_out, notes)
+        _split(names, files, seed, held_out)
     broken: dict[Path, str] = {}
+    measured: dict[Path, tuple[int, int, bool]] = {}
     with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         if image_size is None or channels is None:
-            sizes, all_grey = _measure(pool, files, broken, skip_broken, report)
-            channels = channels or (1 if all_grey else 3)
-            image_size = image_size or _choose_size(sizes, notes)
-        _check_memory(sum(len(split.paths) for split in files.values()), channels, image_size)
-        decoded = {split: _decode(pool, part, channels, image_size, broken, skip_broken, report) for split, part in files.items()}
+            measured = _measure(pool, files, broken, skip_broken, report)
+        form: tuple[int, tuple[int, int]] | None = None
+        decoded: dict[str, np.ndarray] = {}
+        # Some are found broken only here, and what is left out decides nothing.
+        while form != (chosen := (channels or _channels_of(measured, broken), image_size or _choose_size(_sizes_of(measured, broken)))):
+            form, decoded = chosen, {}
+            _check_memory(sum(len(split.paths) for split in files.values()), *form)
+            decoded = {split: _decode(pool, part, *form, broken, skip_broken, report) for split, part in files.items()}
     datasets = {}
     for split, images in decoded.items():
         part = files[split]
@@ -89,6 +93,11 @@ def read_folder(
         raise DataError(
             f"{root}: expected training pictures in every class, found none that decodes in {empty[0]!r}. Replace or remove them."
         )
+    if held_out is not None:
+        labels = np.concatenate([datasets[split].labels for split in ("train", "test")])
+        notes.append(held_out_sentence(len(datasets["test"]), labels, held_out, seed=seed))
+    if image_size is None:
+        _note_size(_sizes_of(measured, broken), notes)
     skipped = tuple((str(path), reason) for path, reason in broken.items())
     if skipped:
         total = sum(len(split.paths) for split in files.values())
@@ -119,12 +128,11 @@ def _find_pictures(root: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[
         if any(folder is not None and _visible_folders(folder) for folder in found.values()):
             raise DataError(f"{root}: expected a folder train/ with a folder for each class, found none. Accepted are {_LAYOUTS}.")
         classes = _classes(root, folders)
-        loose = sum(entry.suffix.lower() in SUFFIXES for entry in root.iterdir() if not entry.name.startswith("."))
+        loose = _loose(root)
         if len(classes) < 2:
             held = f"the one class folder {folders[0].name}" if classes else f"no class folder and {loose:,} pictures"
             raise DataError(f"{root}: expected pictures as {_LAYOUTS}, found {held}.")
-        if loose:
-            notes.append(f"{loose:,} pictures directly in {root} belong to no class and were left out.")
+        _note_loose(root, loose, notes)
         return tuple(classes), {"train": _label(classes, tuple(classes), root)}
     classes = _classes(train, _visible_folders(train))
     if len(classes) < 2:
@@ -141,6 +149,9 @@ def _find_pictures(root: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[
                 f"{folder}: expected a folder for each class, found none. Sort its pictures into class folders, or move it away."
             )
         files[split] = _label(_classes(folder, inside), names, folder)
+    for folder in (root, *found.values()):
+        if folder is not None:
+            _note_loose(folder, _loose(folder), notes)
     if "test" not in files and "validation" in files:
         files["test"] = files.pop("validation")
         notes.append(f"There is no test/ beside train/: {found['validation']} serves as the test pictures.")
@@ -148,6 +159,16 @@ def _find_pictures(root: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[
     if passed_over:
         notes.append(f"Beside train/ these folders were left out: {', '.join(passed_over[:8])}{' ...' if len(passed_over) > 8 else ''}.")
     return names, files
+
+
+def _loose(folder: Path) -> int:
+    """How many pictures lie directly in a folder, where its class folders are."""
+    return sum(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _note_loose(folder: Path, loose: int, notes: list[str]) -> None:
+    if loose:
+        notes.append(f"{loose:,} pictures directly in {folder} belong to no class and were left out.")
 
 
 def _classes(root: Path, folders: list[Path]) -> dict[str, list[Path]]:
@@ -181,7 +202,7 @@ def _label(classes: Mapping[str, list[Path]], names: tuple[str, ...], folder: Pa
     return files
 
 
-def _split(names: tuple[str, ...], files: dict[str, _Files], seed: int, fraction: float, notes: list[str]) -> None:
+def _split(names: tuple[str, ...], files: dict[str, _Files], seed: int, fraction: float) -> None:
     """Hold out a share of train as "test", by the one rule of ImageDataset.split."""
     train = files["train"]
     labels = np.array(train.labels, dtype=np.int64)
@@ -194,25 +215,32 @@ def _split(names: tuple[str, ...], files: dict[str, _Files], seed: int, fraction
         parts[held].paths.append(path)
         parts[held].labels.append(label)
     files["train"], files["test"] = parts[False], parts[True]
-    notes.append(held_out_sentence(len(parts[True].paths), labels, fraction, seed=seed))
 
 
 def _measure(
     pool: ThreadPoolExecutor, files: Mapping[str, _Files], broken: dict[Path, str], skip_broken: bool, report: Progress
-) -> tuple[set[tuple[int, int]], bool]:
+) -> dict[Path, tuple[int, int, bool]]:
+    """Height, width and whether it is grey, of each picture of which the header can be read."""
     paths = [path for part in files.values() for path in part.paths]
-    sizes: set[tuple[int, int]] = set()
-    all_grey, done = True, 0
+    measured: dict[Path, tuple[int, int, bool]] = {}
+    done = 0
     for chunk in _chunks(paths):
         for path, result in zip(chunk, pool.map(lambda path: _attempt(measure_quietly, path), chunk), strict=True):
             if isinstance(result, DataError):
                 _note_broken(path, result, broken, skip_broken)
             else:
-                sizes.add(result[:2])
-                all_grey = all_grey and result[2]
+                measured[path] = result
         done += len(chunk)
         report("looking at pictures", done, len(paths))
-    return sizes, all_grey
+    return measured
+
+
+def _sizes_of(measured: Mapping[Path, tuple[int, int, bool]], broken: Mapping[Path, str]) -> set[tuple[int, int]]:
+    return {(height, width) for path, (height, width, _) in measured.items() if path not in broken}
+
+
+def _channels_of(measured: Mapping[Path, tuple[int, int, bool]], broken: Mapping[Path, str]) -> int:
+    return 1 if all(grey for path, (_, _, grey) in measured.items() if path not in broken) else 3
 
 
 def _decode(
@@ -262,19 +290,24 @@ def _note_broken(path: Path, error: DataError, broken: dict[Path, str], skip_bro
     broken[path] = str(error).removeprefix(f"{path}: ")
 
 
-def _choose_size(sizes: set[tuple[int, int]], notes: list[str]) -> tuple[int, int]:
+def _choose_size(sizes: set[tuple[int, int]]) -> tuple[int, int]:
     if len(sizes) == 1:
         ((height, width),) = sizes
         if max(height, width) <= DEFAULT_SIZE:
             return height, width
+    return DEFAULT_SIZE, DEFAULT_SIZE
+
+
+def _note_size(sizes: set[tuple[int, int]], notes: list[str]) -> None:
+    if sizes == {_choose_size(sizes)}:
+        return
+    if len(sizes) == 1:
+        ((height, width),) = sizes
         what = f"Pictures of {height} x {width} pixels"
-    elif sizes:
+    else:
         low, high = min(sizes, key=lambda size: size[0] * size[1]), max(sizes, key=lambda size: size[0] * size[1])
         what = f"Pictures of {len(sizes)} sizes, {low[0]} x {low[1]} to {high[0]} x {high[1]} pixels,"
-    else:
-        what = "Pictures"
     notes.append(f"{what} were stretched to {DEFAULT_SIZE} x {DEFAULT_SIZE} (bilinear, antialiased); image_size chooses another size.")
-    return DEFAULT_SIZE, DEFAULT_SIZE
 
 
 def _check_memory(count: int, channels: int, image_size: tuple[int, int]) -> None:

@@ -118,16 +118,72 @@ def test_the_transparent_colour_of_sixteen_bits_lies_over_white() -> None:
         assert picture.info["transparency"] == colours[0]  # it is somebody's own picture
 
 
+def test_a_nearly_black_transparent_colour_of_sixteen_bits_lies_over_white() -> None:
+    colour = png_of_sixteen_bits(2, [(0x34, 0x12, 0), (0xFF00, 0, 0)], transparent=(0x34, 0x12, 0))
+    assert decode_picture(colour, 3).tolist() == [[[255, 255]], [[255, 0]], [[255, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "row", "transparent", "expected"),
+    [
+        (1, 0b01000000, 1, [0, 255, 0, 0]),
+        (1, 0b01000000, 0, [255, 255, 255, 255]),
+        (2, 0b00011011, 0, [255, 85, 170, 255]),
+        (2, 0b00011011, 1, [0, 255, 170, 255]),
+        (2, 0b00011011, 2, [0, 85, 255, 255]),
+        (4, 0x1E, 1, [255, 14 * 17]),
+        (4, 0x1E, 14, [17, 255]),
+        (8, 85, 1, [85]),
+        (8, 85, 85, [255]),
+    ],
+)
+def test_the_transparent_level_of_few_bits_lies_over_white(bits: int, row: int, transparent: int, expected: list[int]) -> None:
+    content = png(0, bits, len(expected), bytes([row]), struct.pack(">H", transparent))
+    assert decode_picture(content, 1).tolist() == [[expected]]
+    with Image.open(io.BytesIO(content)) as picture:
+        before = dict(picture.info)
+        assert decode_picture(picture, 1).tolist() == [[expected]]
+        assert picture.info == before  # it is somebody's own picture
+
+
+@pytest.mark.parametrize(("order", "bits"), [("<", 8), (">", 8), ("<", 16)])  # the fourth is none that Pillow reads
+def test_of_a_tiff_white_may_be_zero(order: str, bits: int) -> None:
+    high = 255 if bits == 8 else 65535
+    for photometric, expected in ((0, [255, 155, 0]), (1, [0, 100, 255])):
+        content = tiff(order, bits, photometric, [0, 100 * high // 255, high])
+        assert decode_picture(content, 1).tolist() == [[expected]]
+        with Image.open(io.BytesIO(content)) as picture:
+            assert decode_picture(picture, 1).tolist() == decode_picture(picture, 1).tolist() == [[expected]]
+        turned = tiff(order, bits, photometric, [0, 100 * high // 255, high], orientation=6)
+        with Image.open(io.BytesIO(turned)) as picture:
+            assert decode_picture(turned, 1).tolist() == decode_picture(picture, 1).tolist() == [[[level] for level in expected]]
+
+
+def tiff(order: str, bits: int, photometric: int, levels: list[int], orientation: int = 1) -> bytes:
+    """One row, uncompressed."""
+    data = struct.pack(f"{order}{len(levels)}{'B' if bits == 8 else 'H'}", *levels)
+    tags = [(256, len(levels)), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 0), (274, orientation)]
+    tags += [(277, 1), (278, 1), (279, len(data))]
+    offset = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, offset if tag == 273 else value) for tag, value in tags)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+    return head + struct.pack(f"{order}H", len(tags)) + entries + struct.pack(f"{order}I", 0) + data
+
+
 def png_of_sixteen_bits(kind: int, pixels: list[tuple[int, ...]], transparent: tuple[int, ...]) -> bytes:
+    row = b"".join(struct.pack(f">{len(pixel)}H", *pixel) for pixel in pixels)
+    return png(kind, 16, len(pixels), row, struct.pack(f">{len(transparent)}H", *transparent))
+
+
+def png(kind: int, bits: int, width: int, row: bytes, transparent: bytes) -> bytes:
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    row = b"\0" + b"".join(struct.pack(f">{len(pixel)}H", *pixel) for pixel in pixels)
-    header = struct.pack(">IIBBBBB", len(pixels), 1, 16, kind, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0)
     chunks = (
         (b"IHDR", header),
-        (b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)),
-        (b"IDAT", zlib.compress(row)),
+        (b"tRNS", transparent),
+        (b"IDAT", zlib.compress(b"\0" + row)),
         (b"IEND", b""),
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
@@ -201,6 +257,19 @@ def test_other_arrays_are_refused_with_what_is_accepted(array: np.ndarray | torc
     with pytest.raises(ValueError, match=r"picture: expected an array of uint8 of shape \(H, W\)") as caught:
         decode_picture(array, 1)
     assert ("Multiply" in str(caught.value)) == (array.dtype in (np.float32, torch.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "advice"),
+    [
+        (np.uint16, "Divide 16-bit values by 257, round them, and convert to uint8."),
+        (np.int64, "Convert them to uint8: values are 0 to 255."),
+        (np.int16, "Convert them to uint8: values are 0 to 255."),
+    ],
+)
+def test_whole_numbers_of_another_type_are_told_what_they_must_be(dtype: type, advice: str) -> None:
+    with pytest.raises(ValueError, match=advice):
+        decode_picture(np.full((4, 4), 255, dtype), 1)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,10 @@ _MOST_PIXELS_IN_RUNS = 4_000_000
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 # EXIF tag 0x0112; values 5 to 8 swap height and width.
 _ORIENTATION_TAG = 0x0112
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_PHOTOMETRIC = 256, 257, 262
+# Of PNG files with so many bits, Pillow brings the levels to 0..255 and leaves the transparent one as it is in the file: how many there
+# are, and what one of them becomes.
+_GREY_LEVELS = {"L;2": (4, 85), "L;4": (16, 17)}
 _ACCEPTED_ARRAYS = "uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, 0 to 255"
 
 PictureFile = str | os.PathLike[str] | bytes | bytearray | Image.Image
@@ -221,6 +224,9 @@ def _orientation(picture: Image.Image) -> int:
 def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
     """The upright first frame as uint8 (H, W) or (H, W, 3); a picture that is `ours` may be changed, which saves a copy."""
     _check_size(picture.size)
+    tile = getattr(picture, "tile", ())
+    raw = tile[0][3] if tile else None  # how the values lie in the file: once it is loaded, Pillow does not know any more
+    white_is_zero = getattr(picture, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
     picture.load()  # says what is broken of the pixels, before what follows of the camera is passed over
     if _orientation(picture) != 1:
         if ours:
@@ -229,7 +235,10 @@ def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
             picture = ImageOps.exif_transpose(picture)
     mode = picture.mode
     if mode.startswith("I"):
-        return _from_integers(np.asarray(picture), transparent=picture.info.get("transparency"))
+        values = np.asarray(picture)
+        if white_is_zero and mode.startswith("I;16"):  # which Pillow sees to where there are 8 bits
+            values = 65535 - values
+        return _from_integers(values, transparent=picture.info.get("transparency"))
     if mode == "F":
         raise DataError("expected whole-number pixels, found floating-point ones (mode F). Save the picture with 8 or 16 bits.")
     grey = _is_grey(picture)
@@ -237,20 +246,25 @@ def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
         # Pillow knows one way out of premultiplied grey.
         picture = picture.convert("LA")
     if picture.has_transparency_data:
-        picture = _with_colour_of_bytes(picture).convert("RGBA")
+        picture = _with_colour_of_bytes(picture, raw).convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
     wanted = "L" if grey else "RGB"
     return np.asarray(picture if picture.mode == wanted else picture.convert(wanted))
 
 
-def _with_colour_of_bytes(picture: Image.Image) -> Image.Image:
-    """Of a PNG file with 16 bits a channel, Pillow has the pixels in 8 bits and the transparent colour in 16."""
+def _with_colour_of_bytes(picture: Image.Image, raw: object) -> Image.Image:
+    """Of a PNG file with 2, 4 or 16 bits a channel, Pillow has the pixels in 8 bits and the transparent colour in those of the file."""
     colour = picture.info.get("transparency")
-    if picture.mode != "RGB" or not isinstance(colour, tuple) or max(colour) < 256:
+    if picture.mode == "L" and isinstance(colour, int) and isinstance(raw, str) and raw in _GREY_LEVELS:
+        count, step = _GREY_LEVELS[raw]
+        colour = colour % count * step
+    elif picture.mode == "RGB" and isinstance(colour, tuple) and (raw == "RGB;16B" or max(colour) > 255):
+        colour = tuple(value >> 8 for value in colour)
+    else:
         return picture
     picture = picture.copy()
-    picture.info["transparency"] = tuple(value >> 8 for value in colour)
+    picture.info["transparency"] = colour
     return picture
 
 
@@ -287,7 +301,11 @@ def as_uint8_advice(dtype: np.dtype[Any]) -> str:
     """How values of another type become pixels."""
     if dtype.kind == "f":
         return "Multiply pixels in 0..1 by 255, round them, and convert to uint8."
-    return "Convert them to uint8, and multiply by 255." if dtype.kind == "b" else "Convert them to uint8."
+    if dtype.kind == "b":
+        return "Convert them to uint8, and multiply by 255."
+    if dtype == np.uint16:
+        return "Divide 16-bit values by 257, round them, and convert to uint8."
+    return "Convert them to uint8: values are 0 to 255."
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -87,6 +88,14 @@ def test_every_edge_of_the_data_is_drawn(tmp_path: Path) -> None:
     plots.class_maps_over_picture(PICTURE[:, :1, :1], zero[:, :1, :1] + 1, ["one pixel"], [1.0], [1.0], path)
     plots.class_maps_over_picture(np.zeros((4, 9, 40), np.uint8), np.ones((5, 9, 40)), "abcde", [0.1] * 5, [1.0] * 5, path)
     plots.feature_maps([np.zeros((1, 1, 1)), np.zeros((17, 1, 90))], path)
+
+
+def test_names_stand_under_the_tiles_that_are_drawn(texts_of: Callable[[Path], str], tmp_path: Path) -> None:
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        for count in (5, 40):
+            names = [f"class-{number}-" for number in range(count)]
+            plots.feature_maps([np.ones((count, 4, 4))], tmp_path / "few.svg", class_names=names, most=2)
+            assert [name for name in names if name in texts_of(tmp_path / "few.svg")] == names[:2]
 
 
 def test_a_photo_of_many_pixels_is_drawn_in_the_time_of_a_small_one(tmp_path: Path) -> None:

@@ -159,10 +159,11 @@ def feature_maps(
             bar.ax.tick_params(labelsize=SMALL)
             bar.ax.locator_params(nbins=4)
             bar.set_label(say("activation"), fontsize=SMALL)
-        if 0 < len(class_names) <= _TILES_PER_ROW:
+        shown = min(most, len(class_names))
+        if 0 < shown <= _TILES_PER_ROW:
             side = blocks[-1].shape[2]
-            panels[-1].set_xticks([(side + _gap(side)) * index + (side - 1) / 2 for index in range(len(class_names))])
-            panels[-1].set_xticklabels([clipped(name, 170 // len(class_names)) for name in class_names], fontsize=SMALL)
+            panels[-1].set_xticks([(side + _gap(side)) * index + (side - 1) / 2 for index in range(shown)])
+            panels[-1].set_xticklabels([clipped(name, 170 // shown) for name in class_names[:shown]], fontsize=SMALL)
             panels[-1].tick_params(length=0)
 
 

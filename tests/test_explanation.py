@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +156,11 @@ def test_an_upsampled_map_keeps_its_values_and_their_places() -> None:
     torch.testing.assert_close(shown[0, 0], values[0, 0])  # beyond the outermost middle its value goes on
     halfway = (shown[rows[0], columns[0]] + shown[rows[0], columns[1]]) / 2
     torch.testing.assert_close(shown[rows[0], (columns[0] + columns[1]) // 2], halfway)
-    with pytest.raises(ValueError, match=r"no class 'cat'; .* class 0, class 1"):
-        explanation.upsampled("cat")
+    for three in (np.int64(3), torch.tensor(3), np.str_("class 3")):
+        assert torch.equal(shown, explanation.upsampled(three))
+    for wrong in ("cat", 3.0, -1, 10, None, torch.tensor(3.0)):
+        with pytest.raises(ValueError, match=rf"no class {re.escape(repr(wrong))}; .* class 0, class 1"):
+            explanation.upsampled(wrong)  # type: ignore[arg-type]
 
 
 def test_top_classes_and_plain_values() -> None:
@@ -222,6 +226,12 @@ def test_the_place_of_a_pixel_is_the_nearest_one_and_a_pixel_outside_is_refused(
         assert abs(2 * row + 1 - seen) <= 1 or row in (0, 14)
     with pytest.raises(ValueError, match="pixel 64,0 lies outside the picture: x goes from 0 to 63"):
         pixel_vectors(network, preprocessing, picture, x=64, y=0)
+    with pytest.raises(ValueError, match=r"x is 1\.5; it is the pixel's column, from 0"):
+        pixel_vectors(network, preprocessing, picture, x=1.5, y=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="y is '1'; it is the pixel's row, from 0"):
+        pixel_vectors(network, preprocessing, picture, x=0, y="1")  # type: ignore[arg-type]
+    same, other = (pixel_vectors(network, preprocessing, picture, x=kind(9), y=kind(5)) for kind in (int, np.int64))
+    assert [(part.row, part.column) for part in same] == [(part.row, part.column) for part in other]
 
 
 def test_the_network_is_left_as_it_was() -> None:

@@ -6,10 +6,11 @@ gave to its class; nothing here is estimated.
 
 import dataclasses
 import math
+import operator
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, SupportsIndex
 
 import torch
 from jaxtyping import Float, Float32, UInt8
@@ -19,6 +20,7 @@ from torchnin.data import Preprocessing
 from torchnin.models import NiN, NiNBlock
 from torchnin.models.summary import Sight
 from torchnin.plots import Language, class_maps_over_picture
+from torchnin.values import whole
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,8 @@ class Explanation:
         """The most probable classes, at most `count` of them, the most probable first."""
         return tuple(self.logits.argsort(descending=True, stable=True)[: max(count, 0)].tolist())
 
-    def upsampled(self, label: int | str) -> Float32[Tensor, "h w"]:
-        """The map of a class, by number or name, at the picture's own resolution; for looking at.
+    def upsampled(self, label: SupportsIndex | str) -> Float32[Tensor, "h w"]:
+        """The map of a class, by number (also numpy's or torch's) or name, at the picture's own resolution; for looking at.
 
         Every value of the map stands at the middle of the patch of pixels that it sees, with bilinear interpolation between
         and the nearest value outside. The logit is the mean of the map in `class_maps`, not of this one.
@@ -239,9 +241,10 @@ def pixel_vectors(
         One entry a block. The place in a block's maps is the one whose patch of pixels has its middle nearest to the pixel.
 
     Raises:
-        ValueError: the pixel lies outside the picture, or the picture does not suit the network.
+        ValueError: x or y is no whole number, the pixel lies outside the picture, or the picture does not suit the network.
     """
     height, width = picture.shape[1:]
+    x, y = whole("x", x, "the pixel's column, from 0"), whole("y", y, "the pixel's row, from 0")
     if not (0 <= x < width and 0 <= y < height):
         raise ValueError(f"pixel {x},{y} lies outside the picture: x goes from 0 to {width - 1}, y from 0 to {height - 1}")
     found = []
@@ -337,9 +340,12 @@ def _interpolation(positions: Tensor, size: int) -> Tensor:
     return (1 - (positions[:, None] - torch.arange(size)).abs()).clamp(min=0)
 
 
-def _class_index(label: int | str, names: tuple[str, ...]) -> int:
-    if isinstance(label, str) and label in names:
-        return names.index(label)
-    if isinstance(label, int) and 0 <= label < len(names):
-        return label
+def _class_index(label: SupportsIndex | str, names: tuple[str, ...]) -> int:
+    if isinstance(label, str):
+        if label in names:
+            return names.index(label)
+    else:
+        with suppress(TypeError):
+            if 0 <= (index := operator.index(label)) < len(names):
+                return index
     raise ValueError(f"there is no class {label!r}; classes are numbered 0 to {len(names) - 1} or named: {', '.join(names)}")

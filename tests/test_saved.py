@@ -222,5 +222,10 @@ def test_no_place_of_this_machine_is_told() -> None:
     told = without_places({"data": data, "seed": 3})
     assert told == {"data": {"name": "photos", "source": "another machine", "notes": [], "skipped": []}, "seed": 3}
     assert data["source"] == "/home/me/photos"
+    begun = {"data": {"name": "few"}, "begun_from": {"name": "nin_small", "data": "/home/me/photos", "same_classes": True}}
+    assert without_places(begun)["begun_from"] == {"name": "nin_small", "data": "photos", "same_classes": True}
+    assert without_places({"begun_from": begun["begun_from"]})["begun_from"]["data"] == "photos"
+    for known in ({"data": "mnist"}, {"data": None}, {}, "nothing"):
+        assert without_places({"begun_from": known}) == {"begun_from": known}
     arrays = {"data": {"name": "few", "source": "arrays"}}
     assert without_places(arrays) == arrays

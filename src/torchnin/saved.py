@@ -127,15 +127,21 @@ def number_in(record: Mapping[str, Any], key: str) -> float | None:
 
 def without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """A classifier's record as others may read it: without the paths of the machine that trained it, of folders the last name alone."""
-    data = record_of_data(metadata)
+    told, data = dict(metadata), record_of_data(metadata)
+    if isinstance(begun := told.get("begun_from"), Mapping) and "data" in begun:
+        told["begun_from"] = {**begun, "data": _last_name(begun.get("data"))}
     if not data:
-        return dict(metadata)
+        return told
     kept: dict[str, Any] = {**data, **{key: [] for key in ("notes", "skipped") if key in data}}
-    if isinstance(name := data.get("name"), str):
-        kept["name"] = Path(name).name or name
+    if "name" in data:
+        kept["name"] = _last_name(data["name"])
     if data.get("source", "arrays") != "arrays":
         kept["source"] = ELSEWHERE
-    return {**metadata, "data": kept}
+    return {**told, "data": kept}
+
+
+def _last_name(name: Any) -> Any:
+    return Path(name).name or name if isinstance(name, str) else name
 
 
 def known_as(data: Mapping[str, Any]) -> str | None:

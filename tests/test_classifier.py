@@ -358,7 +358,17 @@ def test_what_is_of_another_type_is_told_by_the_name_of_the_argument(classifier:
         (load, 3, "source is of type int"),
         (lambda value: Classifier(value, preprocessing, names), "nin_small", "network is of type str; expected a NiN"),
         (lambda value: Classifier(network, value, names), {}, "preprocessing is of type dict; expected a Preprocessing"),
-        (lambda value: Classifier(network, preprocessing, value), "abc", "class_names is of type str; expected the name of each class"),
+        (lambda value: Classifier(value, preprocessing, names), nn.Sequential(nn.Flatten()), "type Sequential; .* torchnin.from_notebook"),
+        *(
+            (lambda value: Classifier(network, preprocessing, value), wrong, f"class_names is of type {kind}; expected the name of each")
+            for wrong, kind in (
+                ("abc", "str"),
+                (b"abc", "bytes"),
+                (set(names), "set"),
+                (dict.fromkeys(names, 0), "dict"),
+                (None, "NoneType"),
+            )
+        ),
         (create_model, 5, "a network's name is text, and not of type int; the networks: nin_d2l"),
         (lambda value: create_model("nin_small", pretrained=value), 5, "the name of weights is text, and not of type int"),
         (named_recipe, 5, "a recipe's name is text, and not of type int; the recipes: fast"),
@@ -381,8 +391,34 @@ def test_what_is_of_another_type_is_told_by_the_name_of_the_argument(classifier:
 
 def test_each_class_has_a_name_of_its_own(classifier: Classifier) -> None:
     names = (*classifier.class_names[:9], classifier.class_names[0])
-    with pytest.raises(ValueError, match=r"the class name .* is given twice"):
+    with pytest.raises(ValueError, match=r"class_names: expected each name once, found .* more than once"):
         Classifier(classifier.network, classifier.preprocessing, names)
+    for wrong in (range(10), [*classifier.class_names[:9], ""], np.arange(10)):
+        with pytest.raises(ValueError, match="class_names: expected at least one non-empty string, found"):
+            Classifier(classifier.network, classifier.preprocessing, wrong)  # type: ignore[arg-type]
+    assert Classifier(classifier.network, classifier.preprocessing, np.array(classifier.class_names)).class_names == classifier.class_names
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_a_network_that_has_diverged_answers_nothing(tiny: NiNConfig, few: DatasetSplits, backend: Any) -> None:
+    network = NiN(dataclasses.replace(tiny, head="fc"))
+    with torch.no_grad():
+        for weights in network.head.parameters():
+            weights.fill_(float("nan"))
+    broken = Classifier(network, Preprocessing.of(few.train), few.class_names, device="cpu", backend=backend)
+    said = "the logits of {0} of {0} pictures are not finite, so they have no probabilities; the network has diverged"
+    for asked, count in ((few.test.images[0], 1), (few.test.images[:3], 3)):
+        with pytest.raises(ValueError, match=said.format(count)):
+            broken.predict(asked)
+    with pytest.raises(ValueError, match=said.format(len(few.test))):
+        broken.evaluate(few.test)
+
+
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_no_picture_has_no_logits(trained: Run, backend: Any) -> None:
+    classifier = load(trained.path, backend=backend)
+    for size in ((28, 28), (20, 31)):
+        assert classifier.logits(torch.empty(0, 1, *size, dtype=torch.uint8)).shape == (0, 10)
 
 
 def test_nothing_to_evaluate_on_is_said(classifier: Classifier, few: DatasetSplits) -> None:
@@ -406,6 +442,15 @@ def test_a_large_picture_is_made_small_channel_by_channel(few: DatasetSplits) ->
 def test_metadata_of_ones_own_do_not_stop_an_export(classifier: Classifier, tmp_path: Path) -> None:
     mine = Classifier(classifier.network, classifier.preprocessing, classifier.class_names, metadata={"data": "flowers"})
     assert mine.export_onnx(tmp_path / "x.onnx").path.is_file()
+
+
+def test_an_export_is_compared_on_one_picture_too(classifier: Classifier, few: DatasetSplits, tmp_path: Path) -> None:
+    """A path was taken letter by letter."""
+    Image.fromarray(few.test.images[3][0]).save(tmp_path / "3.png")
+    for one in (str(tmp_path / "3.png"), tmp_path / "3.png", few.test.images[3]):
+        assert classifier.export_onnx(tmp_path / "x.onnx", pictures=one).path.is_file()
+    with pytest.raises(DataError, match=r"none\.png: expected a picture, found no such file"):
+        classifier.export_onnx(tmp_path / "x.onnx", pictures=str(tmp_path / "none.png"))
 
 
 @pytest.mark.parametrize("backend", ["torch", "auto"])

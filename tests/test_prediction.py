@@ -41,6 +41,16 @@ def test_the_most_probable_class_comes_first() -> None:
     assert Brightness().predict([grey(0), Image.fromarray(grey(255))])[0].label == "dark"
 
 
+def test_what_is_no_number_is_no_probability() -> None:
+    class Diverged(Brightness):
+        def _probabilities(self, decoded: Sequence[float]) -> np.ndarray:
+            return np.where(np.array(decoded)[:, None] > 0.5, np.nan, super()._probabilities(decoded))
+
+    assert Diverged().predict(grey(0)).label == "dark"
+    with pytest.raises(ValueError, match="the logits of 1 of 2 pictures are not finite, so they have no probabilities"):
+        Diverged().predict([grey(0), grey(255)])
+
+
 def test_a_stream_is_answered_in_order_and_taken_in_groups() -> None:
     taken = 0
 

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import os
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,11 +13,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_weights
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
-from torchnin.data.pictures import PictureSource
+from torchnin.data.dataset import class_names_of
+from torchnin.data.pictures import PictureFile, PictureSource
 from torchnin.data.readers.arrays import dataset_of
 from torchnin.data.resize import resize_pixels
 from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
@@ -27,7 +28,7 @@ from torchnin.files import is_folder, path_of
 from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.models.described import require_described, unfilled
 from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
-from torchnin.prediction import LARGE_PIXELS, Predictor, usual_batch
+from torchnin.prediction import LARGE_PIXELS, Predictor, as_several, usual_batch
 from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, require_plain, without_places, write_saved
 from torchnin.version import __version__
 
@@ -48,7 +49,7 @@ class Classifier(Predictor[np.ndarray]):
     Args:
         network: the trained network; it is put into evaluation mode.
         preprocessing: what was done to the training pictures.
-        class_names: the name of each class, in the order of the logits.
+        class_names: the name of each class, different texts, in the order of the logits.
         metadata: plain values that travel along, such as the recipe and the measured accuracy; what JSON holds.
         device: `auto`, or where to compute.
         backend: what computes predictions (`Backend`); looking inside is torch's work always. The answers of two backends differ by
@@ -56,8 +57,8 @@ class Classifier(Predictor[np.ndarray]):
 
     Raises:
         TypeError: one of the three parts is something else.
-        ValueError: the three parts contradict each other; the network is not in float32; metadata hold what JSON does not; the backend is
-            none, or not one for this device.
+        ValueError: the three parts contradict each other; a name is no text, empty or there twice; the network is not in float32;
+            metadata hold what JSON does not; the backend is none, or not one for this device.
         ModuleNotFoundError: `onnxruntime` is asked for and the extra `onnx` is not installed.
     """
 
@@ -72,17 +73,15 @@ class Classifier(Predictor[np.ndarray]):
         backend: Backend = "auto",
     ) -> None:
         for name, value, kind, wanted in (
-            ("network", network, nn.Module, "a NiN"),
+            ("network", network, NiN, "a NiN; torchnin.from_notebook makes its weights of those of a notebook's network"),
             ("preprocessing", preprocessing, Preprocessing, "a Preprocessing"),
-            ("class_names", class_names, Collection, "the name of each class"),
+            ("class_names", class_names, Collection, "the name of each class, in the order of the logits"),
         ):
-            if not isinstance(value, kind) or isinstance(value, str):
+            if not isinstance(value, kind) or isinstance(value, str | bytes | Set | Mapping):
                 raise TypeError(f"{name} is of type {type(value).__name__}; expected {wanted}")
-        if len(class_names) != network.num_classes:
-            raise ValueError(f"{len(class_names)} class names for a network of {network.num_classes} classes; one name per class is needed")
-        if len(set(class_names)) != len(class_names):
-            twice = next(name for place, name in enumerate(class_names) if name in class_names[:place])
-            raise ValueError(f"the class name {twice!r} is given twice; answers are by name, so each class needs its own")
+        names = class_names_of(class_names)
+        if len(names) != network.num_classes:
+            raise ValueError(f"{len(names)} class names for a network of {network.num_classes} classes; one name per class is needed")
         if preprocessing.channels != network.config.in_channels:
             raise ValueError(f"the preprocessing gives {preprocessing.channels} channels; the network takes {network.config.in_channels}")
         network.check_size(preprocessing.height, preprocessing.width)
@@ -99,7 +98,7 @@ class Classifier(Predictor[np.ndarray]):
         self._folded: FoldedNiN | None = None
         self._onnx: OnnxNetwork | None = None
         self.preprocessing = preprocessing
-        self.class_names = tuple(class_names)
+        self.class_names = names
         self.metadata: dict[str, Any] = dict(metadata or {})
         require_plain(self.metadata)
 
@@ -190,6 +189,8 @@ class Classifier(Predictor[np.ndarray]):
     def _logits(self, pixels: Tensor) -> Tensor:
         resized = self.preprocessing.resize(pixels.to(self.device))
         self._network.check_pictures(resized)
+        if not len(resized):
+            return torch.empty(0, len(self.class_names))
         folded, onnx = self._for_prediction()
         if onnx is not None and onnx.is_faster(len(resized)):
             return onnx(resized)
@@ -389,7 +390,7 @@ class Classifier(Predictor[np.ndarray]):
         try:
             classifier = cls(network, preprocessing, names, device=device, backend=backend)
         except ValueError as error:
-            raise DataError(f"{path / 'config.json'}: {error}. Save the classifier again.") from error
+            raise DataError(f"{path / 'config.json'}: {str(error).removesuffix('.')}. Save the classifier again.") from error
         classifier.metadata = metadata  # as it stands there, for versions before this one wrote numbers that JSON does not have
         classifier._network_is_known = False
         return classifier
@@ -398,7 +399,7 @@ class Classifier(Predictor[np.ndarray]):
         self,
         path: str | os.PathLike[str],
         *,
-        pictures: Iterable[PictureSource] | None = None,
+        pictures: Iterable[PictureSource] | PictureFile | None = None,
         int8: DatasetSplits | None = None,
         accept_accuracy_loss: bool = False,
     ) -> "Export":
@@ -410,7 +411,7 @@ class Classifier(Predictor[np.ndarray]):
 
         Args:
             path: the file, ending in .onnx; its folder is made where it is missing, an exported classifier there is replaced.
-            pictures: what to compare with; of more than 64 so many, spread evenly. None takes pictures of Fashion-MNIST.
+            pictures: what to compare with, one or several; of more than 64 so many, spread evenly. None takes pictures of Fashion-MNIST.
             int8: data to quantise with. The file computes in 8 bits then: up to 512 of the validation or train pictures decide
                 the ranges, accuracy is measured on the test pictures, size and speed beside those of the float file.
             accept_accuracy_loss: write the 8-bit file also where the accuracy is lower by more than half a point.
@@ -427,9 +428,7 @@ class Classifier(Predictor[np.ndarray]):
             OSError: the folder cannot be written to, or the disk is full. In all these cases no file is written.
         """
         if accept_accuracy_loss and int8 is None:
-            raise ValueError(
-                "accept_accuracy_loss is about 8 bits, and int8 was not given; leave it out, or give the data to quantise with"
-            )
+            raise ValueError("accept_accuracy_loss is about 8 bits, and int8 was not given; leave it out, or give data to quantise with")
         # With answers of torch, on the host: GPUs may round the products of convolutions to fewer bits.
         host = self if self.device.type == "cpu" and self._backend == "torch" else self._on_the_host()
         if int8 is not None:
@@ -444,7 +443,7 @@ class Classifier(Predictor[np.ndarray]):
             path,
             host.predict,
             facts={**facts, "data": data.get("name") if isinstance(data, Mapping) else None},
-            pictures=None if pictures is None else export.Pictures(list(pictures), self.preprocessing.channels),
+            pictures=None if pictures is None else export.Pictures(as_several(pictures), self.preprocessing.channels),
             int8=int8,
             accept_accuracy_loss=accept_accuracy_loss,
         )

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from torchnin.prediction import without_probabilities
+
 _NUM_BINS = 15  # of equal width, as in Guo et al. (arXiv 1706.04599), so that errors compare with published ones
 _Z_95 = 1.959963984540054  # the normal distribution's quantile at 0.975
 _WIDEST_MATRIX = 15  # classes; a larger confusion matrix is no longer read as text
@@ -260,10 +262,7 @@ def _check(logits: Tensor, labels: Tensor, names: tuple[str, ...]) -> None:
         )
     strange = int((~logits.isfinite()).any(1).sum())
     if strange:
-        raise ValueError(
-            f"the logits of {strange:,} of {len(logits):,} pictures are not finite, so they have no probabilities; "
-            "the network has diverged or its pictures hold such values: train again with a smaller learning rate"
-        )
+        raise ValueError(without_probabilities(strange, len(logits)))
 
 
 def _per_class(confusion: Tensor, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:

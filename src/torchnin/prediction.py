@@ -85,7 +85,7 @@ class Predictor(ABC, Generic[_Decoded]):
         Raises:
             DataError: a picture does not decode; the message names it.
             TypeError: it is neither a picture nor several.
-            ValueError: an array has a shape or type that is no picture.
+            ValueError: an array has a shape or type that is no picture; or the network has diverged, so that there are no probabilities.
         """
         if _is_one(pictures):
             return self.predict_decoded([self.decode(pictures)])[0]
@@ -125,10 +125,16 @@ class Predictor(ABC, Generic[_Decoded]):
         return None
 
     def predict_decoded(self, pictures: Sequence[_Decoded]) -> list[Prediction]:
-        """Predictions, in order, of pictures that `decode` gave, computed at once: the caller bounds their number."""
+        """Predictions, in order, of pictures that `decode` gave, computed at once: the caller bounds their number.
+
+        Raises:
+            ValueError: the network has diverged, so that there are no probabilities.
+        """
         if not len(pictures):
             return []
         probabilities, names = self._probabilities(pictures), self.class_names
+        if not (finite := np.isfinite(probabilities)).all():
+            raise ValueError(without_probabilities(int((~finite).any(1).sum()), len(probabilities)))
         # Ranked for all pictures at once: beside a small network, sorting picture by picture is a tenth of the time.
         ranks = (-probabilities).argsort(axis=1, kind="stable").tolist()
         return [
@@ -144,6 +150,19 @@ def usual_batch(pictures: Any, channels: int) -> np.ndarray | None:
     _, found, height, width = pictures.shape
     # A last axis of so few is that of (h, w, channels); large pictures are made small one by one.
     return pictures if found == channels and width not in (1, 3, 4) and height * width <= LARGE_PIXELS else None
+
+
+def as_several(pictures: Any) -> list[Any]:
+    """One picture in a list, or several, as `predict` tells the one from the other."""
+    return [pictures] if _is_one(pictures) else list(pictures)
+
+
+def without_probabilities(strange: int, count: int) -> str:
+    """What is said of pictures whose logits are not finite, so many of all."""
+    return (
+        f"the logits of {strange:,} of {count:,} pictures are not finite, so they have no probabilities; "
+        "the network has diverged or its pictures hold such values: train again with a smaller learning rate"
+    )
 
 
 def _is_one(pictures: Any) -> bool:

@@ -1,5 +1,6 @@
 """Processes that look at the pictures: the same answers as without them, and another one where one dies."""
 
+import dataclasses
 import io
 import os
 import re
@@ -14,9 +15,10 @@ import pytest
 import torch
 from PIL import Image
 
-from torchnin import Run
+from torchnin import Classifier, NiN, NiNConfig, Preprocessing, Run
 from torchnin.web import Limits, ServiceSettings, queue
-from torchnin.web.looker import LookerProcess, Task
+from torchnin.web.limits import RefusedError
+from torchnin.web.looker import Looker, LookerProcess, Task
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
 WaitUntil = Callable[..., None]
@@ -64,6 +66,19 @@ def test_processes_answer_as_predict_does(served: tuple[httpx.Client, set[int]],
     files = [("picture", (f"{number}.png", PICTURE[: None if number % 2 else 300], "image/png")) for number in range(8)]
     rows = client.post("/v1/predict", files=files).json()
     assert [next(iter(row)) for row in rows] == ["error", "label"] * 4
+
+
+def test_a_network_that_has_diverged_fails_at_every_picture(tiny: NiNConfig, caplog: pytest.LogCaptureFixture) -> None:
+    network = NiN(dataclasses.replace(tiny, head="fc"))
+    with torch.no_grad():
+        for weights in network.head.parameters():
+            weights.fill_(float("nan"))
+    one = Preprocessing(channels=1, height=28, width=28, mean=(0.0,), std=(1.0,))
+    looker = Looker(Classifier(network, one, [str(label) for label in range(10)], device="cpu"), 10**6)
+    for outcome in looker.look([Task("predict", PICTURE)] * 2):
+        assert isinstance(outcome, RefusedError)
+        assert (outcome.status, outcome.reason) == (500, "the service failed at this picture (ValueError); its log says where")
+    assert "are not finite, so they have no probabilities" in caplog.text
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")

@@ -293,6 +293,110 @@ def test_a_visitor_who_is_quicker_than_the_samples_keeps_the_picture(
     assert shown(page, "#verdict") == verdict(classifier, picture)
 
 
+def only_what_failed_to_load(complaints: list[str]) -> None:
+    """Of answers that a test takes away the browser complains; there must be no other complaint."""
+    assert all("Failed to load resource" in each for each in complaints), complaints
+    complaints.clear()
+
+
+def test_a_network_that_did_not_come_is_asked_for_again(
+    visit: Callable[..., Any], address: str, classifier: Classifier, few: DatasetSplits, complaints: list[str]
+) -> None:
+    expect, held = playwright.expect, []
+    page = visit(address, ready="#stage", hold="**/v1/model", held=held)
+    while not held:
+        page.wait_for_timeout(10)
+    page.route("**/v1/model", lambda route: route.abort())
+    held[0].abort()
+    expect(page.locator("#trouble")).to_contain_text("does not answer")
+    saw(page, lambda: drop(page, png(few.test.images[7, 0])))
+    assert shown(page, "#verdict") == verdict(classifier, few.test.images[7, 0])
+    assert "does not answer" in shown(page, "#trouble")  # for the layers are missing
+    page.unroute("**/v1/model")
+    page.route("**/v1/explain*", lambda route: route.abort())
+    drop(page, png(few.test.images[8, 0]))
+    expect(page.locator("#trouble")).to_contain_text("does not answer")
+    expect(page.locator("#pixel-place")).to_contain_text("Pixel (14, 14)")  # of the picture before
+    expect(page.locator("#samples button")).to_have_count(10)
+    assert page.locator("button.layer").count() == 9
+    page.unroute("**/v1/explain*")
+    saw(page, lambda: drop(page, png(few.test.images[8, 0])))
+    expect(page.locator("#trouble")).to_be_empty()
+    only_what_failed_to_load(complaints)
+
+
+def test_a_blank_canvas_asks_for_the_network_again(visit: Callable[..., Any], address: str, complaints: list[str]) -> None:
+    held: list[Any] = []
+    page = visit(address, ready="#stage", hold="**/v1/model", held=held)
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].abort()
+    page.unroute("**/v1/model")
+    playwright.expect(page.locator("#trouble")).to_contain_text("does not answer")
+    saw(page, page.get_by_role("button", name="Blank canvas").click)
+    assert page.locator("button.layer").count() == 9
+    only_what_failed_to_load(complaints)
+
+
+def test_a_visitor_who_is_quicker_than_the_network_sees_its_layers(
+    visit: Callable[..., Any], address: str, classifier: Classifier, few: DatasetSplits
+) -> None:
+    held: list[Any] = []
+    page = visit(address, ready="#stage", hold="**/v1/model", held=held)
+    while not held:
+        page.wait_for_timeout(10)
+    drop(page, png(few.test.images[7, 0]))
+    page.wait_for_timeout(500)  # long enough for the picture's answer to come first, if it were asked for already
+    saw(page, held[0].continue_)
+    assert shown(page, "#verdict") == verdict(classifier, few.test.images[7, 0])
+    assert page.locator("button.layer").count() == 9
+    assert "Pixel (14, 14)" in shown(page, "#pixel-place")
+
+
+def test_what_is_refused_leaves_no_answer_of_another_picture(page: Any, complaints: list[str]) -> None:
+    expect = playwright.expect
+    _, before = saw(page, page.get_by_role("button", name="sample: Bag").click)
+    page.locator(".class-row button.map").first.click()
+    page.route("**/v1/explain*", lambda route: route.fulfill(status=503, json={"error": "busy"}))
+    page.get_by_role("button", name="Blank canvas").click()
+    expect(page.locator("#trouble")).to_have_text("The server could not use this picture: busy")
+    for part in ("#verdict", "#pixel-place", "#classes", ".vector .largest >> nth=0", ".rest >> nth=0"):
+        expect(page.locator(part)).to_be_empty()
+    for canvas in ("button.layer canvas", ".vector canvas"):
+        assert not drawn(page.locator(canvas).first).any()
+    pixels = drawn(page.locator("#stage")).astype(int)
+    assert (abs(pixels[..., 0] - pixels[..., 2]) < 20).all()  # no class map lies over the canvas
+    page.locator("button.layer").first.click()
+    assert not page.get_by_role("dialog").is_visible()
+    page.get_by_role("button", name="中文").click()
+    expect(page.locator("#trouble")).to_have_text("服务器无法使用这张图片：busy")
+    page.get_by_role("button", name="English").click()
+    page.unroute("**/v1/explain*")
+    _, after = saw(page, page.get_by_role("button", name="sample: Bag").click)
+    assert after["logits"] == before["logits"]
+    expect(page.locator("#trouble")).to_be_empty()
+    assert drawn(page.locator("button.layer canvas").first).any()
+    only_what_failed_to_load(complaints)
+
+
+def test_an_answer_of_the_picture_before_is_not_shown(page: Any, complaints: list[str]) -> None:
+    saw(page, page.get_by_role("button", name="sample: Bag").click)
+    before, held = shown(page, "#verdict"), []
+    page.get_by_text("Erase", exact=True).click()
+    page.route("**/v1/explain*", lambda route: held.append(route))
+    page.locator("#stage").press("Space")
+    page.get_by_role("button", name="Blank canvas").click()
+    for number in range(2):
+        while len(held) == number:
+            page.wait_for_timeout(10)
+        if number == 0:
+            held[0].continue_()
+    assert shown(page, "#verdict") == before  # the wiped bag's came to nothing
+    held[1].abort()
+    playwright.expect(page.locator("#verdict")).to_be_empty()
+    only_what_failed_to_load(complaints)
+
+
 def test_drawing_on_a_blank_canvas(page: Any, classifier: Classifier) -> None:
     _, blank = saw(page, page.get_by_role("button", name="Blank canvas").click)
     assert page.get_by_label("Draw").is_checked()
@@ -355,6 +459,43 @@ def test_a_stroke_by_keyboard_ends_where_the_focus_goes_elsewhere(page: Any) -> 
     saw(page, lambda: page.keyboard.down("Space"), settled=False)
     saw(page, page.locator("#blank").focus)  # settled, though the key is still held down
     page.keyboard.up("Space")
+
+
+def test_a_key_that_is_held_to_draw_does_not_scroll_the_page(page: Any) -> None:
+    page.evaluate("() => { window.kept = []; document.addEventListener('keydown', event => kept.push(event.defaultPrevented)); }")
+    page.get_by_text("Draw", exact=True).click()
+    page.locator("#stage").focus()
+    for key in ("Space", "Enter"):
+        for _ in range(3):
+            page.keyboard.down(key)
+        page.keyboard.up(key)
+    assert page.evaluate("kept") == [True] * 6
+
+
+def test_two_fingers_draw_no_line_between_them(visit: Callable[..., Any], address: str) -> None:
+    page = visit(address, touch=True)
+    saw(page, page.get_by_role("button", name="Blank canvas").click)
+    box = page.locator("#stage").bounding_box()
+    fingers = page.context.new_cdp_session(page)
+
+    def touch(kind: str, **places: tuple[float, float]) -> None:
+        points = [
+            {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"], "id": int(name[-1])} for name, (x, y) in places.items()
+        ]
+        fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def draw() -> None:
+        touch("touchStart", finger1=(0.1, 0.1))
+        touch("touchStart", finger1=(0.1, 0.1), finger2=(0.9, 0.9))
+        touch("touchMove", finger1=(0.1, 0.3), finger2=(0.9, 0.7))
+        touch("touchEnd", finger1=(0.1, 0.3))
+        touch("touchMove", finger1=(0.1, 0.5))
+        touch("touchEnd")
+
+    sent, _ = saw(page, draw)
+    picture = np.array(Image.open(io.BytesIO(sent)).convert("L"))
+    assert (picture[[3, 8, 13], 2] > 200).all()  # the first finger's line, to its end
+    assert not picture[:, 6:].any()
 
 
 def test_the_network_is_drawn_with_shapes_and_parameters(page: Any, classifier: Classifier) -> None:
@@ -549,6 +690,21 @@ def test_any_other_classifier(visit: Callable[..., Any], service: Callable[..., 
         assert page.locator(".vector .bar-names").inner_text() == ""
         page.locator("button.layer").last.click()
         assert page.locator(".tile").first.inner_text() == "1"
+        page.context.close()
+
+
+def test_maps_of_more_values_than_a_call_takes_arguments(visit: Callable[..., Any], service: Callable[..., Any]) -> None:
+    blocks = (BlockConfig(channels=(2,), kernel_size=3, padding=1, pool=False),)
+    last = ClassBlockConfig()
+    config = NiNConfig(blocks=blocks, class_block=last, in_channels=1, num_classes=3, mlp_layers=0, image_size=480)
+    preprocessing = Preprocessing(channels=1, height=480, width=480, mean=(0.5,), std=(0.25,))
+    classifier = Classifier(NiN(config), preprocessing, ["cat", "dog", "owl"], device="cpu")
+    with service(classifier) as client:
+        page = visit(str(client.base_url))
+        page.locator("button.layer").first.click()
+        assert "2 × 480 × 480" in shown(page, "#layer-facts")
+        page.get_by_label("Each channel on its own colour scale").check()
+        playwright.expect(page.locator(".tile")).to_have_count(2)
         page.context.close()
 
 

@@ -42,6 +42,16 @@ export class Answer {
     this.show();
   }
 
+  clear() {
+    this.told = this.maps = this.grid = null;
+    document.getElementById("verdict").textContent = "";
+    document.getElementById("legend").hidden = true;
+    this.more.hidden = true;
+    this.head?.remove();
+    this.rows?.forEach(({ row }) => row.remove());
+    this.head = null;
+  }
+
   /** The values of a class's map at its own resolution. */
   map(index) {
     const size = this.maps.shape[1] * this.maps.shape[2];

@@ -2,6 +2,7 @@
 
 import { element } from "./elements.js";
 import { asCanvas, coloured, scaleOf, sharp } from "./colours.js";
+import { range } from "./maps.js";
 import { layerText, partText, shapeText } from "./network.js";
 import { count, figure, say } from "./words.js";
 
@@ -99,8 +100,7 @@ export class Layer {
 
   #scale(index) {
     if (!this.own.checked) return scaleOf(this.maps.low, this.maps.high);
-    const values = this.maps.channel(index);
-    return scaleOf(Math.min(...values), Math.max(...values));
+    return scaleOf(...range(this.maps.channel(index)));
   }
 
   #turn(by) {
@@ -136,12 +136,11 @@ export class Layer {
       context.strokeRect(this.column * wide + 1, this.row * high + 1, wide - 2, high - 2);
     }
     document.getElementById("channel-title").textContent = this.#label(this.channel);
-    let [low, high_, sum] = [Infinity, -Infinity, 0];
-    for (const value of values) [low, high_, sum] = [Math.min(low, value), Math.max(high_, value), sum + value];
+    const [low, highest] = range(values);
     document.getElementById("channel-facts").textContent = say("channel_facts", {
       low: figure(low),
-      mean: figure(sum / values.length),
-      high: figure(high_),
+      mean: figure(values.reduce((sum, value) => sum + value, 0) / values.length),
+      high: figure(highest),
       row: this.row,
       column: this.column,
       value: figure(values[this.row * maps.columns + this.column]),

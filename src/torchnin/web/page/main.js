@@ -17,17 +17,21 @@ let blocks = null;
 let overlaid = null;
 let opened = null;
 let newest = 0; // of the pictures that were chosen, the blank canvas among them
+let meeting = null; // the question for the network, while it is under way
+let unanswered = false; // whether the stage shows what no answer has come for
+let troubled = null; // what went wrong, to be said in another language too
 
 const stage = new Stage(get("stage"), { moved: look, painted });
 const answer = new Answer({ chosen: overlay });
 const layers = new Network({ opened: open });
 const pixel = new Pixel({ changed: () => look(stage.pixel) });
 const layer = new Layer({ pointed: (at) => stage.point(at.x, at.y) });
-const explainer = new Explainer({ answered, failed });
+const explainer = new Explainer({ answered, failed: unexplained });
 
 function answered(told, { fresh, settled, number }) {
-  if (fresh && number !== newest) return; // another was chosen meanwhile, and its answer follows
-  trouble("");
+  if (number !== newest) return; // another was chosen meanwhile, and its answer follows
+  if (network) trouble(); // else it is why there is none
+  if (settled) unanswered = false;
   if (fresh) stage.load(unpacked(told.picture));
   answer.take(told, stage.pixels, settled);
   if (told.blocks) {
@@ -36,7 +40,7 @@ function answered(told, { fresh, settled, number }) {
     pixel.take(blocks);
   }
   overlay(overlaid);
-  if (blocks) look(stage.pixel);
+  look(stage.pixel);
   if (opened && told.blocks) {
     layer.take(blocks[opened.block].layers[opened.index], blocks[opened.block].grid, stage.pixel);
     layer.show();
@@ -45,39 +49,57 @@ function answered(told, { fresh, settled, number }) {
   document.body.classList.add("ready");
 }
 
+function unexplained(error) {
+  if (unanswered) clear();
+  failed(error);
+}
+
+/** Take away what was said of another picture than the one on the stage. */
+function clear() {
+  blocks = null;
+  stage.patch = null;
+  for (const part of [answer, layers, pixel]) part.clear();
+  get("layer").close();
+  overlay(overlaid);
+}
+
 function failed(error) {
   if (error instanceof Unknown) {
     get("token-part").hidden = false;
     get("token-trouble").textContent = error.given ? say("token_wrong") : "";
     get("token").focus();
   } else if (error instanceof Refused) {
-    trouble(say("trouble", { reason: error.message }));
+    trouble("trouble", { reason: error.message });
   } else if (error instanceof Unreadable) {
-    trouble(say("no_file"));
+    trouble("no_file");
   } else if (error instanceof Silent) {
-    trouble(say("trouble_server"));
+    trouble("trouble_server");
   } else {
     reportError(error); // a fault of the page, not of the server
   }
 }
 
-function trouble(text) {
-  get("trouble").textContent = text;
+function trouble(key = null, values = {}) {
+  troubled = { key, values };
+  get("trouble").textContent = key ? say(key, values) : "";
 }
 
 /** A new picture: its file goes to the server as it is. */
-function take(file) {
-  explainer.ask(async () => file, { layers: true, about: { fresh: true, settled: true, number: ++newest } });
+async function take(file) {
+  const number = ++newest;
+  await known();
+  if (number === newest) explainer.ask(async () => file, { layers: true, about: { fresh: true, settled: true, number } });
 }
 
 /** The picture was changed here. */
 function painted(settled, instead = false) {
   get("restore").disabled = !stage.changed;
-  explainer.ask(() => stage.file(), { layers: settled, about: { fresh: false, settled, instead } });
+  unanswered = true;
+  explainer.ask(() => stage.file(), { layers: settled, about: { fresh: false, settled, instead, number: newest } });
 }
 
 function look(at) {
-  if (!blocks) return;
+  if (!network || !blocks) return;
   stage.patch = pixel.move(at);
   answer.point(at);
   stage.draw();
@@ -98,9 +120,9 @@ function open(block, index) {
   layer.open(parts[block], parts[block].layers[index], blocks[block].layers[index], blocks[block].grid, names, stage.pixel);
 }
 
-function blank() {
-  if (!network) return;
-  newest += 1;
+async function blank() {
+  const number = ++newest;
+  if (!(await known()) || number !== newest) return;
   const { height, width, mean } = network.input;
   const ground = mean.map((level) => (level < 0.5 ? 0 : 1));
   stage.clear(width, height, ground);
@@ -169,7 +191,7 @@ function wire() {
     inside = 0;
     get("drop-here").hidden = true;
     if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
-    else trouble(say("no_file"));
+    else trouble("no_file");
   });
   get("token-part").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -208,6 +230,8 @@ function offer(samples) {
 }
 
 function relanguage() {
+  if (troubled) trouble(troubled.key, troubled.values);
+  if (get("token-trouble").textContent) get("token-trouble").textContent = say("token_wrong");
   describe();
   answer.show();
   layers.build();
@@ -218,16 +242,32 @@ function relanguage() {
   }
 }
 
+async function meet() {
+  network = await askNetwork();
+  describe();
+  layers.describe(network);
+  pixel.describe(network);
+  const ground = network.input.mean.map((level) => (level < 0.5 ? 0 : 1));
+  stage.colour = inkOn(ground);
+  get("ink").value = stage.colour;
+  look(stage.pixel); // a picture may have been answered before
+}
+
+/** Whether the network is known; where it did not come, it is asked for again. */
+async function known() {
+  if (network) return true;
+  if (!meeting) enter();
+  await meeting.catch(() => {}); // whoever asked says what was wrong
+  return network !== null;
+}
+
 async function enter() {
   get("token-trouble").textContent = ""; // so that the same words again are told again
   try {
-    network = await askNetwork();
-    describe();
-    layers.describe(network);
-    pixel.describe(network);
-    const ground = network.input.mean.map((level) => (level < 0.5 ? 0 : 1));
-    stage.colour = inkOn(ground);
-    get("ink").value = stage.colour;
+    meeting = meet().finally(() => {
+      meeting = null;
+    });
+    await meeting;
     const { samples } = await askSamples();
     const files = offer(samples);
     get("token-part").hidden = true;

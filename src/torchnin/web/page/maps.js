@@ -2,6 +2,16 @@
 
 const KINDS = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
 
+/** The smallest and the largest of values, of which there may be more than a call takes arguments. */
+export function range(values) {
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+}
+
 /** The typed array of a packed document, with its shape. */
 export function unpacked(packed) {
   const text = atob(packed.data);
@@ -19,14 +29,7 @@ export class Maps {
     const coded = packed.dtype === "uint16";
     this.offset = coded ? packed.low : 0;
     this.step = coded ? (packed.high - packed.low) / 65535 : 1;
-    this.low = Infinity;
-    this.high = -Infinity;
-    for (const code of values) {
-      if (code < this.low) this.low = code;
-      if (code > this.high) this.high = code;
-    }
-    this.low = this.offset + this.low * this.step;
-    this.high = this.offset + this.high * this.step;
+    [this.low, this.high] = range(values).map((code) => this.offset + code * this.step);
     // ReLU gives zeros; a code's rounding must not make them negative.
     if (Math.abs(this.low) < this.step) this.low = 0;
   }

@@ -99,6 +99,14 @@ export class Network {
     return item;
   }
 
+  clear() {
+    this.blocks = null;
+    for (const { canvas, rest } of this.strips) {
+      sharp(canvas, canvas.clientWidth, canvas.clientHeight);
+      rest.textContent = "";
+    }
+  }
+
   draw() {
     if (!this.blocks) return;
     const width = this.strips[0]?.canvas.clientWidth ?? 0;

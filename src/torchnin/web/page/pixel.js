@@ -48,6 +48,12 @@ export class Pixel {
     this.blocks = blocks;
   }
 
+  clear() {
+    this.blocks = null;
+    document.getElementById("pixel-place").textContent = "";
+    if (this.network) this.#layers();
+  }
+
   /** Move to a pixel; returns the patch of the picture that a value there sees. */
   move(pixel) {
     this.pixel = pixel;

@@ -22,10 +22,14 @@ export class Stage {
     this.stroke = null;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
     canvas.addEventListener("pointermove", (event) => this.#move(event));
-    for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => this.#up());
+    for (const kind of ["pointerup", "pointercancel", "lostpointercapture"]) {
+      canvas.addEventListener(kind, (event) => {
+        if (this.stroke?.pointer === event.pointerId) this.#up();
+      });
+    }
     canvas.addEventListener("keydown", (event) => this.#key(event));
     canvas.addEventListener("keyup", (event) => {
-      if (event.key === " " || event.key === "Enter") this.#up();
+      if ((event.key === " " || event.key === "Enter") && this.stroke?.pointer === null) this.#up();
     });
     canvas.addEventListener("blur", () => this.#up()); // the key may be let go elsewhere
     new ResizeObserver(() => this.draw()).observe(canvas);
@@ -139,18 +143,18 @@ export class Stage {
   }
 
   #down(event) {
-    if (!this.original || event.button !== 0) return;
+    if (!this.original || event.button !== 0 || this.stroke) return; // a second finger draws nothing
     const { x, y } = this.#at(event);
     if (this.tool !== "look") {
       this.canvas.setPointerCapture(event.pointerId);
-      this.stroke = { x, y };
+      this.stroke = { x, y, pointer: event.pointerId };
       this.#paint({ x, y });
     }
     this.point(Math.floor(x), Math.floor(y));
   }
 
   #move(event) {
-    if (!this.original) return;
+    if (!this.original || (this.stroke && this.stroke.pointer !== event.pointerId)) return;
     const { x, y } = this.#at(event);
     if (this.stroke) this.#paint({ x, y });
     const [column, row] = [Math.floor(x), Math.floor(y)];
@@ -172,7 +176,7 @@ export class Stage {
     context.moveTo(this.stroke.x, this.stroke.y);
     context.lineTo(to.x + 0.001, to.y);
     context.stroke();
-    this.stroke = to;
+    Object.assign(this.stroke, to);
     this.changed = true;
     this.painted(false);
   }
@@ -184,10 +188,11 @@ export class Stage {
     if (moves[event.key]) {
       event.preventDefault();
       this.point(this.pixel.x + moves[event.key][0], this.pixel.y + moves[event.key][1]);
-    } else if ((event.key === " " || event.key === "Enter") && this.tool !== "look" && !event.repeat) {
-      event.preventDefault();
+    } else if ((event.key === " " || event.key === "Enter") && this.tool !== "look") {
+      event.preventDefault(); // of a key that is held too, or it scrolls the page
+      if (event.repeat || this.stroke) return;
       const centre = { x: this.pixel.x + 0.5, y: this.pixel.y + 0.5 };
-      this.stroke = centre;
+      this.stroke = { ...centre, pointer: null };
       this.#paint(centre);
       this.draw();
     }

@@ -1,3 +1,5 @@
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +41,27 @@ def test_a_reader_that_leaves_is_no_error(trained: Run) -> None:
     ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600, check=False)
     assert ran.stdout.splitlines()[-1] == "0"
     assert ran.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "unbuffered"), [(["--help"], ""), (["--help"], "1"), (["train", "--help"], "1"), (["models"], ""), (["models"], "1")]
+)
+def test_a_reader_that_was_never_there_is_none(arguments: list[str], unbuffered: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    command = [sys.executable, "-c", "from torchnin.commands.main import main; main()", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    ran = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, text=True, env=environment, timeout=600, check=False)
+    os.close(theirs)
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+def test_another_pipe_that_breaks_is_an_error(nin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(torchnin, "summarize", broken)
+    assert nin("models") == (1, "", f"nin: {os.strerror(errno.EPIPE)}\n")
 
 
 @pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 14155776 bytes", None])

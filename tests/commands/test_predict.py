@@ -89,6 +89,12 @@ def test_quoted_patterns_and_folders_in_natural_order(
     answer = nin("predict", trained.path, "pictures/*.jpg")
     assert (answer.code, answer.out) == (2, "")
     assert "nothing has a name like 'pictures/*.jpg'" in answer.err
+    (pictures / "empty" / "deeper").mkdir(parents=True)
+    for pattern in ("pictures/emp*", "pictures/empty/**"):
+        answer = nin("predict", trained.path, pattern, "pictures", "--csv")
+        assert (answer.code, answer.out) == (2, "")
+        assert f"only folders have a name like {pattern!r}, and they hold no pictures; their names end in" in answer.err
+    assert paths("pictures/*") == ["pictures/10.png", "pictures/[2].png", "pictures/deeper/1.png"]
 
 
 def test_pictures_of_many_sizes_and_kinds_get_the_answers_they_get_alone(

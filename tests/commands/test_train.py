@@ -112,6 +112,8 @@ def test_pictures_are_read_at_the_size_that_the_weights_know(
         (("--resume", "--out", "/no/such/run"), "holds no run to resume"),
         (("--resume", "--out", "x", "--lr", "1"), "leave out --lr"),
         (("--resume", "--out", "x", "--skip-broken"), "leave out --skip-broken"),
+        (("fashion-mnist-sample", "--resume", "--out", "x"), "goes on as it was begun; leave out DATA"),
+        (("few.npz", "--resume", "--out", "x", "--lr", "1"), "goes on as it was begun; leave out DATA, --lr"),
         (("--resume", "--out", "x", "--overwrite"), "--overwrite replaces it; leave out one of them"),
         (("--resume", "--out", "x", "--overwrite", "--seeds", "2"), "--overwrite replaces it; leave out one of them"),
         (("--lrr", "1"), "--lr"),
@@ -254,6 +256,19 @@ def test_a_full_disk(limit: int, few_file: Path, tmp_path: Path) -> None:
     assert os.strerror(errno.EFBIG) in last
     assert str(tmp_path / "run" / "checkpoint") in last
     assert not list((tmp_path / "run").rglob("*.tmp"))
+
+
+def test_a_training_ends_whoever_reads_what_it_says(few_file: Path, tmp_path: Path) -> None:
+    """As after `nin train ... 2>&1 | head`: the pipe that takes all output has no reader."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    code = "from torchnin.commands.main import main; main()"
+    command = [sys.executable, "-c", code, "train", few_file, "--out", tmp_path / "run", *SHORT]
+    ran = subprocess.run([str(part) for part in command], stdout=theirs, stderr=theirs, timeout=600, check=False)
+    os.close(theirs)
+    assert ran.returncode == 0
+    assert Run(tmp_path / "run").result["epochs"] == 1
+    assert Run(tmp_path / "run").classifier.class_names
 
 
 def test_no_data_and_no_network_falls_back_on_the_sample(nin: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

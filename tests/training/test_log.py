@@ -1,5 +1,6 @@
 """What a training reports to beside the terminal."""
 
+import io
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from torchnin import DatasetSplits, Interrupted, NiNConfig, Recipe, Run, train
 from torchnin.commands.main import main
-from torchnin.training.log import Both, Silent, TensorBoard
+from torchnin.training.log import Both, Lines, Silent, TensorBoard
 
 
 def figures(run: Run) -> dict[str, list[tuple[int, float]]]:
@@ -30,6 +31,19 @@ class StopAfter(Silent):
     def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
         if row["epoch"] == self._epoch:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+class Unread(io.StringIO):
+    """A stream that nobody reads."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Unread())
+    Lines().note("said")
+    Lines().end_epoch({"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "images_per_second": 9.0, "seconds": 1.0}, 2)
 
 
 def test_tensorboard_shows_every_epoch_once(few_file: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import tyro
 import torchnin
 from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Csv, Given, Json, Switch
-from torchnin.commands.output import note, result
+from torchnin.commands.output import note, result, write
 from torchnin.commands.progress import data_bar
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def evaluate(
         note(f"{seen}: all {len(chosen):,} pictures were judged (--split test: the held-out ones alone).")
     _draw(report, chosen, plot, reliability, mistakes, language)
     if as_csv:
-        print(report.to_csv(), end="")
+        write(report.to_csv(), end="")
         return
     document, text = report.to_dict(), str(report)
     if tta:

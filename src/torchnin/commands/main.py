@@ -1,5 +1,6 @@
 """`nin`: the entry point. Turns what goes wrong into one message and an exit code."""
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 
 import torchnin
 from torchnin.commands.choices import choices
-from torchnin.commands.output import never_fail_to_print
+from torchnin.commands.output import UnreadError, for_a_reader, let_go, never_fail_to_print, note, write
 from torchnin.commands.process import set_up_process
 
 # A command's module is imported when it is called, so that `nin --help` answers at once.
@@ -41,15 +42,22 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0 done, 1 the work failed, 2 the call was wrong."""
     never_fail_to_print()
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _main(list(sys.argv[1:] if arguments is None else arguments))
+    finally:
+        let_go()
+
+
+def _main(given: list[str]) -> None:
     name = given[0] if given else "--help"
     if name in ("--help", "-h", "--version"):
-        print(f"torchnin {torchnin.__version__}" if name == "--version" else _HELP)
+        with contextlib.suppress(UnreadError):
+            write(f"torchnin {torchnin.__version__}" if name == "--version" else _HELP)
         return
     if name not in _COMMANDS:
         near = difflib.get_close_matches(name, _COMMANDS, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        print(f"nin: there is no command {name!r}; {hint}the commands: {', '.join(_COMMANDS)}", file=sys.stderr)
+        note(f"nin: there is no command {name!r}; {hint}the commands: {', '.join(_COMMANDS)}")
         sys.exit(2)
     if os.environ.get("TORCHNIN_DEBUG") != "1":
         warnings.formatwarning = _one_line
@@ -57,17 +65,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_up_process(keep=name not in ("serve", "train"))
     try:
         code = _run(name, given[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of our output left, as `nin predict ... | head` does; nothing is wrong and nobody is there to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        with for_a_reader():
+            sys.stdout.flush()
+    except UnreadError:
+        code = 0  # nothing is wrong, and nobody is there to be told
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("TORCHNIN_DEBUG") == "1":
             raise
         message, code = _explained(error)
         if not (_follows() and getattr(error, "everywhere", False)):
-            print(f"nin: {message}", file=sys.stderr)
+            note(f"nin: {message}")
     if code and os.environ.get("WORLD_SIZE", "1") != "1":
         _leave(code)
     sys.exit(code)
@@ -78,8 +85,7 @@ def _leave(code: int) -> NoReturn:
 
     Its threads may still hold connections to processes that are gone; SIGABRT has been seen in place of the exit code.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    let_go()
     os._exit(code)
 
 
@@ -91,9 +97,11 @@ def _run(name: str, arguments: list[str]) -> int | None:
         raise ValueError("an argument is empty, as that of a shell's variable that is not set; say what is meant, or leave it out")
     command: Any = getattr(importlib.import_module(f"torchnin.commands.{name}"), name)
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
-    code: int | None = tyro.cli(
-        command, prog=f"nin {name}", args=arguments, config=config, registry=choices(), console_outputs=not _follows()
-    )
+    # Help is written by tyro itself.
+    with for_a_reader() if {"-h", "--help"} & set(arguments) else contextlib.nullcontext():
+        code: int | None = tyro.cli(
+            command, prog=f"nin {name}", args=arguments, config=config, registry=choices(), console_outputs=not _follows()
+        )
     return code
 
 

@@ -1,10 +1,16 @@
 """How commands speak: results on standard output, everything else on standard error."""
 
+import contextlib
 import io
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+
+class UnreadError(BrokenPipeError):
+    """Nobody reads standard output any more, as after `nin predict ... | head`."""
 
 
 def never_fail_to_print() -> None:
@@ -23,12 +29,45 @@ def to_json(value: Any, **given: Any) -> str:
 
 def result(document: dict[str, Any] | list[Any], text: str, as_json: bool) -> None:
     """Print a command's result: one JSON document, or the text for people."""
-    print(to_json(document, indent=2, allow_nan=False) if as_json else text)
+    write(to_json(document, indent=2, allow_nan=False) if as_json else text)
+
+
+def write(text: str, end: str = "\n") -> None:
+    """Print a part of a command's result.
+
+    Raises:
+        UnreadError: nobody reads it.
+    """
+    with for_a_reader():
+        print(text, end=end)
+
+
+@contextlib.contextmanager
+def for_a_reader() -> Iterator[None]:
+    """Around what writes on standard output and nothing else, to tell its reader's leaving from other pipes that break.
+
+    Raises:
+        UnreadError: nobody reads it.
+    """
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise UnreadError(*error.args) from None
 
 
 def note(text: str) -> None:
-    """Say something beside the result."""
-    print(text, file=sys.stderr)
+    """Say something beside the result; where nobody takes it the work goes on, which may be hours of it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr)
+
+
+def let_go() -> None:
+    """Write out what is said, and drop what nobody takes: the interpreter would complain of it at its end, and exit with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:

@@ -13,7 +13,7 @@ import tyro
 import torchnin
 from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Csv, Given, JsonLines
-from torchnin.commands.output import note, to_json
+from torchnin.commands.output import note, to_json, write
 from torchnin.commands.progress import picture_bar
 from torchnin.files import exists, is_folder
 
@@ -55,7 +55,7 @@ def predict(
     paths, named = tee(each_picture(pictures))
     if as_csv:
         later = chain.from_iterable((f"label_{place}", f"probability_{place}") for place in range(2, shown + 1))
-        print(_joined(("path", "label", "probability", *later, "error")))
+        write(_joined(("path", "label", "probability", *later, "error")))
     total = failed = 0
     with picture_bar(lambda: sum(1 for _ in each_picture(pictures))) as say:
         for path, found in zip(named, loaded.predict_or_error(paths), strict=True):
@@ -118,15 +118,20 @@ def each_picture(given: tuple[Path, ...]) -> Iterator[Path]:
     """The pictures that the arguments stand for, one after the other; whether they stand for any is checked before the first.
 
     Raises:
-        ValueError: no argument was given, a folder holds no pictures, or nothing has a name of the given pattern.
+        ValueError: no argument was given, a folder holds no pictures, or nothing but such folders has a name of the given pattern.
     """
     if not given:
         raise ValueError("no picture was named; give files, folders or quoted patterns")
+    names = f"their names end in {', '.join(sorted(torchnin.data.SUFFIXES))}"
     for path in given:
         if is_folder(path) and next(torchnin.data.each_picture_below(path), None) is None:
-            raise ValueError(f"{path} holds no pictures; their names end in {', '.join(sorted(torchnin.data.SUFFIXES))}")
-        if _is_pattern(path) and next(glob.iglob(str(path), recursive=True), None) is None:
+            raise ValueError(f"{path} holds no pictures; {names}")
+        if not _is_pattern(path):
+            continue
+        if next(_matches(path), None) is None:
             raise ValueError(f"nothing has a name like {str(path)!r}; give files, folders, or a quoted pattern such as 'photos/**/*.jpg'")
+        if next(chain.from_iterable(_of_match(Path(found), path) for found in _matches(path)), None) is None:
+            raise ValueError(f"only folders have a name like {str(path)!r}, and they hold no pictures; {names}")
     return chain.from_iterable(map(_below, given))
 
 
@@ -134,13 +139,22 @@ def _below(path: Path) -> Iterator[Path]:
     if is_folder(path):
         yield from torchnin.data.each_picture_below(path)
     elif _is_pattern(path):
-        for found in map(Path, sorted(glob.iglob(str(path), recursive=True), key=torchnin.data.natural_key)):
-            if not is_folder(found):
-                yield found
-            elif "**" not in path.parts:  # which names the files inside by itself
-                yield from torchnin.data.each_picture_below(found)
+        for found in sorted(_matches(path), key=torchnin.data.natural_key):
+            yield from _of_match(Path(found), path)
     else:
         yield path
+
+
+def _matches(pattern: Path) -> Iterator[str]:
+    return glob.iglob(str(pattern), recursive=True)
+
+
+def _of_match(found: Path, pattern: Path) -> Iterator[Path]:
+    """The pictures that a file or folder of the pattern's name stands for."""
+    if not is_folder(found):
+        yield found
+    elif "**" not in pattern.parts:  # which names the files inside by itself
+        yield from torchnin.data.each_picture_below(found)
 
 
 def _is_pattern(path: Path) -> bool:

@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from torchnin.commands.output import note, write
+
 _SHOW_SECONDS = 0.1
 
 
@@ -35,7 +37,7 @@ def data_bar() -> Iterator[Callable[[str, int, int | None], None]]:
         if what not in tasks:
             tasks[what] = bar.add_task(what, total=total)
             if not console.is_terminal:
-                console.print(what, highlight=False, markup=False)
+                note(what)
         bar.update(tasks[what], completed=done, total=total)
 
     with Live(Group(in_bytes, in_pictures), console=console, transient=True) if console.is_terminal else contextlib.nullcontext():
@@ -49,14 +51,14 @@ def picture_bar(count: Callable[[], int]) -> Iterator[Callable[[str | None], Non
     Only there `count` is asked how many pictures there will be.
     """
     if not sys.stderr.isatty():  # before anything of rich is imported, which takes a while
-        yield lambda line: None if line is None else print(line)
+        yield lambda line: None if line is None else write(line)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda line: None if line is None else print(line)
+        yield lambda line: None if line is None else write(line)
         return
     columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
     # Where lines and bar share a terminal, lines are written above the bar, some at a time because each time the bar is drawn anew.
@@ -76,7 +78,7 @@ def picture_bar(count: Callable[[], int]) -> Iterator[Callable[[str | None], Non
         if line is not None and together:
             lines.append(line)
         elif line is not None:
-            print(line)
+            write(line)
         if line is None or time.monotonic() - shown > _SHOW_SECONDS:
             show()
             shown = time.monotonic()

@@ -227,7 +227,7 @@ def _check_resumable(out: Path | None, given: list[str]) -> None:
     if out is None:
         raise ValueError("--resume needs --out: the folder of the run to go on with")
     if given:
-        flags = ", ".join("--" + name.replace("_", "-") for name in given).replace("--data,", "the data,")
+        flags = ", ".join("DATA" if name == "data" else "--" + name.replace("_", "-") for name in given)
         raise ValueError(f"with --resume the run goes on as it was begun; leave out {flags}")
 
 

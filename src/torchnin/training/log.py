@@ -2,6 +2,7 @@
 files.
 """
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -61,12 +62,13 @@ class Lines(Silent):
     """One plain line per epoch and per note, for files and pipes."""
 
     def note(self, text: str) -> None:
-        """Print the sentence."""
-        print(text, file=sys.stderr, flush=True)
+        """Print the sentence; where nobody takes it, as after `nin train 2>&1 | head`, the training goes on."""
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
 
     def end_epoch(self, row: Mapping[str, Any], num_epochs: int) -> None:
         """Print the epoch's line."""
-        print(_line(row, num_epochs), file=sys.stderr, flush=True)
+        self.note(_line(row, num_epochs))
 
 
 class Live(Silent):

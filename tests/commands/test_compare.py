@@ -86,6 +86,7 @@ def test_a_table_for_people(nin: Callable[..., Any], trained: Run) -> None:
         (("nin_d2l", "--seconds", "nan"), "--seconds is nan"),
         (("nin_d2l", "--batch-size", "1"), "at least 2 to measure speed"),
         (("nin_d2l", "--batch-size", "0", "--seconds", "0"), "--batch-size is 0"),
+        (("nin_d2l", "--device", "cpu", "--seconds", "0"), "--device cpu is where speed is measured, and --seconds 0 leaves that out"),
     ],
 )
 def test_wrong_calls(nin: Callable[..., Any], arguments: tuple[str, ...], said: str) -> None:

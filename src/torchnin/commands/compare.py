@@ -39,7 +39,7 @@ def compare(
     batch_size: Given[int] = None,
     seconds: float = 20.0,
     choices: NetworkChoices = _NO_CHOICES,
-    device: str = "auto",
+    device: Given[str] = None,
     as_json: Json = False,
 ) -> None:
     """Put networks side by side: parameters, multiply-adds, memory, images per second here; of runs accuracy and time too.
@@ -57,13 +57,15 @@ def compare(
         batch_size: Pictures in a batch; without it memory is counted for 1 and speed measured with 32.
         seconds: Time for measuring speed, of all networks together; 0 leaves it out.
         choices: What to change in all named networks.
-        device: Where to measure: auto, cpu, cuda or mps.
+        device: Where to measure: auto (so by default), cpu, cuda or mps.
         as_json: Print one JSON document on standard output.
     """
     if not networks:
         raise ValueError("no network was named; give names (see nin models), variants such as nin_d2l:head=fc, or run folders")
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"--seconds is {seconds}; give a time, or 0 to measure no speed")
+    if device is not None and not seconds:
+        raise ValueError(f"--device {device} is where speed is measured, and --seconds 0 leaves that out: leave out one of them")
     if batch_size is not None and batch_size < (2 if seconds else 1):
         raise ValueError(
             f"--batch-size is {batch_size}; it must be at least 1, and at least 2 to measure speed (--seconds 0 leaves that out)"
@@ -91,13 +93,13 @@ def compare(
     ]
     document: dict[str, Any] = {"memory_batch_size": counted, "networks": rows}
     if seconds:
-        there = torchnin.choose_device(device).to_dict()
+        there = torchnin.choose_device(device or "auto").to_dict()
         speeds = torchnin.training.measure_speed(
             [one.network for one in entrants],
             [one.shape for one in entrants],
             batch_size=batch_size or _SPEED_BATCH,
             seconds=seconds,
-            device=device,
+            device=device or "auto",
         )
         for row, speed in zip(rows, speeds, strict=True):
             row["images_per_second"] = {name: value for name, value in speed.to_dict().items() if name in ("predict", "train")}

@@ -5,7 +5,7 @@ from typing import Annotated
 import tyro
 
 import torchnin
-from torchnin.commands.networks import Json, NetworkChoices, make_network, picture_shape
+from torchnin.commands.networks import Json, NetworkChoices, is_trained, make_network, picture_shape
 from torchnin.commands.output import result
 
 _NO_CHOICES = NetworkChoices()
@@ -32,7 +32,8 @@ def summary(
     built, own = make_network(network, choices)
     picture = picture_shape(shape) if shape else own
     if picture[0] != own[0]:
-        raise ValueError(f"--input {shape} has {picture[0]} channels; {network} takes {own[0]} (change it with --in-channels)")
+        hint = "" if is_trained(network) else " (change it with --in-channels)"
+        raise ValueError(f"--input {shape} has {picture[0]} channels; {network} takes {own[0]}{hint}")
     if shape:
         try:
             built.check_size(*picture[1:])

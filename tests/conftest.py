@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Before the first import of the package. The modules that take tensors; the others answer wrong calls in their own words.
@@ -16,6 +17,10 @@ install_import_hook(
     ["torchnin.models.nin", "torchnin.data.preprocessing", "torchnin.data.augmentation", "torchnin.data.pictures", "torchnin.data.resize"],
     "beartype.beartype",
 )
+
+# No test depends on time.
+settings.register_profile("torchnin", deadline=None)
+settings.load_profile("torchnin")
 
 # Several tests run side by side on few cores, and the networks are small: more threads would only wait for each other.
 torch.set_num_threads(1)

@@ -28,7 +28,7 @@ def answers(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(n, k, generator=generator) * scale, torch.randint(present, (n,), generator=generator)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(answers())
 def test_scikit_learn_agrees(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = case
@@ -65,7 +65,7 @@ def test_loss_is_scikit_learns_where_it_does_not_clip() -> None:
     assert report.loss == pytest.approx(metrics.log_loss(labels.numpy(), logits.double().softmax(1).numpy(), labels=range(5)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(answers())
 def test_calibration_error_is_the_one_counted_picture_by_picture(case: tuple[torch.Tensor, torch.Tensor]) -> None:
     logits, labels = case

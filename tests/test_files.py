@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from torchnin.files import MAX_JSON_BYTES, exists, is_file, is_folder, lock, locked_folder, path_of, read_json, write_atomically, write_json
+from torchnin.files import (
+    MAX_JSON_BYTES,
+    exists,
+    expanded,
+    is_file,
+    is_folder,
+    lock,
+    locked_folder,
+    path_of,
+    read_json,
+    write_atomically,
+    write_json,
+)
 
 
 def test_what_is_written_is_there_whole(tmp_path: Path) -> None:
@@ -141,6 +153,13 @@ def test_what_is_there(tmp_path: Path) -> None:
     for asked in (exists, is_file, is_folder):
         with pytest.raises(OSError, match="too long"):
             asked(tmp_path / ("x" * 999))
+
+
+def test_a_user_that_is_not_there_has_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expanded(Path("~/photos")) == Path("/home/me/photos")
+    with pytest.raises(ValueError, match=r"^~nobody-of-that-name/photos: ~nobody-of-that-name stands for a user's home, and there is none"):
+        expanded(Path("~nobody-of-that-name/photos"))
 
 
 def test_a_path_that_is_none_is_told_by_the_name_of_the_argument() -> None:

@@ -73,13 +73,27 @@ def path_of(given: Any, name: str) -> Path:
     return Path(given)
 
 
+def expanded(path: Path) -> Path:
+    """With the folder of a user in place of `~` or `~name`.
+
+    Raises:
+        ValueError: there is no user of that name, or the user has no such folder.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path}: {path.parts[0]} stands for a user's home, and there is none; write ./{path} for a folder of that name"
+        ) from error
+
+
 def cache_folder() -> Path:
     """Where downloads and matplotlib's list of fonts are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin."""
     home = os.environ.get("TORCHNIN_HOME")
     if home:
-        return Path(home).expanduser()
+        return expanded(Path(home))
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base).expanduser() if base else Path.home() / ".cache") / "torchnin"
+    return (expanded(Path(base)) if base else Path.home() / ".cache") / "torchnin"
 
 
 def require_place(path: Path, example: str) -> None:

@@ -334,7 +334,7 @@ def test_threads_leave_the_warning_filters_as_they_were() -> None:
     assert list(warnings.filters) == before
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG"]), st.data())
 def test_flipped_bytes_give_a_picture_or_the_named_error(kind: str, draw: st.DataObject) -> None:
     content = bytearray(saved(Image.fromarray(COLOUR[:8, :8]), kind))

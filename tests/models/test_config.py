@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torchnin.models import BlockConfig, ClassBlockConfig, NiNConfig, create_model, model_entry, summarize
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     mlp_layers=st.integers(0, 3),
     mlp_kernel_size=st.sampled_from([1, 3]),

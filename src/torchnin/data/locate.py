@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchnin.data.catalog import CATALOG, SAMPLE, Layout, NamedDataset
-from torchnin.files import cache_folder, is_file, is_folder
+from torchnin.files import cache_folder, expanded, is_file, is_folder
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 """Where Debian and Ubuntu put data packages such as dataset-fashion-mnist."""
@@ -75,7 +75,7 @@ def find_loose(folder: Path) -> Location | None:
 
 def existing_folder(data_dir: str | os.PathLike[str]) -> Path:
     """A folder to look into first. Raises FileNotFoundError where there is none."""
-    folder = Path(data_dir).expanduser()
+    folder = expanded(Path(data_dir))
     if not is_folder(folder):
         raise FileNotFoundError(f"data_dir: expected a folder, found nothing at {folder}. Create it, or leave data_dir out.")
     return folder

@@ -56,6 +56,18 @@ def test_a_reader_that_was_never_there_is_none(arguments: list[str], unbuffered:
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="processes there are begun otherwise")
+@pytest.mark.parametrize(("arguments", "code"), [(["models", "--json"], 0), (["nosuch"], 2), (["predict", "nowhere", "nothing.png"], 2)])
+@pytest.mark.parametrize("closed", [(1,), (2,), (1, 2)])
+def test_streams_that_are_closed_take_everything(closed: tuple[int, ...], arguments: list[str], code: int) -> None:
+    command = [sys.executable, "-m", "torchnin", *arguments]
+    begin = f"import os; [os.close(number) for number in {closed}]; os.execv({sys.executable!r}, {command!r})"
+    ran = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True, timeout=600, check=False)
+    assert ran.returncode == code, ran.stderr
+    assert bool(ran.stdout) == (code == 0 and 1 not in closed)
+    assert bool(ran.stderr) == (code == 2 and 2 not in closed)
+
+
 def test_another_pipe_that_breaks_is_an_error(nin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))

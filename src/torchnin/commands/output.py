@@ -14,7 +14,14 @@ class UnreadError(BrokenPipeError):
 
 
 def never_fail_to_print() -> None:
-    """What a stream's encoding lacks, such as the bytes of a file's name that are no UTF-8, is written as an escape instead of raising."""
+    """What a stream's encoding lacks, such as the bytes of a file's name that are no UTF-8, is written as an escape instead of raising.
+
+    A stream that is closed, as by `nin ... 2>&-` and for some daemons, takes everything and keeps nothing: Python has None for it, and
+    `print` would write to standard output in its place.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -185,7 +185,7 @@ def _convolved(side: int, kernel_size: int, stride: int, padding: int) -> int:
 def _integer(value: Any, name: str, what: str = "a whole number") -> int:
     """A whole number as Python's own: of numpy's no record can be written."""
     try:
-        return operator.index(value)
+        return int(operator.index(value))  # of True, index is True
     except TypeError:
         raise ValueError(f"{name} is {value!r}; it must be {what}") from None
 

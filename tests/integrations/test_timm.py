@@ -68,6 +68,32 @@ def test_every_network_keeps_timms_contract(timm: ModuleType, name: str) -> None
     assert backbone.feature_info.channels() == [each.shape[1] for each in maps] == widths
     for each, step in zip(maps, backbone.feature_info.reduction(), strict=True):
         assert abs(each.shape[2] - 64 / step) <= 3
+    model.reset_classifier(0)
+    last, intermediates = model.forward_intermediates(x)
+    assert torch.equal(last, model.forward_features(x))
+    assert [each.shape[1] for each in intermediates] == widths
+
+
+def test_what_the_blocks_make_of_pictures_is_had_in_every_way_of_timms(timm: ModuleType) -> None:
+    model = timm.create_model("nin_base", pretrained=True).eval()
+    x = pictures(model)
+    maps = timm.create_model("nin_base", pretrained=True, features_only=True).eval()(x)
+    features, intermediates = model.forward_intermediates(x)
+    assert torch.equal(features, model.forward_features(x))
+    assert all(torch.equal(one, other) for one, other in zip(maps, intermediates, strict=True))
+    for indices in (2, [-2, -1]):
+        assert all(map(torch.equal, model.forward_intermediates(x, indices, intermediates_only=True), maps[-2:]))
+    stopped, [first] = model.forward_intermediates(x, [0], stop_early=True)
+    assert torch.equal(stopped, first)
+    assert torch.equal(first, maps[0])
+    getter = timm.create_model("nin_base", pretrained=True, features_only=True, feature_cls="getter", out_indices=(0, -1)).eval()
+    assert all(torch.equal(one, other) for one, other in zip(getter(x), (maps[0], maps[-1]), strict=True))
+    assert getter.feature_info.channels() == [64, 144]
+    for wrong in (0, 8, [], [7], [-8]):
+        with pytest.raises(ValueError, match=re.escape("the blocks are 0 to 6, and a number takes 1 to 7 of the last ones")):
+            model.forward_intermediates(x, wrong)
+    with pytest.raises(ValueError, match="output_fmt is 'NLC'"):
+        model.forward_intermediates(x, output_fmt="NLC")
 
 
 def test_other_channels_and_classes_keep_what_was_learned(timm: ModuleType) -> None:

@@ -11,7 +11,7 @@ timm brings its own training, data pipelines and optimizers; the weights are tho
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -95,6 +95,52 @@ class TimmNiN(NiN):
         if self.num_classes and not pre_logits:
             return super().forward_head(features)
         return features.mean((2, 3)) if self.global_pool else features
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | Sequence[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """What each block of the body makes of a batch of normalised pictures, before the pooling behind it.
+
+        Args:
+            x: the pictures `(n, in_chans, h, w)`.
+            indices: which blocks, from 0, or below 0 from the last; a number takes so many of the last ones, None all.
+            norm: part of timm's contract; no normalisation follows a NiN's body.
+            stop_early: compute nothing behind the last of them.
+            output_fmt: `NCHW`.
+            intermediates_only: leave out the body's features.
+
+        Returns:
+            The body's features (with `stop_early` what it came to) and those of the blocks, `(n, width, y, x)`; or these alone.
+
+        Raises:
+            ValueError: there is no such block, or the format is another; or the pictures do not suit the network.
+        """
+        if output_fmt != "NCHW":
+            raise ValueError(f"output_fmt is {output_fmt!r}; accepted: 'NCHW'")
+        self.check_pictures(x)
+        places = [int(info["module"].removeprefix("body.")) for info in self.feature_info]
+        count = len(places)
+        if isinstance(indices, int):
+            chosen: Sequence[int] = range(count)[-indices:] if 0 < indices <= count else ()
+        else:
+            chosen = range(count) if indices is None else indices
+        if not chosen or not all(-count <= each < count for each in chosen):
+            raise ValueError(f"indices is {indices!r}; the blocks are 0 to {count - 1}, and a number takes 1 to {count} of the last ones")
+        taken = {places[each] for each in chosen}
+        found = []
+        for place, layer in enumerate(self.body):
+            x = layer(x)
+            if place in taken:
+                found.append(x)
+            if stop_early and place == max(taken):
+                break
+        return found if intermediates_only else (x, found)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Which parameters belong together, for learning rates that fall with depth: one group a block."""

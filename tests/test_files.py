@@ -65,6 +65,19 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_aside(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["a.bin"]
 
 
+def test_ctrl_c_while_writing_leaves_the_old_file_and_nothing_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(number: int) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
 def test_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")

@@ -125,10 +125,11 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         replace(aside, path)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too
         with contextlib.suppress(OSError):
             aside.unlink()
-        error.filename = str(path)  # the system's error for a write that fails names no file
+        if isinstance(error, OSError):
+            error.filename = str(path)  # the system's error for a write that fails names no file
         raise
 
 

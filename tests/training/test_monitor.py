@@ -132,6 +132,14 @@ def test_dead_channels_of_a_block_are_said_once(tiny: NiNConfig) -> None:
     assert "of the channels of block 2 are zero for every picture" in finding.message
 
 
+def test_a_state_that_is_kept_to_go_back_to_stays_as_it_was(tiny: NiNConfig) -> None:
+    monitor, _ = watch(alive(tiny), PICTURES, LABELS, 50)
+    _, kept = monitor.state()
+    watch(monitor.network, PICTURES, LABELS, 100, monitor)
+    assert monitor.dead_channels
+    assert kept["dead_channels"] == {}
+
+
 def test_a_loss_of_guessing_is_said_after_the_warm_up(tiny: NiNConfig) -> None:
     for warmup, expected in ((0, ["loss stuck"]), (800, [])):
         monitor = Monitor(alive(tiny), NAMES, COUNTS, warmup, torch.device("cpu"))

@@ -106,7 +106,7 @@ class Monitor:
         """Tensors and plain values that a checkpoint keeps."""
         plain = {
             "recent_steps": int(self.recent_steps),
-            "dead_channels": self.dead_channels,
+            "dead_channels": dict(self.dead_channels),
             "said": sorted(self.said),
             "begun": self.begun,
             "first_norms": self.growth.first if self.growth else {},

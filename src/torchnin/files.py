@@ -1,4 +1,6 @@
-"""Files written so that a crash leaves the old one or the new one, never a part; what is there; locks; JSON read without trusting it."""
+"""Files written so that a crash leaves the old one or the new one, never a part; what is there; locks; JSON read without trusting it;
+streams that nobody may read.
+"""
 
 import contextlib
 import errno
@@ -9,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 if sys.platform == "win32":
     import msvcrt
@@ -213,3 +215,28 @@ def parse_json(data: bytes) -> dict[str, Any]:
 
 
 _KINDS = {list: "a list", str: "text", int: "a number", float: "a number", bool: "true or false", type(None): "null"}
+
+
+def unfailing(stream: TextIO | None) -> Any:
+    """The stream as one whose text is lost where nobody takes it, as of a terminal that was closed or a pipe that broke; None stays None.
+
+    What rich draws on ends the work otherwise.
+    """
+    return None if stream is None else _Unfailing(stream)
+
+
+class _Unfailing:
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()

@@ -1,3 +1,7 @@
+import errno
+import io
+import sys
+
 import pytest
 
 from torchnin.commands.progress import data_bar
@@ -25,3 +29,18 @@ def test_what_is_being_done_is_said_in_its_own_words(
     assert "kB" in next(line for line in err.splitlines() if "downloading train.gz" in line)
     with data_bar() as progress:  # one may follow another
         progress("looking at pictures", 7, 7)
+
+
+class Closed(io.StringIO):
+    """A terminal that was closed."""
+
+    def write(self, text: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+def test_where_the_terminal_was_closed_the_data_is_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with data_bar() as progress:
+        progress("reading pictures", 3, 7)
+        progress("reading pictures", 7, 7)

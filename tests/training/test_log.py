@@ -1,5 +1,6 @@
 """What a training reports to beside the terminal."""
 
+import errno
 import io
 import os
 import signal
@@ -12,7 +13,7 @@ import pytest
 
 from torchnin import DatasetSplits, Interrupted, NiNConfig, Recipe, Run, train
 from torchnin.commands.main import main
-from torchnin.training.log import Both, Lines, Silent, TensorBoard
+from torchnin.training.log import Both, Lines, Live, Silent, TensorBoard, make_display
 
 
 def figures(run: Run) -> dict[str, list[tuple[int, float]]]:
@@ -36,14 +37,36 @@ class StopAfter(Silent):
 class Unread(io.StringIO):
     """A stream that nobody reads."""
 
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self._error = error
+
     def write(self, text: str) -> int:
-        raise BrokenPipeError
+        raise self._error
 
 
-def test_lines_that_nobody_takes_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", Unread())
+UNREAD = [BrokenPipeError(), OSError(errno.EIO, "Input/output error")]  # a pipe, a terminal that was closed
+ROW = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "images_per_second": 9.0, "seconds": 1.0}
+
+
+@pytest.mark.parametrize("error", UNREAD, ids=["pipe", "terminal"])
+def test_lines_that_nobody_takes_are_lost(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Unread(error))
     Lines().note("said")
-    Lines().end_epoch({"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "images_per_second": 9.0, "seconds": 1.0}, 2)
+    Lines().end_epoch(ROW, 2)
+
+
+@pytest.mark.parametrize("error", UNREAD, ids=["pipe", "terminal"])
+def test_a_bar_that_nobody_sees_is_lost(error: OSError, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr(sys, "stderr", Unread(error))
+    display = make_display()
+    assert isinstance(display, Live)
+    display.note("said")
+    display.begin_epoch(1, 2, 0, 10)
+    display.step(5, 1.0, 0.5, 9.0)
+    display.end_epoch(ROW, 2)
+    display.close()
 
 
 def test_tensorboard_shows_every_epoch_once(few_file: Path, tmp_path: Path) -> None:

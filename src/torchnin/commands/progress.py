@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from torchnin.commands.output import note, write
+from torchnin.files import unfailing
 
 _SHOW_SECONDS = 0.1
 
@@ -26,7 +27,7 @@ def data_bar() -> Iterator[Callable[[str, int, int | None], None]]:
         TransferSpeedColumn,
     )
 
-    console = Console(stderr=True)
+    console = Console(file=unfailing(sys.stderr), stderr=True)
     name = TextColumn("{task.description}", markup=False)
     in_bytes = Progress(name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console)
     in_pictures = Progress(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console)
@@ -56,7 +57,7 @@ def picture_bar(count: Callable[[], int]) -> Iterator[Callable[[str | None], Non
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Console(file=unfailing(sys.stderr), stderr=True)
     if not console.is_terminal:
         yield lambda line: None if line is None else write(line)
         return

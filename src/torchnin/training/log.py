@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from torchnin.files import unfailing
+
 
 class Display(Protocol):
     """Where a training reports to."""
@@ -199,7 +201,7 @@ class TensorBoard(Silent):
 
 def make_display(quiet: bool = False, watcher: Display | None = None) -> Display:
     """A live bar where standard error is a terminal, plain lines elsewhere, nothing when quiet; beside it, `watcher` is told all."""
-    console = Console(stderr=True)
+    console = Console(file=unfailing(sys.stderr), stderr=True)
     display: Display = Silent() if quiet else Live(console) if console.is_terminal else Lines()
     return display if watcher is None else Both(display, watcher)
 

@@ -44,6 +44,18 @@ def test_a_study_that_was_interrupted_goes_on_with_the_same_call_and_resume(tiny
     assert so_far["seeds"][0] == summary["seeds"][0]
 
 
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_a_seed_that_a_study_goes_on_with_records_its_dtype_as_the_first_did(
+    dtype: str | None, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path
+) -> None:
+    short: dict[str, Any] = {"recipe": Recipe(num_epochs=1, batch_size=320), "out": tmp_path, "device": "cpu", "quiet": True}
+    train_seeds(tiny, few, seeds=1, dtype=dtype, **short)
+    train_seeds(tiny, few, seeds=2, resume=True, **short)
+    first, second = (Run(tmp_path / name).config["device"] for name in ("seed-0", "seed-1"))
+    assert second == first
+    assert first["reasons"]["dtype"].startswith("asked for") == (dtype is not None)
+
+
 def test_a_study_counts_on_from_numpys_numbers(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     numbers: dict[str, Any] = {"seed": np.int64(4), "seeds": np.int64(1)}
     assert train_seeds(tiny, few, Recipe(num_epochs=1, batch_size=80), out=tmp_path, quiet=True, **numbers)["seeds"][0]["seed"] == 4

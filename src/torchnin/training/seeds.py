@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torchnin.data import DatasetSplits, load_dataset
+from torchnin.device import choose_device
 from torchnin.files import is_file, path_of, read_json, write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
@@ -83,7 +84,7 @@ def train_seeds(
         # A seed that collapse or divergence has ended is not gone on with, unless something else is to be done about it now.
         before = _rows_before(folder, processes) if resume else {}
         ended = {} if "on_collapse" in given else {number: row["failure"] for number, row in before.items() if _has_ended(row)}
-        kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], processes) if resume else {}
+        kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], given.get("device"), processes) if resume else {}
         if (recorded := kept.pop("recipe", None)) is not None and recipe is None:
             recipe = Recipe.from_dict(recorded)
         given = {key: kept[key] for key in ("validation",) if key in kept} | given
@@ -146,8 +147,8 @@ def _has_ended(row: dict[str, Any]) -> bool:
     return bool(row["failure"]) and "test_accuracy" not in row
 
 
-def _kept(paths: list[Path], processes: Processes) -> dict[str, Any]:
-    """Recipe, share held out and options of a study that goes on: those of the last of its runs that was begun."""
+def _kept(paths: list[Path], device: Any, processes: Processes) -> dict[str, Any]:
+    """Recipe, share held out and options of a study that goes on, on this device: those of the last of its runs that was begun."""
     kept: dict[str, Any] = {}
     with processes.together():
         if processes.first:
@@ -155,7 +156,11 @@ def _kept(paths: list[Path], processes: Processes) -> dict[str, Any]:
             if begun:
                 config = Run(begun[-1]).config
                 fixed: dict[str, Any] = {key: config[key] for key in ("recipe", "validation") if key in config}
-                kept = {**Options.of_run(config).to_dict(), "dtype": config["device"]["dtype"], **fixed}
+                options, dtype = Options.of_run(config), config["device"]["dtype"]
+                # Where nobody asked for it, it is what is chosen here too, unless this is another machine.
+                asked = config["device"].get("reasons", {}).get("dtype", "asked for").startswith("asked for")
+                here = choose_device(processes.device_name(str(device or options.device))).to_dict()["dtype"]
+                kept = {**options.to_dict(), "dtype": dtype if asked or dtype != here else None, **fixed}
     told: dict[str, Any] = json.loads(processes.told(json.dumps(kept).encode() if processes.first else None))
     return told
 

@@ -203,6 +203,14 @@ def test_a_stop_after_the_last_step_needs_no_training(whole: Path, few_file: Pat
     assert_same(out, whole)
 
 
+def test_a_finished_run_whose_classifier_is_gone_makes_it_again(whole: Path, tmp_path: Path, nin: Callable[..., Any]) -> None:
+    out = copied(whole, tmp_path / "run")
+    shutil.rmtree(out / "classifier")
+    assert f"nin train --resume --out {out}" in nin("evaluate", out).err
+    assert nin("train", "--resume", "--out", out).code == 0
+    assert_same(out, whole)
+
+
 def test_a_finished_run_is_returned_as_it_is(whole: Path, nin: Callable[..., Any]) -> None:
     before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
     answer = nin("train", "--resume", "--out", whole, "--json")

@@ -89,6 +89,11 @@ class Run:
         return is_file(self.path / "result.json")
 
     @property
+    def complete(self) -> bool:
+        """Whether nothing is left to do: it is finished, and its classifier is there, or no checkpoint from which to make it again."""
+        return self.finished and (is_file(self.path / "classifier" / "config.json") or not self.resumable)
+
+    @property
     def resumable(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return has_checkpoint(self.path / "checkpoint")

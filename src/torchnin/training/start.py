@@ -145,7 +145,7 @@ def train(
                 if resume:
                     begun, broken = run.read_config()
                     _check_same(begun, config)
-        if processes.highest(int(processes.first and run.finished)):
+        if processes.highest(int(processes.first and run.complete)):
             return run
         stack.enter_context(_trained_when_done(plan.network))
         display = make_display(quiet, watcher) if processes.first else Silent()
@@ -310,7 +310,7 @@ def resume(
     with joined(device or "auto") as processes:
         run = Run(out)
         begun = _begun(run, processes)
-        if processes.highest(int(processes.first and run.finished)):
+        if processes.highest(int(processes.first and run.complete)):
             return run
         # The weights that a network is built with are drawn, and then read in.
         with processes.together(), torch.random.fork_rng([]), progress or contextlib.nullcontext() as told:

@@ -199,7 +199,14 @@ def test_a_class_that_is_never_right_is_said_once_though_its_map_lives(tiny: NiN
     assert finding.kind == "classes not recognised"
     assert finding.epoch == 1
     assert "1 of 10 classes are not recognised (kind 4)" in finding.message
+    assert "their maps may get next to no gradient" in finding.message
     assert not finding.serious
+
+    # Without a ReLU behind them maps have their gradient.
+    plain = Monitor(NiN(replace(tiny, class_map_relu=False)), NAMES, COUNTS, 0, torch.device("cpu"))
+    plain.after_step(answers, torch.tensor(1.0), labels)
+    (finding,) = plain.after_epoch(1, 1000, 0.9)
+    assert "(kind 4); " in finding.message
 
     # Where little is learned at all yet, or every class has its right answers, there is nothing to say.
     again = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))

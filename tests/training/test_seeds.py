@@ -135,7 +135,10 @@ def test_what_was_told_of_later_seeds_is_kept_until_they_are_looked_at_again(tin
 
 @pytest.mark.parametrize(
     ("accuracy", "counts", "guessed"),
-    [(0.74, [500, 500], False), (0.5, [500, 500], True), (0.9, [900, 100], True), (0.97, [900, 100], False), (1.0, [100], False)],
+    [
+        *((0.74, [500, 500], False), (0.5, [500, 500], True), (0.9, [900, 100], True), (0.97, [900, 100], False), (1.0, [100], False)),
+        *((0.008, [20] * 1000, False), (0.0015, [20] * 1000, True)),
+    ],
 )
 def test_an_accuracy_of_guessing_is_that_of_the_commonest_class(accuracy: float, counts: list[int], guessed: bool) -> None:
     assert is_guessing(accuracy, max(counts) / sum(counts), sum(counts)) == guessed

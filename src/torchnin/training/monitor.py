@@ -290,8 +290,8 @@ class Monitor:
             return []
         names = _few([self.class_names[number] for number in lost], 5)
         message = (
-            f"the train accuracy is {accuracy:.3f}, but {len(lost)} of {len(right)} classes are not recognised ({names}): their maps may "
-            f"get next to no gradient without being dead; {self.remedy}"
+            f"the train accuracy is {accuracy:.3f}, but {len(lost)} of {len(right)} classes are not recognised ({names})"
+            f"{': their maps may get next to no gradient without being dead' if self.can_die else ''}; {self.remedy}"
         )
         return self._once("classes not recognised", f"classes not recognised {names}", epoch, step, message)
 
@@ -310,8 +310,9 @@ def is_guessing(accuracy: float, guess: float, num_pictures: int) -> bool:
         guess: the accuracy of guessing, a fraction of one.
         num_pictures: over how many it was taken.
     """
-    # Where guessing comes far, or pictures are few, three standard deviations would reach beyond what even a perfect network has.
-    margin = min(3 * math.sqrt(guess * (1 - guess) / num_pictures) + 0.01, (1 - guess) / 2)
+    # A hundredth more is little where there are ten classes, and ten times guessing where there are a thousand. Where guessing comes far,
+    # or pictures are few, three standard deviations would reach beyond what even a perfect network has.
+    margin = min(3 * math.sqrt(guess * (1 - guess) / num_pictures) + min(0.01, guess / 10), (1 - guess) / 2)
     return guess < 1 and accuracy <= guess + margin
 
 

@@ -265,6 +265,47 @@ def test_what_is_left_out_decides_neither_size_nor_colour_and_is_not_counted(tmp
     assert sizes.startswith("Pictures of 2 sizes, 8 x 8 to 70 x 20 pixels, were stretched to 64 x 64")
 
 
+@pytest.mark.parametrize("arguments", [{}, {"image_size": (8, 8), "channels": 3}], ids=["measured", "given"])
+def test_pictures_are_held_out_as_if_the_broken_ones_were_not_there(tmp_path: Path, arguments: dict) -> None:
+    """Of a class with one good and one broken picture, the good one is learned from, whichever of the two comes first."""
+    class_folders(tmp_path, names=("ant", "bee", "cat", "dog"), count=2)
+    clean = [picture(tmp_path / "eel" / f"{index}.png", level=200 + index) for index in range(5)]
+    broken = [tmp_path / "ant" / "0.png", tmp_path / "bee" / "1.png", tmp_path / "cat" / "0.png", clean[2]]
+    for path in broken[:3]:
+        path.write_bytes(b"")
+    broken[3].write_bytes(broken[3].read_bytes()[:-30])  # its header can be read
+    data = read_folder(tmp_path, skip_broken=True, **arguments)
+    assert {path for path, _ in data.skipped} == {str(path) for path in broken}
+    assert data.train.class_counts.tolist() == [1, 1, 1, 1, 3]
+    assert data.test.class_counts.tolist() == [0, 0, 0, 1, 1]
+    for path in broken:
+        path.unlink()
+    without = read_folder(tmp_path, **arguments)
+    assert (data.train.checksum, data.test.checksum) == (without.train.checksum, without.test.checksum)
+
+
+def test_of_folders_of_broken_pictures_alone_nothing_is_read(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    for path in tmp_path.glob("*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="expected at least one train picture that decodes, found none of 10"):
+        read_folder(tmp_path, skip_broken=True)
+
+
+def test_files_of_other_kinds_among_the_pictures_are_told_of(tmp_path: Path) -> None:
+    class_folders(tmp_path / "photos")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "photos" / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    picture(tmp_path / "elsewhere" / "0.png")
+    for name in ("photos/cat/a.heic", "photos/cat/b.HEIC", "photos/dog/c.avif", "photos/dog/photo", "elsewhere/d.heic"):
+        (tmp_path / name).write_bytes(b"pixels")
+    for name in ("cat/Thumbs.db", "cat/.DS_Store", "dog/._0.png", "labels.csv"):  # of the system, or beside no picture
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    (note,) = [note for note in read_folder(tmp_path / "photos").notes if "Files" in note]
+    assert note.startswith("Files beside the pictures were left out, for names of pictures end in .bmp, .gif")
+    assert note.endswith(": 3 .heic, 1 .avif, 1 without an ending.")
+
+
 def test_a_class_whose_pictures_are_all_broken_stops(tmp_path: Path) -> None:
     class_folders(tmp_path / "train")
     class_folders(tmp_path / "test")

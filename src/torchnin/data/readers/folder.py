@@ -2,7 +2,7 @@
 
 import os
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from torchnin.data.errors import DataError
 from torchnin.data.paths import NO_PICTURES, natural_key, pictures_below
 from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow
 from torchnin.data.resize import resize_bytes
-from torchnin.files import is_folder
+from torchnin.files import is_file, is_folder
 
 Progress = Callable[[str, int, int | None], None]
 """Called with what is being done, how much of it is done, and the total (None where that is not known)."""
@@ -31,6 +31,7 @@ _SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 _LAYOUTS = "train/CLASS/PICTURE with val/, validation/ or test/ beside it, or CLASS/PICTURE alone, with two classes or more"
+_LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini"))
 _CHUNK = 512
 _SMALL_PIXELS = 256 * 256
 _T = TypeVar("_T")
@@ -64,20 +65,24 @@ def read_folder(
     """
     notes: list[str] = []
     report = progress or (lambda stage, done, total: None)
-    names, files = _find_pictures(root, notes)
-    held_out = None if "test" in files else test_fraction
-    if held_out is not None:
-        _split(names, files, seed, held_out)
+    names, found = _find_pictures(root, notes)
+    files, held_out = found, None if "test" in found else test_fraction
+    _note_others([path for part in found.values() for path in part.paths], notes)
     broken: dict[Path, str] = {}
     measured: dict[Path, tuple[int, int, bool]] = {}
     with quiet_pillow(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         if image_size is None or channels is None:
-            measured = _measure(pool, files, broken, skip_broken, report)
+            measured = _measure(pool, found, broken, skip_broken, report)
         form: tuple[int, tuple[int, int]] | None = None
+        left_out = 0
         decoded: dict[str, np.ndarray] = {}
         # Some are found broken only here, and what is left out decides nothing.
-        while form != (chosen := (channels or _channels_of(measured, broken), image_size or _choose_size(_sizes_of(measured, broken)))):
-            form, decoded = chosen, {}
+        while form != (chosen := (channels or _channels_of(measured, broken), image_size or _choose_size(_sizes_of(measured, broken)))) or (
+            held_out is not None and left_out < len(broken)
+        ):
+            form, left_out, decoded = chosen, len(broken), {}
+            if held_out is not None:
+                files = {**found, **_split(root, names, found["train"], broken, seed, held_out)}
             _check_memory(sum(len(split.paths) for split in files.values()), *form)
             decoded = {split: _decode(pool, part, *form, broken, skip_broken, report) for split, part in files.items()}
     datasets = {}
@@ -100,7 +105,7 @@ def read_folder(
         _note_size(_sizes_of(measured, broken), notes)
     skipped = tuple((str(path), reason) for path, reason in broken.items())
     if skipped:
-        total = sum(len(split.paths) for split in files.values())
+        total = sum(len(split.paths) for split in found.values())
         notes.append(
             f"{len(skipped):,} of {total:,} pictures were skipped because they do not decode, first {skipped[0][0]}: {skipped[0][1]}"
         )
@@ -171,6 +176,22 @@ def _note_loose(folder: Path, loose: int, notes: list[str]) -> None:
         notes.append(f"{loose:,} pictures directly in {folder} belong to no class and were left out.")
 
 
+def _note_others(pictures: list[Path], notes: list[str]) -> None:
+    """Say which files beside the pictures are not read, as those of a camera whose format nobody here decodes."""
+    endings: Counter[str] = Counter()
+    for folder in {path.parent for path in pictures}:
+        for entry in folder.iterdir():
+            name, ending = entry.name.lower(), entry.suffix.lower()
+            if ending not in SUFFIXES and not name.startswith(".") and name not in _LEFT_BEHIND and is_file(entry):
+                endings[ending or "without an ending"] += 1
+    if endings:
+        kinds = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(8))
+        notes.append(
+            f"Files beside the pictures were left out, for names of pictures end in {', '.join(sorted(SUFFIXES))}: "
+            f"{kinds}{' ...' if len(endings) > 8 else ''}."
+        )
+
+
 def _classes(root: Path, folders: list[Path]) -> dict[str, list[Path]]:
     """The pictures of each class folder, in natural order of the names. Raises DataError for one without pictures."""
     classes: dict[str, list[Path]] = {}
@@ -202,19 +223,20 @@ def _label(classes: Mapping[str, list[Path]], names: tuple[str, ...], folder: Pa
     return files
 
 
-def _split(names: tuple[str, ...], files: dict[str, _Files], seed: int, fraction: float) -> None:
-    """Hold out a share of train as "test", by the one rule of ImageDataset.split."""
-    train = files["train"]
-    labels = np.array(train.labels, dtype=np.int64)
-    held_out = held_out_mask(labels, fraction, seed=seed)
+def _split(root: Path, names: tuple[str, ...], files: _Files, broken: Mapping[Path, str], seed: int, fraction: float) -> dict[str, _Files]:
+    """Train, and a share of it held out as "test" by the one rule of ImageDataset.split, of the pictures that are not broken."""
+    good = [(path, label) for path, label in zip(files.paths, files.labels, strict=True) if path not in broken]
+    if not good:
+        raise DataError(f"{root}: expected at least one train picture that decodes, found none of {len(files.paths):,}.")
+    held_out = held_out_mask(np.array([label for _, label in good], dtype=np.int64), fraction, seed=seed)
     if not held_out.any():
-        folder = train.paths[0].parent.parent
-        raise DataError(f"{folder}: expected a class with two pictures or more, found one in each of {len(names)} classes.")
-    parts = {True: _Files(), False: _Files()}
-    for path, label, held in zip(train.paths, train.labels, held_out.tolist(), strict=True):
-        parts[held].paths.append(path)
-        parts[held].labels.append(label)
-    files["train"], files["test"] = parts[False], parts[True]
+        raise DataError(f"{root}: expected a class with two pictures or more, found no more than one in each of {len(names)} classes.")
+    parts = {"train": _Files(), "test": _Files()}
+    for (path, label), held in zip(good, held_out.tolist(), strict=True):
+        part = parts["test" if held else "train"]
+        part.paths.append(path)
+        part.labels.append(label)
+    return parts
 
 
 def _measure(

@@ -292,6 +292,17 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         decode_picture(tmp_path, 3)
 
 
+def test_a_file_that_may_not_be_read_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "photo.png")
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "photo.png")
+
+    monkeypatch.setattr(Image, "open", refused)  # the tests may run as root, who may read everything
+    with pytest.raises(DataError, match=r"photo\.png: expected a file that can be read, found: Permission denied\.$"):
+        decode_picture(tmp_path / "photo.png", 3)
+
+
 def test_truncated_photos_are_errors() -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     photo = saved(noise, "JPEG")

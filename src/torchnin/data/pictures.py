@@ -343,4 +343,6 @@ def _reason(error: Exception, max_pixels: int = MAX_PIXELS) -> str:
         return "expected a picture (JPEG, PNG, BMP, GIF, WebP, TIFF, PPM), found a file of another kind or a broken header."
     if isinstance(error, Image.DecompressionBombError):
         return f"expected at most {max_pixels:,} pixels, found far more. Shrink the picture first."
+    if isinstance(error, OSError) and error.errno is not None:  # the system's, not a decoder's
+        return f"expected a file that can be read, found: {error.strerror}."
     return f"expected a picture that decodes, found a broken or truncated one ({type(error).__name__}: {error})."

@@ -105,8 +105,8 @@ def test_pictures_without_splits_are_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [
-        ({"pixels": IMAGES}, "expected the keys x_train.*found no arrays"),
-        ({"x_train": IMAGES}, "expected y_train beside x_train"),
+        ({"pixels": IMAGES}, "expected the keys x_train.*found pixels. Rename"),
+        ({"x_train": IMAGES}, r"\.npz: expected y_train beside x_train, found x_train"),
         (
             {"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES, "y_test": LABELS + 1},
             "test labels: expected labels from 0 to 2 .*found 3",

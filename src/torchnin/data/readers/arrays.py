@@ -38,6 +38,7 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            there = ", ".join(sorted(name.removesuffix(".npy") for name in archive.namelist())) or "no arrays"
             arrays = _read_arrays(archive, path)
     except FileNotFoundError as error:
         raise broken_file(path, expected="an .npz file", found="none", next_step="Check the path.") from error
@@ -49,10 +50,9 @@ def read_npz(path: str | os.PathLike[str]) -> dict[str, ImageDataset]:
             raise
         raise _broken_zip(path, error) from error
     names = None if "class_names" not in arrays else _texts(arrays["class_names"], f"{os.fspath(path)} (class_names)")
-    pairs = {split: _pair_of(split, arrays) for split in _SPLITS}
+    pairs = {split: _pair_of(split, arrays, path, there) for split in _SPLITS}
     if pairs["train"] is None:
-        found = ", ".join(sorted(arrays)) or "no arrays"
-        raise broken_file(path, expected=f"the keys {_ACCEPTED_KEYS}", found=found, next_step="Rename the arrays.")
+        raise broken_file(path, expected=f"the keys {_ACCEPTED_KEYS}", found=there, next_step="Rename the arrays.")
     try:
         return datasets_of_pairs({split: pair for split, pair in pairs.items() if pair is not None}, names)
     except DataError as error:
@@ -184,13 +184,15 @@ def _texts(array: np.ndarray, where: str) -> tuple[str, ...]:
         raise broken_file(where, expected="text", found=str(error), next_step="Write them with np.asarray(names, dtype=str).") from error
 
 
-def _pair_of(split: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+def _pair_of(
+    split: str, arrays: Mapping[str, np.ndarray], path: str | os.PathLike[str], there: str
+) -> tuple[np.ndarray, np.ndarray] | None:
     for x, y in _SPLITS[split]:
         if x in arrays and y in arrays:
             return arrays[x], arrays[y]
         if x in arrays or y in arrays:
-            there, missing = (x, y) if x in arrays else (y, x)
-            raise DataError(f"arrays: expected {missing} beside {there}, found {', '.join(sorted(arrays))}.")
+            given, missing = (x, y) if x in arrays else (y, x)
+            raise broken_file(path, expected=f"{missing} beside {given}", found=there, next_step="Rename the arrays.")
     return None
 
 

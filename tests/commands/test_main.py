@@ -100,7 +100,16 @@ def test_every_command_of_the_help_is_there(capsys: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as done:
             main([name, "--help"])
         assert done.value.code == 0
-        assert capsys.readouterr().out.startswith(f"usage: nin {name} ")
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: nin {name} ")
+        assert "(default: None)" not in shown
+        assert "(default: )" not in shown
+
+
+def test_help_is_filled_whatever_line_its_words_stand_in_in_the_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    assert "own and is not what the classifier was trained on." in capsys.readouterr().out
 
 
 def test_no_help_imports_torch() -> None:

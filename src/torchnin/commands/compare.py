@@ -33,7 +33,7 @@ class _Entrant:
 
 
 def compare(
-    networks: Annotated[tuple[str, ...], tyro.conf.Positional],
+    networks: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="")],
     *,
     shape: Annotated[str | None, tyro.conf.arg(name="input", metavar="CxHxW", help_behavior_hint="")] = None,
     batch_size: Given[int] = None,

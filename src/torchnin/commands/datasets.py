@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import torchnin
-from torchnin.commands.networks import Json
+from torchnin.commands.networks import Given, Json
 from torchnin.commands.output import note, result, table
 from torchnin.commands.progress import data_bar
 from torchnin.data import CATALOG
 from torchnin.files import exists
 
 
-def datasets(*, data_dir: Path | None = None, download: str | None = None, as_json: Json = False) -> int:
+def datasets(*, data_dir: Given[Path] = None, download: Given[str] = None, as_json: Json = False) -> int:
     """List the named datasets and where each was found, or get one.
 
     Args:

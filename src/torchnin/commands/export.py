@@ -37,7 +37,7 @@ def export(
     Args:
         classifier: A run folder, a saved classifier's folder, the name of weights that ship (see `nin models`), or hf-hub:OWNER/NAME.
         out: The file to write, ending in .onnx; an exported classifier there is replaced.
-        int8: Quantise to 8 bits, calibrated on train pictures; reports accuracy, size and speed beside the float file's.
+        int8: Quantise to 8 bits, its ranges from validation or train pictures; reports accuracy, size and speed beside the float file's.
         accept_accuracy_loss: Write the 8-bit file also where its test accuracy is lower by more than half a point.
         data: With --int8: a dataset's name or a folder of pictures; without it the data that the classifier was trained on.
         data_dir: With --int8: where to look for the data first.

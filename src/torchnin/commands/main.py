@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -91,11 +92,15 @@ def _leave(code: int) -> NoReturn:
 
 def _run(name: str, arguments: list[str]) -> int | None:
     """Parse a command's arguments and call it."""
+    import inspect
+
     import tyro
 
     if "" in arguments:  # as a path, it would be the current folder
         raise ValueError("an argument is empty, as that of a shell's variable that is not set; say what is meant, or leave it out")
     command: Any = getattr(importlib.import_module(f"torchnin.commands.{name}"), name)
+    # A line of an argument's help that is indented further is a new line to tyro.
+    command.__doc__ = re.sub(r"\n {8}", " ", inspect.getdoc(command) or "")
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
     # Help is written by tyro itself.
     with for_a_reader() if {"-h", "--help"} & set(arguments) else contextlib.nullcontext():

@@ -25,7 +25,7 @@ _TOP = 3
 
 def predict(
     classifier: Annotated[str, tyro.conf.Positional],
-    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    pictures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(help_behavior_hint="")],
     *,
     top: Given[int] = None,
     device: str = "auto",

@@ -20,8 +20,8 @@ def serve(
     port: int = 8000,
     token: Given[str] = None,
     no_auth: Switch = False,
-    allow_host: tuple[str, ...] = (),
-    allow_origin: tuple[str, ...] = (),
+    allow_host: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="")] = (),
+    allow_origin: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="")] = (),
     device: str = "auto",
 ) -> None:
     """Answer over HTTP with a classifier: predictions, explanations, and a page to look inside.

@@ -14,7 +14,7 @@ _NO_CHOICES = NetworkChoices()
 def summary(
     network: Annotated[str, tyro.conf.Positional],
     *,
-    shape: Annotated[str | None, tyro.conf.arg(name="input", metavar="CxHxW")] = None,
+    shape: Annotated[str | None, tyro.conf.arg(name="input", metavar="CxHxW", help_behavior_hint="")] = None,
     batch_size: int = 1,
     choices: NetworkChoices = _NO_CHOICES,
     as_json: Json = False,

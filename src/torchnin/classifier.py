@@ -285,13 +285,12 @@ class Classifier(Predictor[np.ndarray]):
         return feature_maps(self._network, self.preprocessing, self.preprocessing.pixels(picture), resize=resize)
 
     def block_maps(self, picture: PictureSource, *, resize: bool = True) -> tuple[BlockMaps, ...]:
-        """What every layer of every block makes of one picture, in the order in which they run; the very last are the class maps.
+        """What every layer of every block makes of one picture, in the order in which they run; the very last are the class maps."""
+        return block_maps(self._network, self.preprocessing, self.preprocessing.pixels(picture), resize=resize)
 
-        The picture may also be what `decode` made of one.
-        """
-        decoded = isinstance(picture, np.ndarray) and picture.dtype == np.float32
-        pixels = torch.from_numpy(picture) if decoded else self.preprocessing.pixels(picture)
-        return block_maps(self._network, self.preprocessing, pixels, resize=resize)
+    def block_maps_decoded(self, pixels: np.ndarray) -> tuple[BlockMaps, ...]:
+        """`block_maps` of a picture that `decode` gave."""
+        return block_maps(self._network, self.preprocessing, torch.from_numpy(pixels))
 
     @torch.inference_mode()
     def logits_of_maps(self, maps: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 import dataclasses
 import io
+import json
 import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal, cast
 
 import httpx
 import numpy as np
@@ -22,6 +24,7 @@ from torchnin.web.looker import Looker, LookerProcess, Task
 
 Serve = Callable[..., AbstractContextManager[httpx.Client]]
 WaitUntil = Callable[..., None]
+WORKS: tuple[Literal["predict", "explain"], ...] = ("predict", "explain")
 PICTURE = (Path(__file__).parents[2] / "docs" / "pictures" / "ankle-boot.png").read_bytes()
 
 
@@ -45,6 +48,17 @@ def served(trained: Run, service: Serve) -> Iterator[tuple[httpx.Client, set[int
 
 def ask(client: httpx.Client, body: bytes, path: str = "/v1/predict") -> httpx.Response:
     return client.post(path, content=body, headers={"Content-Type": "image/png"})
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+def test_narrow_pictures_are_explained_as_they_are_predicted(width: int, trained: Run) -> None:
+    """Of an array the last axis may be its channels, where it is so short; what was decoded has them first."""
+    file = io.BytesIO()
+    Image.fromarray(np.arange(30 * width, dtype=np.uint8).reshape(30, width)).save(file, "PNG")
+    looker = Looker(trained.classifier, 10**6)
+    predicted, explained = (json.loads(cast("bytes", found)) for found in looker.look([Task(work, file.getvalue()) for work in WORKS]))
+    told = dict(zip(explained["class_names"], explained["probabilities"], strict=True))
+    assert told == pytest.approx(predicted["probabilities"], abs=1e-5)
 
 
 def test_processes_answer_as_predict_does(served: tuple[httpx.Client, set[int]], trained: Run) -> None:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from torchnin.classifier import Classifier
-from torchnin.data.pictures import PictureSource
 from torchnin.explanation import BlockMaps
 from torchnin.models import LayerRow
 from torchnin.saved import number_in, record_of_data, without_places
@@ -55,12 +54,12 @@ def network_json(classifier: Classifier) -> dict[str, Any]:
     }
 
 
-def explanation_json(classifier: Classifier, picture: PictureSource, *, layers: bool = True) -> dict[str, Any]:
+def explanation_json(classifier: Classifier, pixels: np.ndarray, *, layers: bool = True) -> dict[str, Any]:
     """What the network makes of one picture: class maps, their means, the softmax; with `layers`, every layer's maps too.
 
     Args:
         classifier: any classifier; where its head is fully connected, its maps are no class maps and `means` is None.
-        picture: in any form that `Classifier.predict` takes, or what `Classifier.decode` made of one.
+        pixels: what `Classifier.decode` made of the picture.
         layers: whether to add the maps of all layers, which are many numbers.
 
     Returns:
@@ -69,21 +68,14 @@ def explanation_json(classifier: Classifier, picture: PictureSource, *, layers: 
         float32 `(k, y, x)`; `grid`, where the class maps' values lie in that picture; and `blocks`, of each block its
         `grid` and its `layers`, whose maps are `low + code * (high - low) / 65535`. Of every map of `blocks` its place in
         the picture is as `Grid` has it. A fully connected head gives `class_maps` and `grid` None.
-
-    Raises:
-        DataError: the picture does not decode.
-        ValueError: an array has a shape or type that is no picture.
     """
-    preprocessing = classifier.preprocessing
-    decoded = isinstance(picture, np.ndarray) and picture.dtype == np.float32
-    pixels = torch.from_numpy(picture) if decoded else preprocessing.pixels(picture)
-    blocks = classifier.block_maps(picture)
+    blocks = classifier.block_maps_decoded(pixels)
     maps = blocks[-1].layers[-1][1]
     logits = classifier.logits_of_maps(maps)
     probabilities = logits.double().softmax(0)
     best = int(logits.argmax())
     averaged = classifier.config.head == "gap"
-    seen = preprocessing.resize(pixels[None])[0].round().clamp(0, 255).to(torch.uint8)
+    seen = classifier.preprocessing.resize(torch.from_numpy(pixels)[None])[0].round().clamp(0, 255).to(torch.uint8)
     return {
         "label": classifier.class_names[best],
         "probability": float(probabilities[best]),

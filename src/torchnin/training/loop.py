@@ -144,20 +144,14 @@ class Training:
         self._passed_over: tuple[str, ...] = ()
         self._saved_at = time.monotonic()
 
-    def begin(self) -> None:
-        """What is left to do to weights that were just drawn, and is not where they are read from a checkpoint."""
-        self._level_class_maps()
-
-    def _level_class_maps(self) -> None:
+    def level_class_maps(self) -> None:
+        """Level the class maps of weights that were just drawn, where the recipe asks for it; not of weights out of a checkpoint."""
         if not (self.recipe.initialisation == "alive" and self.recipe.level_class_maps):
             return
         weights = level_class_maps(self.network, self.batches.some(PICTURES_TO_LEVEL), self._prepared)
         if weights is None:
             return
-        if not self.processes.alone:
-            # The first process's are those of all: on another machine a mean may differ in its last bit.
-            told = self.processes.told(weights.detach().cpu().numpy().tobytes() if self.processes.first else None)
-            weights.data.copy_(torch.frombuffer(bytearray(told), dtype=weights.dtype).view(weights.shape))
+        self.processes.adopt_first(weights)
         if self.mean is not None:
             self.mean.adopt(self.network, [weights])
 
@@ -185,7 +179,7 @@ class Training:
         since, before, shown, began = time.monotonic(), self.epoch_seconds, 0.0, done
         if self.thinning is not None and done == 0:
             self.thinning.begin_epoch(epoch)
-            self._agree_on_easy()
+            self.processes.adopt_first(self.thinning.easy)
         order = None if self.thinning is None else self.thinning.order(epoch)
         for batch in self.batches.epoch(epoch, start=done, order=order):
             try:
@@ -364,7 +358,7 @@ class Training:
             seed = derived_seed(self.seed, "revival", recoveries)
             lost = not self.trained and self.monitor.at_chance(accuracy)
             drawn = self.state.draw_anew(self.recipe, seed, all_of_it=lost)
-            self._level_class_maps()
+            self.level_class_maps()
         self.monitor.forget(self.step)
         epoch = self.step // self.batches.num_batches + 1
         message = f"went back from step {at} to step {self.step}, with half the learning rate ({scale:g} of the recipe's){drawn}"
@@ -379,14 +373,6 @@ class Training:
         """What the steps so far have led to: on a GPU not every one of them is looked at."""
         self.finite.check(self.sums[0], "loss", self.step)
         self.finite.check_weights(self.step)
-
-    def _agree_on_easy(self) -> None:
-        """The first process's easy pictures are those of all: a loss near the mean may differ in its last bit on another machine."""
-        assert self.thinning is not None
-        if not self.processes.alone:
-            easy = self.thinning.easy
-            told = self.processes.told(easy.cpu().numpy().tobytes() if self.processes.first else None)
-            easy.copy_(torch.frombuffer(bytearray(told), dtype=torch.bool))
 
     def _agree(self, stop: StopSignal) -> None:
         """Take note of a signal that came to any of the processes: all of them stop after the same step."""
@@ -442,7 +428,7 @@ class Training:
 
     def _read_checkpoint(self) -> Checkpoint:
         """The newest whole one, read by the first process and told to the others, whose hosts may not see the folder."""
-        packed: bytes | None = None
+        packed = b""
         with self.processes.together():
             if self.processes.first:
                 checkpoint, broken = read_checkpoint(self.run.path / "checkpoint", check_progress)

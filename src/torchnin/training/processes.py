@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import datetime
+import json
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -90,17 +92,26 @@ class Processes:
         dist.all_reduce(told, dist.ReduceOp.MAX, group=self.control)
         return int(told)
 
-    def told(self, data: bytes | None) -> bytes:
-        """What the first process has to tell; the others give None."""
-        if self.alone or not self.control:
-            assert data is not None
+    def told(self, data: bytes) -> bytes:
+        """What the first process gives, in every process; what the others give is ignored."""
+        if self.alone:
             return data
-        length = torch.tensor(0 if data is None else len(data))
+        length = torch.tensor(len(data))
         dist.broadcast(length, 0, group=self.control)
-        content = torch.zeros(int(length), dtype=torch.uint8) if data is None else torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        content = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.first else torch.zeros(int(length), dtype=torch.uint8)
         if len(content):
             dist.broadcast(content, 0, group=self.control)
         return content.numpy().tobytes()
+
+    def told_plain(self, values: Any) -> Any:
+        """`told` for plain values, which come back as JSON has them: tuples as lists."""
+        return json.loads(self.told(json.dumps(values).encode()))
+
+    def adopt_first(self, tensor: Tensor) -> None:
+        """Overwrite a tensor with the first process's: what each has computed may differ in its last bit on another machine."""
+        if not self.alone:
+            told = self.told(tensor.detach().cpu().numpy().tobytes())
+            tensor.data.copy_(torch.frombuffer(bytearray(told), dtype=tensor.dtype).view(tensor.shape))
 
     def wait(self) -> None:
         """Until all have come here, however long it takes."""

@@ -1,7 +1,6 @@
 """The same training with many seeds, to tell the recipe from luck."""
 
 import contextlib
-import json
 import os
 import statistics
 from pathlib import Path
@@ -115,7 +114,7 @@ def train_seeds(
                     # What earlier calls have told of seeds that are still to be looked at again stays told until then.
                     summary = summarise(rows + [before[later] for later in range(number + 1, seed + seeds) if later in before], seeds)
                     write_json(folder / "summary.json", summary)
-        told: dict[str, Any] = json.loads(processes.told(json.dumps(summary).encode() if processes.first else None))
+        told: dict[str, Any] = processes.told_plain(summary)
         return told
 
 
@@ -138,8 +137,7 @@ def _rows_before(folder: Path, processes: Processes) -> dict[int, dict[str, Any]
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or none of ours: written anew
             rows = [dict(row) for row in read_json(folder / "summary.json")["seeds"]]
             found = [row for row in rows if isinstance(row["seed"], int) and isinstance(row["failure"], str | None)]
-    rows = json.loads(processes.told(json.dumps(found).encode() if processes.first else None))
-    return {row["seed"]: row for row in rows}
+    return {row["seed"]: row for row in processes.told_plain(found)}
 
 
 def _has_ended(row: dict[str, Any]) -> bool:
@@ -161,7 +159,7 @@ def _kept(paths: list[Path], device: Any, processes: Processes) -> dict[str, Any
                 asked = config["device"].get("reasons", {}).get("dtype", "asked for").startswith("asked for")
                 here = choose_device(processes.device_name(str(device or options.device))).to_dict()["dtype"]
                 kept = {**options.to_dict(), "dtype": dtype if asked or dtype != here else None, **fixed}
-    told: dict[str, Any] = json.loads(processes.told(json.dumps(kept).encode() if processes.first else None))
+    told: dict[str, Any] = processes.told_plain(kept)
     return told
 
 

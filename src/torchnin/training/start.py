@@ -138,7 +138,7 @@ def train(
             config = plan.config(begun, options, processes, deterministic=repeats)
         _check_alike(processes, config)
         path = new_run_folder(f"{Path(plan.splits.name).name}-{plan.name}") if out is None else path_of(out, "out")
-        run = Run(os.fsdecode(processes.told(os.fsencode(path) if processes.first else None)))
+        run = Run(os.fsdecode(processes.told(os.fsencode(path))))
         with processes.together():
             if processes.first:
                 stack.enter_context(opened(path, resume=resume, overwrite=overwrite))
@@ -171,7 +171,7 @@ def train(
         if resume:
             training.restore(pieces=accumulate)
         else:
-            training.begin()
+            training.level_class_maps()
         with processes.together():
             if processes.first:
                 if resume:
@@ -336,12 +336,12 @@ def resume(
 
 def _begun(run: Run, processes: Processes) -> dict[str, Any]:
     """The configuration that a run was begun with, read by the first process and told to the others."""
-    config = b""
+    config: dict[str, Any] = {}
     with processes.together():
         if processes.first:
             _check_resumable(run)
-            config = json.dumps(run.config).encode()
-    begun: dict[str, Any] = json.loads(processes.told(config if processes.first else None))
+            config = run.config
+    begun: dict[str, Any] = processes.told_plain(config)
     return begun
 
 
@@ -398,7 +398,7 @@ def _check_alike(processes: Processes, config: dict[str, Any]) -> None:
     ours["data"] = ours["data"]["checksums"]
     ours["versions"] = {key: ours["versions"][key] for key in ("torchnin", "torch")}
     ours = json.loads(json.dumps(ours))
-    firsts = json.loads(processes.told(json.dumps(ours).encode() if processes.first else None))
+    firsts = processes.told_plain(ours)
     with processes.together():
         for key, value in ours.items():
             if value != firsts[key]:

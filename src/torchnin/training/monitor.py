@@ -35,7 +35,7 @@ class Finding:
 
     kind: str
     """`dead class maps`, `dead channels`, `loss stuck`, `accuracy at chance`, `classes not recognised`, `weights grow`, `not finite`,
-    `unlearning` where trained weights forget; where the training went back, `recovered`."""
+    `unlearning` where trained weights forget, `out of memory`; where the training went back, `recovered`."""
     epoch: int
     """Epoch in which it began, from 1."""
     step: int
@@ -201,41 +201,29 @@ class Monitor:
     def findings(self, epoch: int, step: int) -> list[Finding]:
         """What began since the last call; to be called every so many steps (from 1), waits for the device."""
         found = []
-
-        def say(kind: str, key: str, message: str) -> None:
-            if key not in self.said:
-                self.said.add(key)
-                found.append(Finding(kind=kind, epoch=epoch, step=step, message=message))
-
-        dead = self.dead_class_maps
-        for number in dead:
-            if f"dead class map {number}" not in self.said:
-                self.said.update(f"dead class map {each}" for each in dead)
-                names = [self.class_names[number] for number in dead]
-                say(
-                    "dead class maps",
-                    f"dead class maps {', '.join(names)}",
-                    f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: {_few(names)}); "
-                    f"behind the last ReLU they get no gradient, and these classes are not learned as long as that lasts; {self.remedy}",
-                )
+        dead = {f"dead class map {number}": self.class_names[number] for number in self.dead_class_maps}
+        if not dead.keys() <= self.said:
+            self.said |= dead.keys()
+            message = (
+                f"the maps of {len(dead)} of {self.network.num_classes} classes are dead (zero for every picture: "
+                f"{_few(list(dead.values()))}); behind the last ReLU they get no gradient, and these classes are not learned as long as "
+                f"that lasts; {self.remedy}"
+            )
+            found.append(Finding(kind="dead class maps", epoch=epoch, step=step, message=message))
         for name, share in self.dead_channels.items():
             if share >= _DEAD_CHANNELS:
-                say(
-                    "dead channels",
-                    f"dead channels {name}",
-                    f"{share:.0%} of the channels of {name} are zero for every picture; a lower learning rate keeps them alive",
-                )
+                message = f"{share:.0%} of the channels of {name} are zero for every picture; a lower learning rate keeps them alive"
+                found += self._once("dead channels", epoch, step, message, of=name)
         if (steps := int(self.recent_steps)) >= _LOSS_STEPS:
             mean, chance = float(self.recent_loss) / steps, math.log(self.network.num_classes)  # with one class both are 0 when all is well
             self.recent_loss.zero_()
             self.recent_steps.zero_()
             if self.network.num_classes > 1 and step > self._learning_from and abs(mean - chance) < _STUCK:
-                say(
-                    "loss stuck",
-                    "loss stuck",
+                message = (
                     f"the loss stands at {mean:.4f}, which is ln({self.network.num_classes}): the network answers the same for every "
-                    f"picture; {self.remedy}",
+                    f"picture; {self.remedy}"
                 )
+                found += self._once("loss stuck", epoch, step, message)
         return found
 
     @property
@@ -258,13 +246,13 @@ class Monitor:
             known: the accuracy of the first epoch where the training began with trained weights, a fraction of one.
         """
         grown = self.growth.finding() if self.growth else None
-        found = self._once("weights grow", "weights grow", epoch, step, grown) if grown else []
+        found = self._once("weights grow", epoch, step, grown) if grown else []
         if accuracy < known - _UNLEARNED:
             message = (
                 f"the train accuracy has fallen from {known:.3f} in the first epoch to {accuracy:.3f}: the steps undo what the trained "
                 f"weights know of these pictures, which few pictures do not give back; {self.gentler} keeps it"
             )
-            found += self._once("unlearning", "unlearning", epoch, step, message)
+            found += self._once("unlearning", epoch, step, message)
         return found + self._of_classes(epoch, step, accuracy)
 
     def _of_classes(self, epoch: int, step: int, accuracy: float) -> list[Finding]:
@@ -282,7 +270,7 @@ class Monitor:
                 f"after epoch {epoch} the {what} is {reached:.3f}, no better than guessing ({self.guess:.3f}); "
                 f"{self.remedy}, or check that the labels belong to the pictures"
             )
-            return self._once("accuracy at chance", "accuracy at chance", epoch, step, message)
+            return self._once("accuracy at chance", epoch, step, message)
         # Thinning leaves out easy pictures, which those of a class that is not recognised hardly are; what was left out tells nothing.
         counts = enumerate(self.class_counts)
         lost = [number for number, count in counts if 0 < count <= seen[number] and right[number] < _UNRECOGNISED * seen[number]]
@@ -293,9 +281,11 @@ class Monitor:
             f"the train accuracy is {accuracy:.3f}, but {len(lost)} of {len(right)} classes are not recognised ({names})"
             f"{': their maps may get next to no gradient without being dead' if self.can_die else ''}; {self.remedy}"
         )
-        return self._once("classes not recognised", f"classes not recognised {names}", epoch, step, message)
+        return self._once("classes not recognised", epoch, step, message, of=names)
 
-    def _once(self, kind: str, key: str, epoch: int, step: int, message: str) -> list[Finding]:
+    def _once(self, kind: str, epoch: int, step: int, message: str, of: str = "") -> list[Finding]:
+        """A finding, or none where the same was said before; `of` tells those of one kind apart, as by the block."""
+        key = f"{kind} {of}".rstrip()
         if key in self.said:
             return []
         self.said.add(key)

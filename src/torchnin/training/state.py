@@ -42,7 +42,7 @@ class State:
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.network.named_parameters()}
         for optimizer in self.optimizers:
             for parameter, state in optimizer.state.items():
-                tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items() if value is not None}
+                tensors |= {f"optimizer.{names[parameter]}.{key}": value for key, value in state.items()}
         watched, plain = self.monitor.state()
         tensors |= {f"monitor.{name}": value for name, value in watched.items()}
         if self.thinning is not None:

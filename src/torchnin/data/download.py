@@ -18,11 +18,9 @@ from pathlib import Path, PurePosixPath
 
 from torchnin.data.catalog import MAX_FILE_BYTES, DataFile, Download, NamedDataset, read_checked
 from torchnin.data.errors import DataError
+from torchnin.data.progress import Progress, unheard
 from torchnin.files import cache_folder, exists, is_file, lock, replace
 from torchnin.version import __version__
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how much of it is done, and the total (None where that is not known)."""
 
 TIMEOUT_SECONDS = 20.0
 """How long a server may stay silent."""
@@ -44,7 +42,7 @@ def fetch(dataset: NamedDataset, progress: Progress | None = None) -> Path:
     """
     final = cache_folder() / "data" / dataset.name
     staging = final.with_name(f"{dataset.name}.part")
-    report = progress or (lambda stage, done, total: None)
+    report = progress or unheard
     try:
         staging.mkdir(parents=True, exist_ok=True)
         with _only_one(final.with_name(f"{dataset.name}.lock"), lambda: report(f"waiting for another download of {dataset.name}", 0, None)):

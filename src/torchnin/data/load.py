@@ -4,7 +4,7 @@ import difflib
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from torchnin.data.integrity import read_bounded
 from torchnin.data.locate import INSIDE_PACKAGE, Location, existing_folder, find_loose, locate
 from torchnin.data.mapped import Pictures, as_mapped
 from torchnin.data.pictures import convert_channels
+from torchnin.data.progress import Progress
 from torchnin.data.readers.arrays import datasets_of_pairs, read_npz
 from torchnin.data.readers.cifar import parse_batch, parse_class_lines, parse_class_names, parse_records
 from torchnin.data.readers.folder import read_folder
@@ -31,9 +32,6 @@ from torchnin.values import real, whole
 
 # Memory-mapped pictures in another size or colour are made once where they take no more than this, and else as they are read.
 _KEPT_BYTES = 1 << 28
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how much of it is done, and the total (None where that is not known)."""
 
 
 def load_dataset(

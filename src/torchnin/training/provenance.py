@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
-from torchnin.data.load import Progress
 from torchnin.data.locate import existing_folder
+from torchnin.data.progress import Progress
 from torchnin.device import DeviceChoice
 from torchnin.files import exists, is_folder
 from torchnin.models import NiN, native

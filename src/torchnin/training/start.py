@@ -14,7 +14,7 @@ import torch
 
 from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits
-from torchnin.data.load import Progress
+from torchnin.data.progress import Progress
 from torchnin.device import DtypeName, choose_device
 from torchnin.evaluation import Report
 from torchnin.files import path_of

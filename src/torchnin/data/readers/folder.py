@@ -16,11 +16,9 @@ from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask, he
 from torchnin.data.errors import DataError
 from torchnin.data.paths import NO_PICTURES, natural_key, pictures_below
 from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow
+from torchnin.data.progress import Progress, unheard
 from torchnin.data.resize import resize_bytes
 from torchnin.files import is_file, is_folder
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how much of it is done, and the total (None where that is not known)."""
 
 DEFAULT_SIZE = 64
 """Height and width that pictures of mixed or larger sizes are brought to where none is asked for, in pixels."""
@@ -64,7 +62,7 @@ def read_folder(
     should be; with `skip_broken` pictures that do not decode are left out and listed in `skipped`.
     """
     notes: list[str] = []
-    report = progress or (lambda stage, done, total: None)
+    report = progress or unheard
     names, found = _find_pictures(root, notes)
     files, held_out = found, None if "test" in found else test_fraction
     _note_others([path for part in found.values() for path in part.paths], notes)

@@ -49,19 +49,31 @@ def load_dataset(
 ) -> DatasetSplits:
     """Load pictures with labels and class names, as splits in memory.
 
-    `data` is a dataset's name (see find_datasets), a folder of pictures (train/ with val/, validation/ or test/, or class folders alone),
-    a folder with files of MNIST's or CIFAR's format, an .npz file, or arrays or tensors: ((x_train, y_train), (x_test, y_test)) or (x, y).
-    A name is looked for below `data_dir`, in the cache, in the system folder, and then downloaded unless `download` is False; where
-    fashion-mnist cannot be had, the sample inside the package comes back, and `name` and `notes` say so. `image_size` (pixels: one side, or
-    height and width) and `channels` (1 or 3) bring all pictures to one form; None keeps what is there, except that folders of mixed or
-    large sizes are brought to 64 x 64. `folder_size` says less: it is the size at which folders of pictures are read, and to which splits
-    of different sizes are brought; all else keeps its own, to be resized later, by the batch and to fractions of a grey level.
-    Where there is no test split, a stratified share `test_fraction` is held out, fixed by `seed`.
-    `skip_broken` leaves out pictures in folders that do not decode. `progress` is called with what is being done, how much of it is done,
-    and the total, None where that is not known.
+    A name is looked for below `data_dir`, in the cache, in the system folder, and then downloaded. Where fashion-mnist cannot be had, the
+    sample inside the package comes back, and `name` and `notes` say so.
 
-    Raises TypeError where `data` is none of these, ValueError where the call is wrong, FileNotFoundError where a path is missing,
-    DataError where data is missing or broken.
+    Args:
+        data: a dataset's name (see find_datasets); a folder of pictures (train/ with val/, validation/ or test/, or class folders alone);
+            a folder with files of MNIST's or CIFAR's format; an .npz file; arrays or tensors, ((x_train, y_train), (x_test, y_test)) or
+            (x, y); two ImageDatasets, (train, test); or DatasetSplits.
+        data_dir: where to look first for a dataset that is named.
+        image_size: pixels, one side or (height, width), to which all pictures are brought; None keeps what is there, except that folders
+            of mixed or large sizes are brought to 64 x 64.
+        folder_size: says less than `image_size`: the size at which folders of pictures are read, and to which splits of different sizes are
+            brought; all else keeps its own, to be resized later, by the batch and without rounding to whole grey levels.
+        channels: 1 (grey) or 3 (colour), to which all pictures are brought; None keeps what is there, and makes a folder of pictures grey
+            where all of them are.
+        seed: decides which pictures are held out for testing.
+        skip_broken: leave out pictures in folders that do not decode, instead of stopping.
+        download: False downloads nothing.
+        test_fraction: the share of each class that is held out for testing where there is no test split, in (0, 1).
+        progress: called with what is being done, how much of it is done, and the total, None where that is not known.
+
+    Raises:
+        TypeError: `data` is none of these.
+        ValueError: the call is wrong.
+        FileNotFoundError: a path is missing.
+        DataError: data is missing or broken.
     """
     size, read_at = _checked_size("image_size", image_size), _checked_size("folder_size", folder_size)
     channels = None if channels is None else whole("channels", channels, "1 (grey), 3 (colour) or None (as the pictures are)")

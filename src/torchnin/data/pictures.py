@@ -47,15 +47,20 @@ PictureSource = Union[PictureFile, np.ndarray, "torch.Tensor"]
 
 
 def decode_picture(source: PictureSource, channels: int) -> np.ndarray:
-    """Decode one picture to uint8 of shape (C, H, W), 0 to 255, with `channels` 1 (grey) or 3 (red, green, blue).
+    """Decode one picture to uint8 of shape (C, H, W), 0 to 255.
 
     Alpha is composited over white, 16-bit grey is scaled by 1/257, EXIF rotation is applied, of an animation the first frame is taken;
-    grey becomes colour by repetition, colour becomes grey by ITU-R 601 luma (299 R + 587 G + 114 B over 1000). Arrays and tensors are
-    uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels; where both readings fit, as in (3, H, 3), (H, W, C) wins.
-    Other values of `channels` are for arrays that have exactly as many.
+    grey becomes colour by repetition, colour becomes grey by ITU-R 601 luma (299 R + 587 G + 114 B over 1000).
 
-    Raises DataError with the path and the reason where a file does not decode or has more than MAX_PIXELS pixels, ValueError where the
-    call is wrong.
+    Args:
+        source: a path, the bytes of a file, a PIL image; or an array or tensor, uint8 of shape (H, W), (H, W, C) or (C, H, W) with 1, 3
+            or 4 channels. Where both readings fit, as in (3, H, 3), (H, W, C) wins.
+        channels: 1 (grey) or 3 (red, green, blue); any other number is for arrays that have exactly as many.
+
+    Raises:
+        DataError: a file does not decode, or has more than MAX_PIXELS pixels; the message names it and the reason.
+        ValueError: an array has a shape or type that is no picture, or `channels` does not suit it.
+        TypeError: `source` is none of these.
     """
     imported = sys.modules.get("torch")  # where it was not imported, nothing is a tensor
     if imported is not None and isinstance(source, imported.Tensor):

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin import DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, choose_device, load_dataset
+from torchnin import DatasetSplits, load_dataset
 from torchnin.data import locate as locate_module
 from torchnin.data.readers.idx import FILE_STEMS, encode_idx
 from torchnin.saved import without_places
 from torchnin.training import load_recorded
-from torchnin.training.provenance import describe_run
+from torchnin.training.provenance import describe_data
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,9 @@ def no_named_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHNIN_DATA_MIRROR", "http://127.0.0.1:9")
 
 
-def recorded(tiny: NiNConfig, splits: DatasetSplits) -> dict[str, Any]:
+def recorded(splits: DatasetSplits) -> dict[str, Any]:
     """The entry `data` of a run's `config.json`, read back."""
-    preprocessing, choice = Preprocessing.of(splits.train), choose_device("cpu", "float32")
-    config = describe_run("tiny", NiN(tiny), Recipe(), splits, len(splits.train), None, preprocessing, 0, 0.0, choice)
-    data: dict[str, Any] = json.loads(json.dumps(config["data"]))
+    data: dict[str, Any] = json.loads(json.dumps(describe_data(splits, len(splits.train), 0)))
     return data
 
 
@@ -48,42 +46,40 @@ def idx_files(root: Path, few: DatasetSplits) -> Path:
     return root
 
 
-def test_arrays_lie_nowhere_whatever_folder_is_called_so(
-    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_arrays_lie_nowhere_whatever_folder_is_called_so(few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photos(tmp_path / "arrays", few)
     monkeypatch.chdir(tmp_path)
     arrays = load_dataset((few.train.images, few.train.labels))
-    assert recorded(tiny, arrays)["source"] == "arrays"
-    assert recorded(tiny, load_dataset("arrays"))["source"] == str(tmp_path / "arrays")
+    assert recorded(arrays)["source"] == "arrays"
+    assert recorded(load_dataset("arrays"))["source"] == str(tmp_path / "arrays")
 
 
 @pytest.mark.parametrize("make", [photos, idx_files])
 @pytest.mark.parametrize("earlier", [False, True])
-def test_ones_own_folder_may_be_called_like_a_named_dataset(make: Any, earlier: bool, tiny: NiNConfig, few: Any, tmp_path: Path) -> None:
+def test_ones_own_folder_may_be_called_like_a_named_dataset(make: Any, earlier: bool, few: Any, tmp_path: Path) -> None:
     splits = load_dataset(make(tmp_path / "mnist", few))
-    record = recorded(tiny, splits)
+    record = recorded(splits)
     assert (record["name"], record["published"]) == ("mnist", False)
     if earlier:  # runs of earlier versions do not say
         del record["published"], record["test_fraction"]
     assert load_recorded(record).train.checksum == splits.train.checksum
 
 
-def test_what_was_had_by_name_is_found_by_name(tiny: NiNConfig, tmp_path: Path) -> None:
+def test_what_was_had_by_name_is_found_by_name(tmp_path: Path) -> None:
     by_name = load_dataset("fashion-mnist-sample")
     shutil.copytree(locate_module.SAMPLE_FOLDER, tmp_path / "copy")
     for splits in (by_name, load_dataset(tmp_path / "copy")):
-        record = recorded(tiny, splits)
+        record = recorded(splits)
         assert (record["name"], record["published"]) == ("fashion-mnist-sample", True)
         assert load_recorded({**record, "source": "gone"}).train.checksum == by_name.train.checksum
 
 
-def test_folders_and_files_that_have_moved_are_found_where_one_says(tiny: NiNConfig, few: Any, few_file: Path, tmp_path: Path) -> None:
+def test_folders_and_files_that_have_moved_are_found_where_one_says(few: Any, few_file: Path, tmp_path: Path) -> None:
     file = tmp_path / "mine.npz"
     shutil.copy(few_file, file)
     for place, said in ((photos(tmp_path / "photos", few), "photos"), (file, "mine.npz")):
         splits = load_dataset(place, test_fraction=0.3)
-        record = recorded(tiny, splits)
+        record = recorded(splits)
         moved = tmp_path / "elsewhere" / place.name
         moved.parent.mkdir(exist_ok=True)
         place.rename(moved)
@@ -99,9 +95,9 @@ def test_folders_and_files_that_have_moved_are_found_where_one_says(tiny: NiNCon
             load_recorded(record, data_dir=tmp_path / "nowhere")
 
 
-def test_the_share_that_was_held_out_is_recorded(tiny: NiNConfig, few: DatasetSplits, few_file: Path, tmp_path: Path) -> None:
+def test_the_share_that_was_held_out_is_recorded(few: DatasetSplits, few_file: Path, tmp_path: Path) -> None:
     splits = load_dataset(photos(tmp_path / "photos", few), test_fraction=0.3)
-    record = recorded(tiny, splits)
+    record = recorded(splits)
     assert record["test_fraction"] == 0.3
     assert load_recorded(record).test.checksum == splits.test.checksum
-    assert recorded(tiny, load_dataset(few_file))["test_fraction"] is None
+    assert recorded(load_dataset(few_file))["test_fraction"] is None

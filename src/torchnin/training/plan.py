@@ -1,6 +1,7 @@
 """What a training starts from: network, data, recipe and preprocessing brought together and checked."""
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from torchnin.models.described import require_described
 from torchnin.training.going_on import beginning, describe_beginning, going_on, network_for
 from torchnin.training.options import Options
 from torchnin.training.processes import Processes
-from torchnin.training.provenance import describe_run, hold_out
+from torchnin.training.provenance import describe_data, git_commit, hold_out, versions
 from torchnin.training.recipe import Recipe, recipe_for
 from torchnin.values import counted
 
@@ -45,18 +46,27 @@ class Plan:
 
     def config(self, begun: dict[str, Any], options: Options, processes: Processes, *, deterministic: bool) -> dict[str, Any]:
         """What `config.json` says; `begun` is that of the run that goes on, empty where one begins."""
-        p = self
-        config = describe_run(
-            p.name, p.network, p.recipe, p.splits, len(p.learned), p.held_out, p.preprocessing, p.seed, p.validation, p.choice
-        )
-        config["device"] |= {"processes": processes.count, "deterministic": deterministic}
-        config["options"] = options.to_dict()
+        compiled = native.compiled() if self.choice.device.type == "cpu" else None
+        config = {
+            "name": self.name,
+            "network": self.network.config.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "data": describe_data(self.splits, len(self.learned), 0 if self.held_out is None else len(self.held_out)),
+            "seed": self.seed,
+            "validation": self.validation,
+            "device": {**self.choice.to_dict(), "native": compiled, "processes": processes.count, "deterministic": deterministic},
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "command": sys.argv,
+            "options": options.to_dict(),
+        }
         if self.begins_from is not None:
             config["begun_from"] = describe_beginning(self.begins_from, self.splits)
         elif "begun_from" in begun:
             config["begun_from"] = begun["begun_from"]
         elif not begun and self.network.pretrained and self.recipe.initialisation == "as built":
-            config["begun_from"] = {"name": p.name, "data": None, "test_accuracy": None, "same_classes": True}
+            config["begun_from"] = {"name": self.name, "data": None, "test_accuracy": None, "same_classes": True}
         return config
 
     def notes(self, processes: Processes, *, goes_on: bool) -> Iterator[str]:

@@ -1,10 +1,9 @@
-"""What made a run: everything that its `config.json` records."""
+"""What a run records of where it came from: its data, found again by that record, versions, and the commit of the code."""
 
 import dataclasses
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,57 +11,37 @@ from typing import Any
 import numpy as np
 import torch
 
-from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data import DataError, DatasetSplits, ImageDataset, derived_seed, load_dataset
 from torchnin.data.locate import existing_folder
 from torchnin.data.progress import Progress
-from torchnin.device import DeviceChoice
 from torchnin.files import exists, is_folder
-from torchnin.models import NiN, native
 from torchnin.saved import ELSEWHERE, known_as
-from torchnin.training.recipe import Recipe
 from torchnin.version import __version__
 
 
-def describe_run(
-    name: str,
-    network: NiN,
-    recipe: Recipe,
-    splits: DatasetSplits,
-    num_learned: int,
-    held_out: ImageDataset | None,
-    preprocessing: Preprocessing,
-    seed: int,
-    validation: float,
-    choice: DeviceChoice,
-) -> dict[str, Any]:
-    """The resolved configuration of a training, as plain values."""
+def describe_data(splits: DatasetSplits, num_learned: int, num_held_out: int) -> dict[str, Any]:
+    """The data of a training as plain values, from which `load_recorded` finds them again.
+
+    Args:
+        splits: as the training was given them.
+        num_learned: how many of the train pictures it learns from.
+        num_held_out: how many pictures it chooses by.
+    """
     return {
-        "name": name,
-        "network": network.config.to_dict(),
-        "recipe": recipe.to_dict(),
-        "preprocessing": preprocessing.to_dict(),
-        "data": {
-            "name": splits.name,
-            "published": splits.published,
-            "source": _place(splits.source),
-            "shape": list(splits.train.images.shape[1:]),
-            "train_pictures": num_learned,
-            "validation_pictures": 0 if held_out is None else len(held_out),
-            "test_pictures": len(splits.test),
-            "class_names": list(splits.class_names),
-            "checksums": {"train": splits.train.checksum, "test": splits.test.checksum},
-            "files": dict(splits.files),
-            "split_seed": splits.split_seed,
-            "test_fraction": splits.test_fraction,
-            "notes": list(splits.notes),
-            "skipped": [list(each) for each in splits.skipped],
-        },
-        "seed": seed,
-        "validation": validation,
-        "device": choice.to_dict() | {"native": native.compiled() if choice.device.type == "cpu" else None},
-        "versions": versions(),
-        "git_commit": _git_commit(),
-        "command": sys.argv,
+        "name": splits.name,
+        "published": splits.published,
+        "source": _place(splits.source),
+        "shape": list(splits.train.images.shape[1:]),
+        "train_pictures": num_learned,
+        "validation_pictures": num_held_out,
+        "test_pictures": len(splits.test),
+        "class_names": list(splits.class_names),
+        "checksums": {"train": splits.train.checksum, "test": splits.test.checksum},
+        "files": dict(splits.files),
+        "split_seed": splits.split_seed,
+        "test_fraction": splits.test_fraction,
+        "notes": list(splits.notes),
+        "skipped": [list(each) for each in splits.skipped],
     }
 
 
@@ -79,7 +58,7 @@ def load_recorded(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> DatasetSplits:
-    """The data that a training used, found again from what `describe_run` recorded of them.
+    """The data that a training used, found again from what `describe_data` recorded of them.
 
     Args:
         data: the entry `data` of a run's `config.json` or of a classifier's metadata.
@@ -183,7 +162,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the checkout that the package runs from, with `-dirty` where it was changed since; None where it is installed."""
     here = Path(__file__).resolve()
 

@@ -8,7 +8,7 @@ import tyro
 
 import torchnin
 from torchnin.commands.loading import load_classifier
-from torchnin.commands.networks import Given, Json, NetworkChoices, is_trained, named_config, picture_shape
+from torchnin.commands.networks import Given, Json, NetworkChoices, is_trained, named_config, picture_shape, shape_text
 from torchnin.commands.output import note, result, table
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     lines = [
         [
             row["name"],
-            "x".join(map(str, row["input"])),
+            shape_text(row["input"]),
             f"{row['num_parameters']:,}",
             f"{row['num_macs']:,}",
             f"{row['predict_bytes'] / _MIB:.1f}",
@@ -163,7 +163,8 @@ def _entrant(text: str, choices: NetworkChoices, shape: tuple[int, int, int] | N
     config = named_config(text, choices)
     channels = config.in_channels
     if shape and shape[0] != channels:
-        raise ValueError(f"--input {_said(shape)} has {shape[0]} channels; {text} takes {channels} (write {name}:in_channels={shape[0]})")
+        said = f"--input {shape_text(shape)} has {shape[0]} channels; {text} takes {channels}"
+        raise ValueError(f"{said} (write {name}:in_channels={shape[0]})")
     if shape:
         config = dataclasses.replace(config, image_size=max(shape[1:]))  # a fully connected head is made for one size
     network = torchnin.NiN(config)
@@ -176,7 +177,7 @@ def _trained(text: str, shape: tuple[int, int, int] | None) -> _Entrant:
     classifier = load_classifier(text, device="cpu", backend="torch")
     p = classifier.preprocessing
     if shape and shape[0] != p.channels:
-        raise ValueError(f"--input {_said(shape)} has {shape[0]} channels; {text} takes {p.channels}")
+        raise ValueError(f"--input {shape_text(shape)} has {shape[0]} channels; {text} takes {p.channels}")
     picture = shape or (p.channels, p.height, p.width)
     _check_size(text, classifier.network, picture)
     run, data = torchnin.Run(text), torchnin.saved.record_of_data(classifier.metadata)
@@ -196,8 +197,4 @@ def _check_size(text: str, network: "NiN", shape: tuple[int, int, int]) -> None:
     try:
         network.check_size(*shape[1:])
     except ValueError as error:
-        raise ValueError(f"{text} with pictures of {_said(shape)}: {error}") from error
-
-
-def _said(shape: tuple[int, int, int]) -> str:
-    return "x".join(map(str, shape))
+        raise ValueError(f"{text} with pictures of {shape_text(shape)}: {error}") from error

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torchnin
-from torchnin.commands.networks import Json
+from torchnin.commands.networks import Json, shape_text
 from torchnin.commands.output import result, table
 
 
@@ -48,7 +48,7 @@ def models(*, as_json: Json = False) -> None:
                 row["name"],
                 f"{row['num_parameters']:,}",
                 f"{row['num_macs']:,}",
-                _said(row["input"]),
+                shape_text(row["input"]),
                 str(row["num_classes"]),
                 ", ".join(_reaches(weights, row["input"]) for weights in row["weights"]) or "none",
                 row["source"],
@@ -61,9 +61,5 @@ def models(*, as_json: Json = False) -> None:
 
 
 def _reaches(weights: dict[str, Any], usual: list[int]) -> str:
-    size = "" if weights["input"] == usual else f" at {_said(weights['input'])}"
+    size = "" if weights["input"] == usual else f" at {shape_text(weights['input'])}"
     return f"{weights['name']} {weights['test_accuracy']:.2%}{size}"
-
-
-def _said(shape: list[int]) -> str:
-    return "x".join(map(str, shape))

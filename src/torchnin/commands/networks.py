@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
@@ -184,3 +184,8 @@ def picture_shape(text: str) -> tuple[int, int, int]:
         raise ValueError(f"{text!r} is no picture shape; give channels, height and width in pixels, such as 1x224x224")
     channels, height, width = map(int, parts)
     return channels, height, width
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """The inverse of `picture_shape`."""
+    return "x".join(map(str, shape))

@@ -262,7 +262,7 @@ def _result(training: Training, report: Report) -> dict[str, Any]:
         "test_loss": report.loss,
         "test_pictures": report.num_pictures,
         **{key: rows[-1][key] for key in ("validation_accuracy",) if key in rows[-1]},
-        "num_parameters": _num_parameters(training.network),
+        "num_parameters": sum(parameter.numel() for parameter in training.network.parameters()),
         "epochs": training.recipe.num_epochs,
         "seconds": seconds,
         "images_per_second": sum(row["images_per_second"] * row["seconds"] for row in rows) / max(seconds, 1e-9),
@@ -270,11 +270,6 @@ def _result(training: Training, report: Report) -> dict[str, Any]:
         "recoveries": training.recoveries,
         "seed": training.seed,
     }
-
-
-def _num_parameters(network: NiN) -> int:
-    """Weights and biases of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def resume(

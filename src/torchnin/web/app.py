@@ -227,12 +227,12 @@ def model_json(classifier: Classifier) -> dict[str, Any]:
         "network": classifier.config.to_dict(),
         "preprocessing": classifier.preprocessing.to_dict(),
         "layers": [dataclasses.asdict(row) for row in classifier.summarize().rows],
-        "metadata": _without_places(classifier.metadata),
+        "metadata": _public_record(classifier.metadata),
     }
 
 
-def _without_places(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A classifier's record without where on this machine its data lie."""
+def _public_record(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A classifier's record for anyone who asks: of its data neither the place nor files nor notes."""
     told = without_places(metadata)
     if isinstance(data := told.get("data"), Mapping):
         told["data"] = {key: value for key, value in data.items() if key not in ("source", "files", "notes", "skipped")}

@@ -77,11 +77,11 @@ def test_any_shape(
     output = nn.functional.conv2d(shown.double(), exact, None, 1, padding)
     slope = drawn(*output.shape)
     output.backward(slope.double())
-    assert products.takes(shown, weight, (1, 1))
+    assert products.has_weight_gradient(shown, weight, (1, 1))
 
     with with_threads(threads):
-        found, of_bias = products.gradients(shown, slope, weight, (1, 1), padding)
-        again, _ = products.gradients(shown, slope, weight, (1, 1), padding)
+        found, of_bias = products.weight_gradient(shown, slope, weight, (1, 1), padding)
+        again, _ = products.weight_gradient(shown, slope, weight, (1, 1), padding)
 
     assert found.dtype == torch.float32
     assert found.is_contiguous(memory_format=torch.channels_last)
@@ -131,7 +131,7 @@ def test_few_channels(
     with with_threads(threads):
         found = products.convolve(shown, weight, bias, strides, padding, relu=False)
         cut = products.convolve(shown, weight, None, strides, padding, relu=True)
-        of_weight, of_bias = products.gradients(shown, slope, weight, strides, padding)
+        of_weight, of_bias = products.weight_gradient(shown, slope, weight, strides, padding)
         check_moments(shown, weight, strides, padding)
 
     assert found.dtype == torch.bfloat16
@@ -165,20 +165,20 @@ def test_pixels(pictures: int, channels: int, outputs: int, sides: tuple[int, in
     weight, bias, slope = drawn(outputs, channels, 1, 1), torch.randn(outputs), drawn(pictures, outputs, *sides)
     output = nn.functional.conv2d(before.relu(), weight.double(), bias.double())
     output.backward(slope.double())
-    assert products.descends(slope, weight, (1, 1), (0, 0), relu=True)
+    assert products.has_input_gradient(slope, weight, (1, 1), (0, 0), relu=True)
 
     with with_threads(threads):
-        gradient, sums_in_front = products.descend(slope, weight, (0, 0), shown, relu=True)
-        if products.descends(slope, weight, (1, 1), (0, 0), relu=False):
-            plain, sums = products.descend(slope, weight, (0, 0), shown, relu=False)
+        gradient, sums_in_front = products.input_gradient(slope, weight, (0, 0), shown, relu=True)
+        if products.has_input_gradient(slope, weight, (1, 1), (0, 0), relu=False):
+            plain, sums = products.input_gradient(slope, weight, (0, 0), shown, relu=False)
             exact = torch.einsum("nohw,oc->nchw", slope.double(), weight[:, :, 0, 0].double())
             torch.testing.assert_close(plain.double(), exact, rtol=2**-8, atol=1e-5)
             assert sums is None
-        assert products.retreats(shown, slope, weight, (1, 1), (0, 0))
-        learned = products.gradients(shown, slope, weight, (1, 1), (0, 0))
-        at_once = products.retreat(shown, slope, weight, relu=True)
+        assert products.has_all_gradients(shown, slope, weight, (1, 1), (0, 0))
+        learned = products.weight_gradient(shown, slope, weight, (1, 1), (0, 0))
+        at_once = products.all_gradients(shown, slope, weight, relu=True)
         assert all(map(torch.equal, at_once, (gradient, sums_in_front, *learned)))
-        unmoved, nothing, *others = products.retreat(shown, slope, weight, relu=False)
+        unmoved, nothing, *others = products.all_gradients(shown, slope, weight, relu=False)
         assert nothing is None
         assert torch.equal(torch.where(shown > 0, unmoved, 0), gradient)
         assert all(map(torch.equal, others, learned))
@@ -222,7 +222,7 @@ def test_many_pictures_at_once(
     with with_threads(threads):
         found = products.convolve(shown, weight, bias, (1, 1), padding, relu=False)
         cut = products.convolve(shown, weight, None, (1, 1), padding, relu=True)
-        gradient, sums = products.descend(slope, weight, padding, shown, relu=False)
+        gradient, sums = products.input_gradient(slope, weight, padding, shown, relu=False)
         check_moments(shown, weight, (1, 1), padding)
 
     torch.testing.assert_close(found.double(), output.detach(), rtol=2**-8, atol=1e-4)
@@ -243,8 +243,8 @@ def test_what_is_no_number_stays_none() -> None:
     slope[1, 5, 1, 1] = torch.nan
     weight = drawn(16, 16, 1, 1)
     for gradient, of_bias, *_ in (
-        products.descend(slope, weight, (0, 0), shown, relu=True),
-        products.retreat(shown, slope, weight, relu=True),
+        products.input_gradient(slope, weight, (0, 0), shown, relu=True),
+        products.all_gradients(shown, slope, weight, relu=True),
     ):
         assert of_bias is not None
         assert gradient[1, :, 1, 1].isnan().any()
@@ -255,26 +255,26 @@ def test_what_is_no_number_stays_none() -> None:
 def test_others_are_left_to_torch() -> None:
     shown = torch.randn(2, 32, 9, 9, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(8, 32, 3, 3, dtype=torch.bfloat16)
-    assert products.takes(shown, weight, (1, 1))
-    assert not products.takes(shown, weight, (2, 2))
-    assert not products.takes(shown.float(), weight, (1, 1))
-    assert not products.takes(shown.contiguous(), weight, (1, 1))
-    assert not products.takes(shown[:, :8], weight[:, :8], (1, 1))
+    assert products.has_weight_gradient(shown, weight, (1, 1))
+    assert not products.has_weight_gradient(shown, weight, (2, 2))
+    assert not products.has_weight_gradient(shown.float(), weight, (1, 1))
+    assert not products.has_weight_gradient(shown.contiguous(), weight, (1, 1))
+    assert not products.has_weight_gradient(shown[:, :8], weight[:, :8], (1, 1))
     assert not products.gathers(shown[:, :8], weight[:, :8], (1, 1))  # other memory
     assert not products.gathers(drawn(2, 15, 9, 9), drawn(8, 15, 3, 3), (1, 1))
     assert not products.gathers(drawn(2, 3, 9, 9), drawn(8, 3, 3, 3), (1, 2))
     assert not products.gathers(drawn(2, 3, 9, 9).requires_grad_(), drawn(8, 3, 3, 3), (1, 1))
     assert not products.convolves(shown, drawn(8, 32, 1, 1), (1, 1), (1, 1))
     assert not products.convolves(drawn(16, 32, 9, 9), drawn(160, 32, 3, 3), (1, 1), (1, 1))
-    assert not products.retreats(shown, drawn(2, 8, 9, 9), weight, (1, 1), (1, 1))
-    assert not products.retreats(shown, torch.randn(2, 8, 9, 9), drawn(8, 32, 1, 1), (1, 1), (0, 0))
-    assert not products.descends(drawn(2, 10, 3, 3), drawn(10, 15, 1, 1), (1, 1), (0, 0), relu=True)
+    assert not products.has_all_gradients(shown, drawn(2, 8, 9, 9), weight, (1, 1), (1, 1))
+    assert not products.has_all_gradients(shown, torch.randn(2, 8, 9, 9), drawn(8, 32, 1, 1), (1, 1), (0, 0))
+    assert not products.has_input_gradient(drawn(2, 10, 3, 3), drawn(10, 15, 1, 1), (1, 1), (0, 0), relu=True)
     assert products.convolves(drawn(16, 32, 9, 9), weight, (1, 1), (1, 1))
     assert not products.convolves(drawn(15, 32, 9, 9), weight, (1, 1), (1, 1))
     assert not products.convolves(drawn(16, 32, 29, 29), weight, (1, 1), (1, 1))
     assert not products.convolves(drawn(16, 33, 9, 9), drawn(8, 33, 3, 3), (1, 1), (1, 1))
-    assert not products.descends(drawn(16, 8, 9, 9), weight, (1, 1), (1, 1), relu=False)
-    assert not products.takes(shown, torch.randn(800, 32, 5, 5), (1, 1))
+    assert not products.has_input_gradient(drawn(16, 8, 9, 9), weight, (1, 1), (1, 1), relu=False)
+    assert not products.has_weight_gradient(shown, torch.randn(800, 32, 5, 5), (1, 1))
 
 
 def test_torch_goes_on_with_its_own_tiles() -> None:

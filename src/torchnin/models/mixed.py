@@ -155,23 +155,25 @@ def _found(
     That of pictures which went through a ReLU `before` and nowhere else is the one in front of it, where the product passes that too.
     """
     geometry = kernel, stride, padding
-    cut = before is not None and not before.shared and products.descends(grad, *geometry, relu=True)
+    cut = before is not None and not before.shared and products.has_input_gradient(grad, *geometry, relu=True)
     found: tuple[Tensor | None, ...]
     of_pictures = of_weight = of_bias = sums = None
-    if wanted[0] and wanted[1] and products.retreats(pictures, grad, *geometry):
-        of_pictures, sums, of_weight, of_bias = products.retreat(pictures, grad, kernel, relu=cut)
+    if wanted[0] and wanted[1] and products.has_all_gradients(pictures, grad, *geometry):
+        of_pictures, sums, of_weight, of_bias = products.all_gradients(pictures, grad, kernel, relu=cut)
     else:
-        if wanted[0] and (cut or products.descends(grad, *geometry, relu=False)):
-            of_pictures, sums = products.descend(grad, kernel, padding, pictures, relu=cut)
-        if wanted[1] and products.takes(pictures, kernel, stride):
-            of_weight, of_bias = products.gradients(pictures, grad, *geometry)
+        if wanted[0] and (cut or products.has_input_gradient(grad, *geometry, relu=False)):
+            of_pictures, sums = products.input_gradient(grad, kernel, padding, pictures, relu=cut)
+        if wanted[1] and products.has_weight_gradient(pictures, kernel, stride):
+            of_weight, of_bias = products.weight_gradient(pictures, grad, *geometry)
     if before is not None and sums is not None:
         before.sums = sums
     found = of_pictures, of_weight, of_bias
     asked = [want and value is None for want, value in zip(wanted, found, strict=True)]
     if any(asked):
-        alone = (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
-        others = _pixel_gradients(pictures, kernel, grad, asked) if alone else _gradients(pictures, kernel, grad, stride, padding, asked)
+        pointwise = products.is_pointwise(kernel, stride, padding)
+        others = (
+            _pixel_gradients(pictures, kernel, grad, asked) if pointwise else _gradients(pictures, kernel, grad, stride, padding, asked)
+        )
         found = tuple(other if ask else value for ask, other, value in zip(asked, others, found, strict=True))
     return tuple(value if want else None for want, value in zip(wanted, found, strict=True))
 

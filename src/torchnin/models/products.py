@@ -34,6 +34,11 @@ class _Convolution(ctypes.Structure):
     )
 
 
+def is_pointwise(kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether a convolution is a 1x1 one that keeps every pixel: the same matrix at each of them."""
+    return (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
+
+
 def gathers(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
     """Whether all that such a kernel, `(out_channels, c, rows, columns)`, meets in such pictures, `(n, c, h, w)`, is gathered here."""
     channels, rows, columns = kernel.shape[1:]
@@ -73,15 +78,15 @@ def convolves(pictures: Tensor, kernel: Tensor, stride: Sequence[int], padding: 
         or (
             native.has_matrices()
             and pictures.dtype == torch.bfloat16
-            and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
+            and is_pointwise(kernel, stride, padding)
             and kernel.shape[1] >= _CHANNELS
             and pictures.is_contiguous(memory_format=torch.channels_last)
         )
     )
 
 
-def takes(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
-    """Whether `gradients` takes such pictures, `(n, c, h, w)`, and such a kernel, `(out_channels, c, rows, columns)`."""
+def has_weight_gradient(pictures: Tensor, kernel: Tensor, stride: Sequence[int]) -> bool:
+    """Whether `weight_gradient` takes such pictures, `(n, c, h, w)`, and such a kernel, `(out_channels, c, rows, columns)`."""
     return gathers(pictures, kernel, stride) or (
         native.has_matrices()
         and pictures.dtype == torch.bfloat16
@@ -145,8 +150,8 @@ def convolve(
     return output
 
 
-def gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The gradients of a kernel and of the bias behind it, which `takes` takes.
+def weight_gradient(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The gradients of a kernel and of the bias behind it, where `has_weight_gradient` holds.
 
     Args:
         pictures: what came in, `(n, c, h, w)`, bfloat16, or float32 where `gathers` takes it, in channels-last memory.
@@ -170,39 +175,39 @@ def gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[i
     return of_weight, of_bias
 
 
-def descends(grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int], *, relu: bool) -> bool:
-    """Whether `descend` takes gradients of what came out of a convolution, `(n, out_channels, h, w)`, and its kernel.
+def has_input_gradient(grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int], *, relu: bool) -> bool:
+    """Whether `input_gradient` takes gradients of what came out of a convolution, `(n, out_channels, h, w)`, and its kernel.
 
     Args:
         grad: the gradients.
         kernel: `(out_channels, c, rows, columns)`.
         stride, padding: the convolution's.
-        relu: whether what came in was made by a ReLU that it is to pass too.
+        relu: whether what came in was made by a ReLU, whose gradient is to be part of it.
     """
     if _stacks(grad, kernel, stride) and not relu:
         return True
     return (
         native.has_matrices()
         and grad.dtype == torch.bfloat16
-        and (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
+        and is_pointwise(kernel, stride, padding)
         and kernel.shape[1] >= _CHANNELS
         and grad.is_contiguous(memory_format=torch.channels_last)
     )
 
 
-def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tensor, *, relu: bool) -> tuple[Tensor, Tensor | None]:
-    """The way back to what came into a convolution that `descends` takes, or in one pass through the ReLU that made it too.
+def input_gradient(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tensor, *, relu: bool) -> tuple[Tensor, Tensor | None]:
+    """The gradient of what came into a convolution, where `has_input_gradient` holds; in the same pass that of the ReLU before it.
 
     Args:
         grad: of what the convolution made, `(n, out_channels, h', w')`, bfloat16, in channels-last memory.
         kernel: `(out_channels, c, rows, columns)`, bfloat16.
         padding: zeros above and below what came in, and on either side.
         pictures: what came in, `(n, c, h, w)`, bfloat16, in channels-last memory.
-        relu: whether to pass the ReLU that made it.
+        relu: whether a ReLU made it; the gradient is then that of the ReLU's input.
 
     Returns:
-        The gradient, `(n, c, h, w)`, bfloat16; and of one in front of a ReLU the sums over pictures and pixels, and those of its products
-        with what came in, `(2, c)`, float64.
+        The gradient, `(n, c, h, w)`, bfloat16; and with `relu` its sums over pictures and pixels, and those of its products with what came
+        in, `(2, c)`, float64, else None.
 
     Raises:
         MemoryError: there is none for its sums.
@@ -222,28 +227,28 @@ def descend(grad: Tensor, kernel: Tensor, padding: Sequence[int], pictures: Tens
     return gradient, moments
 
 
-def retreats(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
-    """Whether `retreat` takes what came into a convolution, `(n, c, h, w)`, the gradient of what came out, and its kernel."""
+def has_all_gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, stride: Sequence[int], padding: Sequence[int]) -> bool:
+    """Whether `all_gradients` takes what came into a convolution, `(n, c, h, w)`, the gradient of what came out, and its kernel."""
     return (
-        (*kernel.shape[2:], *stride, *padding) == (1, 1, 1, 1, 0, 0)
-        and takes(pictures, kernel, stride)
+        is_pointwise(kernel, stride, padding)
+        and has_weight_gradient(pictures, kernel, stride)
         and grad.dtype == torch.bfloat16
         and grad.is_contiguous(memory_format=torch.channels_last)
     )
 
 
-def retreat(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
-    """What `descend` and `gradients` give, of a 1x1 convolution that `retreats` takes, reading each of both once.
+def all_gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
+    """What `input_gradient` and `weight_gradient` give, where `has_all_gradients` holds, reading pictures and `grad` once.
 
     Args:
         pictures: what came in, `(n, c, h, w)`, bfloat16, in channels-last memory.
         grad: of what came out, `(n, out_channels, h, w)`, bfloat16, likewise.
         kernel: `(out_channels, c, 1, 1)`, bfloat16.
-        relu: whether to pass the ReLU that made the pictures.
+        relu: whether a ReLU made the pictures.
 
     Returns:
-        The gradient of what came in, and of one in front of a ReLU the sums, both as `descend` returns them; the kernel's,
-        `(out_channels, c, 1, 1)`, and the bias', `(out_channels,)`, float32.
+        The gradient of what came in and its sums, as `input_gradient` returns them; the kernel's, `(out_channels, c, 1, 1)`, and the
+        bias', `(out_channels,)`, float32.
 
     Raises:
         MemoryError: there is none for its sums.

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from torchnin import choose_device, create_model
+from torchnin.device import within_memory
 
 
 def test_each_choice_says_why() -> None:
@@ -64,3 +66,32 @@ def test_a_network_is_placed_as_chosen() -> None:
     with choose_device("cpu", "bfloat16").autocast():
         assert network(torch.rand(2, 1, 28, 28)).dtype == torch.bfloat16
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+def test_where_memory_is_short_pictures_are_halved_down_to_single_ones() -> None:
+    seen: list[int] = []
+
+    def doubled(pictures: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pictures))
+        if len(pictures) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes")
+        return pictures * 2
+
+    assert torch.equal(within_memory(doubled, torch.arange(7), torch.cat), 2 * torch.arange(7))
+    assert seen == [7, 3, 1, 2, 4, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"), [(RuntimeError("could not create a primitive"), 3), (MemoryError(), 3), (RuntimeError("shapes do not fit"), 1)]
+)
+def test_what_smaller_pieces_do_not_help_is_raised(error: Exception, calls: int) -> None:
+    seen: list[int] = []
+
+    def fails(pictures: np.ndarray) -> np.ndarray:
+        seen.append(len(pictures))
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        within_memory(fails, np.zeros(4), np.concatenate)
+    assert raised.value is error
+    assert len(seen) == calls

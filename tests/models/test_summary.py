@@ -51,7 +51,19 @@ def test_training_memory_is_what_autograd_keeps() -> None:
         kept.pop(tensor.untyped_storage().data_ptr(), None)
     table = summarize(network, (4, 1, 28, 28))
     assert table.activation_bytes == sum(storage.nbytes() for storage in kept.values())
-    assert table.train_bytes > table.predict_bytes > 4 * table.num_parameters
+    # Beside them the input; weights, gradients and momentum.
+    assert table.train_bytes == table.activation_bytes + 4 * (pictures.numel() + 3 * table.num_parameters)
+
+
+def test_memory_to_predict_is_weights_and_the_largest_layer() -> None:
+    network, sizes = create_model("nin_mnist").eval(), []
+    for layer in network.modules():
+        # What works in place has one tensor, and so has what leaves its input as it is.
+        if not list(layer.children()) and not isinstance(layer, torch.nn.ReLU | torch.nn.Dropout | torch.nn.Flatten):
+            layer.register_forward_hook(lambda _layer, given, made: sizes.append(given[0].numel() + made.numel()))
+    network(torch.rand(4, 1, 28, 28))
+    table = summarize(network, (4, 1, 28, 28))
+    assert table.predict_bytes == 4 * (table.num_parameters + max(sizes))
 
 
 def test_nothing_of_it_stays_in_memory() -> None:

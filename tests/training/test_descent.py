@@ -35,6 +35,24 @@ def test_the_steps_are_those_of_torch(momentum: float) -> None:
         assert all(torch.equal(own.state[one][key], torchs.state[other][key]) for key in own.state[one])
 
 
+def test_a_rate_that_lies_on_the_device_gives_the_same_steps() -> None:
+    torch.manual_seed(0)
+    ours = [nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.randn(5))]
+    theirs = [nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    groups = [[{"params": each[:1], "weight_decay": 0.1}, {"params": each[1:], "weight_decay": 0.0}] for each in (ours, theirs)]
+    own, torchs = SGD(groups[0], lr=0.1, momentum=0.9), torch.optim.SGD(groups[1], lr=0.1, momentum=0.9, nesterov=True)
+    for group in own.param_groups:
+        group["lr"] = torch.tensor(0.1)
+    for _ in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        own.step()
+        torchs.step()
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other)
+
+
 def test_a_training_does_not_import_torchs_compiler(few_file: Path, tmp_path: Path) -> None:
     """It takes seconds, and nothing is compiled."""
     code = "import sys\nfrom torchnin.commands.main import main\n"

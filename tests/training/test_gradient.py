@@ -13,9 +13,13 @@ import torch
 from torch import nn
 
 import torchnin
-from torchnin import DatasetSplits, NiN, NiNConfig, Recipe, Run
+from torchnin import DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, Run, choose_device
+from torchnin.data import Batches
 from torchnin.training import OutOfMemoryError, TrainingError
 from torchnin.training.checkpoint import read_checkpoint
+from torchnin.training.gradient import BatchGradient
+from torchnin.training.monitor import Monitor
+from torchnin.training.processes import Processes
 
 ONCE = Recipe(num_epochs=2, batch_size=40, lr=0.05, label_smoothing=0.1, augmentation=torchnin.data.Augmentation(shift=1))
 # The command with as much more memory than it takes to begin as its first argument says, in MiB.
@@ -76,6 +80,33 @@ def test_the_batch_stays_what_it_was(plain: NiNConfig, few: DatasetSplits, tmp_p
         assert [finding["step"] for finding in found] == [1, 1]
         assert "with 20 pictures at once (the device is full): from here on each batch is learned in pieces of 10" in found[1]["message"]
         assert "a step is still one of 40" in found[1]["message"]
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_rare_classes_weigh_as_torch_weighs_them(pieces: int, plain: NiNConfig, few: DatasetSplits) -> None:
+    torch.manual_seed(0)
+    choice, weights, preprocessing = choose_device("cpu", "float32"), torch.rand(10) + 0.5, Preprocessing.of(few.train)
+    network = choice.place(NiN(plain)).train()
+    gradient = BatchGradient(
+        network,
+        recipe=Recipe(label_smoothing=0.1),
+        preprocessing=preprocessing,
+        seed=0,
+        choice=choice,
+        monitor=Monitor(network, few.class_names, [32] * 10, 0, choice.device),
+        thinning=None,
+        class_weights=weights,
+        processes=Processes(),
+        pieces=pieces,
+        on_out_of_memory="stop",
+        say=print,
+    )
+    batch = next(Batches(few.train, batch_size=40, device=choice.device, seed=0).epoch())
+    _, loss = gradient(batch, 0)
+    expected = nn.functional.cross_entropy(network(preprocessing(batch.pictures)), batch.labels, weights, label_smoothing=0.1)
+    torch.testing.assert_close(loss, expected.detach())
+    for parameter, slope in zip(network.parameters(), torch.autograd.grad(expected, list(network.parameters())), strict=True):
+        torch.testing.assert_close(parameter.grad, slope, rtol=1e-4, atol=1e-6)
 
 
 def test_normalisation_is_said_to_see_less(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -108,6 +108,19 @@ def test_a_map_is_not_dead_because_its_class_is_rare(tiny: NiNConfig) -> None:
     for _ in range(50):  # dead it is where its own pictures do not wake it either
         monitor.after_step(nn.functional.one_hot(torch.tensor([0, 0]), 10).float(), torch.tensor(0.1), with_it)
     assert monitor.dead_class_maps == [9]
+    assert not monitor.healthy
+
+
+def test_a_state_is_no_good_one_long_before_a_map_is_called_dead(tiny: NiNConfig) -> None:
+    monitor = Monitor(alive(tiny), NAMES, COUNTS, 0, torch.device("cpu"))
+    labels = torch.arange(10)
+    silent = torch.ones(10, 10)
+    silent[:, 3] = 0
+    for steps, healthy in ((4, True), (1, False)):
+        for _ in range(steps):
+            monitor.after_step(silent, torch.tensor(1.0), labels)
+        assert monitor.healthy is healthy
+    assert monitor.dead_class_maps == []
 
 
 def test_maps_without_relu_cannot_die() -> None:

@@ -32,6 +32,18 @@ def test_xavier_leaves_the_biases() -> None:
         assert 0.95 * bound < float(layer.weight.detach().abs().max()) <= bound
 
 
+def test_he_keeps_the_size_of_gradients_and_of_the_class_maps() -> None:
+    torch.manual_seed(0)
+    network = create_model("nin_base")
+    initialise(network, Recipe(initialisation="he"))
+    *layers, last = convolutions(network)
+    for layer in layers:
+        assert float(layer.weight.detach().std()) == pytest.approx(math.sqrt(2 / layer.weight[:, 0].numel()), rel=0.1)
+    assert float(last.weight.detach().std()) == pytest.approx(math.sqrt(1 / last.weight[0].numel()), rel=0.1)
+    assert last.bias is not None
+    assert not last.bias.any()
+
+
 def test_alive_leaves_no_class_map_dead(few: DatasetSplits) -> None:
     pictures = Preprocessing.of(few.train)(torch.from_numpy(few.train.images[:64]))
     for seed in range(5):

@@ -102,6 +102,18 @@ def test_the_schedules_by_hand() -> None:
     assert [cosine.lr_at(step, 3) for step in range(3)] == pytest.approx([1 - math.cos(math.pi * left) for left in (3 / 4, 2 / 4, 1 / 4)])
 
 
+def test_what_is_changed_holds_however_few_the_pictures_are() -> None:
+    fast = named_recipe("fast")
+    changed = fast.changed(num_epochs=3, batch_size=256, lr=0.2, shift=2)
+    assert (changed.num_epochs, changed.batch_size, changed.lr) == (3, 256, 0.2)
+    assert changed.augmentation == Augmentation(flip="auto", shift=2)
+    fitted = changed.fitted(num_pictures=100, mirror=True)
+    assert (fitted.num_epochs, fitted.batch_size) == (3, 256)
+    assert (fast.changed(lr=0.2).min_steps, fast.changed(lr=0.2).min_batches) == (fast.min_steps, fast.min_batches)
+    with pytest.raises(TypeError, match="rotate"):
+        fast.changed(rotate=3)
+
+
 def test_a_recipe_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         named_recipe("fast").lr = 1.0  # type: ignore[misc]

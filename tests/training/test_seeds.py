@@ -15,6 +15,7 @@ from torchnin import NiN, NiNConfig, Recipe
 from torchnin.data import DatasetSplits
 from torchnin.training import Interrupted, Run, train_seeds
 from torchnin.training.monitor import is_guessing
+from torchnin.training.seeds import summarise
 
 SHORT = Recipe(num_epochs=2, batch_size=80)
 
@@ -54,6 +55,16 @@ def test_a_seed_that_a_study_goes_on_with_records_its_dtype_as_the_first_did(
     first, second = (Run(tmp_path / name).config["device"] for name in ("seed-0", "seed-1"))
     assert second == first
     assert first["reasons"]["dtype"].startswith("asked for") == (dtype is not None)
+
+
+def test_the_figures_of_a_study_by_hand() -> None:
+    rows = [{"test_accuracy": accuracy, "failure": None} for accuracy in (0.9, 0.8, 0.4)] + [{"failure": "it diverged"}]
+    summary = summarise(rows, 5)
+    assert (summary["num_seeds"], summary["num_done"], summary["failures"]) == (5, 4, 1)
+    assert (summary["minimum"], summary["median"], summary["maximum"]) == (0.4, 0.8, 0.9)
+    assert summary["mean"] == pytest.approx(0.7)
+    assert summary["standard_deviation"] == pytest.approx(0.07**0.5)  # of a sample: (.04 + .01 + .09) / 2
+    assert summarise(rows[:1], 5)["standard_deviation"] is None
 
 
 def test_a_study_counts_on_from_numpys_numbers(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

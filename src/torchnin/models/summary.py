@@ -82,7 +82,7 @@ class Summary:
     activation_bytes: int
     """What autograd keeps of a forward pass until the backward pass, float32, without parameters and input."""
     predict_bytes: int
-    """Memory to predict: parameters, buffers, input, and the largest input and output that exist at the same time. float32."""
+    """Memory to predict: parameters, buffers, and the largest input and output of a layer, which exist at the same time. float32."""
     train_bytes: int
     """Memory to train with momentum: parameters, their gradients and momentum, buffers, input, kept activations. float32."""
 
@@ -207,7 +207,7 @@ def _recording(network: NiN, record: Callable[[str, nn.Module, Tensor, Tensor], 
 def _kept_by_autograd() -> Iterator[dict[int, torch.UntypedStorage]]:
     kept: dict[int, torch.UntypedStorage] = {}  # holds the storages, so that no address is used twice
 
-    # The graph keeps nothing in the tensors' place: nobody goes back through it, and one that keeps its own outputs is never freed.
+    # In the tensor's place the graph keeps None: nobody goes back through it, and a graph that holds its own outputs is never freed.
     def keep(tensor: Tensor) -> None:
         kept[_identity(tensor)] = tensor.untyped_storage()
 

@@ -56,9 +56,9 @@ class Classifier(Predictor[np.ndarray]):
             rounding. With `auto` the first prediction takes half a second longer where onnxruntime is installed, to import it.
 
     Raises:
-        TypeError: one of the three parts is something else.
-        ValueError: the three parts contradict each other; a name is no text, empty or there twice; the network is not in float32;
-            metadata hold what JSON does not; the backend is none, or not one for this device.
+        TypeError: network, preprocessing or class names are of another type.
+        ValueError: the three contradict each other; a class name is no text, empty or there twice; the network is not in float32;
+            metadata hold what JSON does not; there is no such backend, or not for this device.
         ModuleNotFoundError: `onnxruntime` is asked for and the extra `onnx` is not installed.
     """
 

@@ -112,8 +112,8 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        # `nin` has freed memory kept for the next step. Where there is too little of it, blocks between which others lie are lost for
-        # what needs memory of its own, such as the code that oneDNN writes for each number of pictures; so large ones go back at once.
+        # `nin` keeps freed memory for the next step (commands/process.py). Where memory is short, pieces of it between others serve
+        # nobody else, such as oneDNN, which compiles code for each number of pictures; so from now on large pieces go back at once.
         for setting, value in ((_M_MMAP_MAX, 65536), (_M_MMAP_THRESHOLD, 1 << 20), (_M_TRIM_THRESHOLD, 1 << 20), (_M_TOP_PAD, 1 << 17)):
             libc.mallopt(setting, value)
         libc.malloc_trim(0)
@@ -123,7 +123,7 @@ def release_memory(device: torch.device) -> None:
 def survive_forks() -> None:
     """From now on, have processes that are forked from this one compute with one thread of torch's.
 
-    Threads are not forked along: who computes with several there, after some have computed here, waits for the others for ever.
+    Threads are not forked along: where this process has computed with several, a forked one that did so too would wait for them for ever.
     """
     if hasattr(os, "register_at_fork"):  # no forks on Windows
         os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
@@ -170,7 +170,7 @@ def _computes_in_bfloat16(device: torch.device) -> tuple[bool, str]:
             return True, "the GPU multiplies bfloat16 on its matrix units"
         return False, "this GPU has no bfloat16 units"
     if device.type == "cpu":
-        # Private names, and newer than the oldest torch we run on: absent means that we cannot know, and float32 is always right.
+        # Private names: where a torch has them no more we cannot know, and float32 is always right.
         for probe, unit in (("_is_amx_tile_supported", "AMX"), ("_is_avx512_bf16_supported", "AVX-512 BF16")):
             if getattr(torch.cpu, probe, lambda: False)():
                 return True, f"the processor computes in bfloat16 ({unit})"

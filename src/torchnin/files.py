@@ -57,7 +57,7 @@ def _mode(path: Path) -> int | None:
         if error.errno in _NOTHING or getattr(error, "winerror", None) in _NOTHING_ON_WINDOWS:
             return None
         raise
-    except ValueError:  # a zero among its letters
+    except ValueError:  # a NUL character in the name
         return None
 
 

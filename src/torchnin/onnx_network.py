@@ -24,7 +24,7 @@ _OPSET, _IR_VERSION = 18, 8
 _MUCH_WORK = 300_000_000
 # Multiply-adds of all pictures at once up to which one thread is as fast as two, which have to be woken.
 _LITTLE_WORK = 10_000_000
-# How far the logits of one picture may lie from the folded network's, which differ by rounding; of the largest, where that is above one.
+# Largest difference from the folded network's logits that is taken for rounding: of a logit, or where logits are above one, of the largest.
 _SAME = 1e-4
 
 

@@ -55,7 +55,7 @@ class Predictor(ABC, Generic[_Decoded]):
 
     @abstractmethod
     def _probabilities(self, decoded: Sequence[_Decoded]) -> np.ndarray:
-        """Probabilities `(n, num_classes)`, in the order of `class_names`, of at least one decoded pictures."""
+        """Probabilities `(n, num_classes)`, in the order of `class_names`, of one decoded picture or more."""
 
     @abstractmethod
     def _batch_size(self) -> int:

@@ -328,7 +328,7 @@ def _brought(dataset: ImageDataset, image_size: tuple[int, int] | None, channels
     if mapped is None:
         images: Pictures = convert(np.asarray(dataset.images))
     else:
-        convert(mapped[:0])  # says what cannot be done now, not at the first batch
+        convert(mapped[:0])  # raises now what would be raised at the first batch
         images = mapped.brought(convert, shape)
         images = np.asarray(images) if images.nbytes <= _KEPT_BYTES else images
     return ImageDataset(images, dataset.labels, dataset.class_names)

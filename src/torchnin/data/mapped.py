@@ -54,7 +54,7 @@ class MappedPictures:
             places = np.flatnonzero(places)
         if places.dtype.kind not in "iu":
             raise IndexError(f"pictures are indexed by whole numbers, slices, or one mask of all {len(self):,}, and not by {first!r}")
-        # Of those that were read, numpy makes what it would make of all: each index stands where it stood.
+        # The pictures that were read are numbered in the shape of the index, so that numpy combines it with the others as usual.
         read = self._read(places.reshape(-1))
         return read[(np.arange(places.size).reshape(places.shape) if places.ndim else 0, *rest)] if rest or places.ndim != 1 else read
 

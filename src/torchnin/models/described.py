@@ -13,7 +13,7 @@ from .nin import NiN
 
 
 def require_described(network: NiN) -> None:
-    """Raise ValueError where a network is not what its configuration describes, which is all that is saved of it beside its weights."""
+    """Raise ValueError, naming the first difference, where a network is not what its configuration describes."""
     described = unfilled(network.config)
     weights, expected = ({name: tuple(tensor.shape) for name, tensor in each.state_dict().items()} for each in (network, described))
     remedy = "save its state_dict() with torch.save"
@@ -51,7 +51,7 @@ def unfilled(config: NiNConfig) -> NiN:
 
 
 class _Unfilled(TorchFunctionMode):
-    """Parameters are made and not drawn: they have no memory, and what PyTorch draws them with there takes longer to import than to run."""
+    """Makes parameters without drawing them: they have no memory, and what PyTorch draws them with there takes long to import."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__module__", None) == "torch.nn.init":

@@ -32,13 +32,13 @@ def is_byte(p: float) -> bool:
 
 
 def level(p: float) -> int:
-    """Below it a byte lies with probability `p`, for which `is_byte` holds."""
+    """The number below which a random byte lies with probability `p`, for which `is_byte` holds."""
     return int(p * _LEVELS)
 
 
 def chances(count: int) -> Tensor:
     """Random bytes, `(count,)`, uint8."""
-    # From the lowest number on: without a bound one bit of 64 would always be zero.
+    # From the lowest number on: by default none is drawn below zero, so that one bit of 64 would always be zero.
     words = torch.empty(-(-count // 8), dtype=torch.int64, device="cpu").random_(-(2**63), None)
     return words.view(torch.uint8)[:count]
 

@@ -26,13 +26,13 @@ _LITTLE_WORK = 16_000_000
 _WINOGRAD = {3: (128, 250_000_000), 5: (96, 100_000_000)}
 # With fewer pictures at once, bringing the weights into the blocked layout costs more than the layout gives.
 _MANY_PICTURES = 4
-# What the weights are laid out for; other numbers of pictures are as right, and about as fast. Other sizes are not: bringing the weights
-# into another layout at every call can take ten times as long as the convolution, so they are laid out for each size that comes.
+# The number of pictures that the weights are laid out for; other numbers give the same result about as fast. Other sizes of picture do
+# not: bringing the weights into another layout at every call can take ten times as long as the convolution, so each size has its own.
 _USUAL_PICTURES = 16
 # For so many sizes at once; weights laid out take as much memory as the network's own.
 _MOST_SIZES = 4
-# Numbers and sizes of pictures at once for which is kept where their windows' pixels stand, and how many places that may be each: for
-# many pictures working it out anew takes little beside the product, and keeping it for every number of them takes memory.
+# Which pixels stand in each window is kept for so many combinations of number and size of pictures, and only where it is at most so many
+# indices: for more pictures, working it out anew takes little beside the product.
 _MOST_KEPT = 64
 _MOST_PLACES = 32_768
 # From this kernel on oneDNN's blocked layout is the faster one, below it the one with the channels of a pixel together.
@@ -55,7 +55,7 @@ class FoldedNiN:
 
     def __init__(self, network: NiN) -> None:
         self._network = network
-        # Looked up by place, for walking through the modules takes longer than a small picture; also where there is nothing yet, for
+        # The dictionaries themselves, because walking through the modules takes longer than a small picture; empty ones too, because
         # pruning puts its masks there.
         self._rooms = [module._modules for module in network.modules()]
         self._places = [place for module in network.modules() for place in (module._parameters, module._buffers)]
@@ -70,10 +70,10 @@ class FoldedNiN:
         self._dtype = next(network.parameters()).dtype
         convolutions = [step for step in self.steps if isinstance(step, FoldedConvolution)]
         others = [step for step in self.steps if not (isinstance(step, FoldedConvolution) or _is_pool(step))]
-        # Between layers of other kinds values may lie otherwise than the ways below were measured with.
+        # Layers of other kinds may leave values in another memory layout than the ways below were measured with.
         self._onednn = all(map(_has_onednn, convolutions)) and not others
         wide = [step for step in convolutions[1:] if step.kernel >= _WIDE_KERNEL and _winograd_from(step) is None]
-        # oneDNN's own keeping has no mean pooling.
+        # There is no average pooling in oneDNN's own layout (`to_mkldnn`).
         self._blocks = self._onednn and not any(isinstance(step, nn.AvgPool2d) for step in self.steps) and bool(wide)
 
     def is_current(self, network: NiN) -> bool:
@@ -378,7 +378,7 @@ def _packed(step: FoldedConvolution) -> Layer:
 
 
 def _blocked(step: FoldedConvolution) -> Layer:
-    """Eight channels of a pixel together; takes and gives values in oneDNN's own keeping."""
+    """Eight channels of a pixel together; takes and gives values in oneDNN's own layout (`to_mkldnn`)."""
     weight, bias = step.weight.contiguous().to_mkldnn(), step.bias.to_mkldnn()
     convolve = partial(
         torch.mkldnn_convolution, weight=weight, bias=bias, padding=step.padding, stride=step.stride, dilation=[1, 1], groups=1

@@ -189,7 +189,7 @@ def in_front(relu: passes.FusedReLU, output: Tensor, grad: Tensor) -> tuple[Tens
 
 
 def laid_out_as(weight: Tensor, gradient: Tensor) -> Tensor:
-    """A gradient of a weight with the weight's strides, which processes that add theirs up ask for, sides of a single value included."""
+    """A gradient of a weight with the weight's strides, also those of sides of a single value, which DistributedDataParallel asks for."""
     return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
 
 
@@ -204,9 +204,9 @@ def convolved(pictures: Tensor, kernel: Tensor, bias: Tensor | None, stride: Any
 
 
 def _are_numbers(pictures: Tensor, kernel: Tensor) -> bool:
-    """Whether a kernel has finite values, and so have the channels that come in, as one pixel of them tells.
+    """Whether a kernel is finite, and the channels that come in, of which one pixel is looked at.
 
-    Behind oneDNN's ReLU what is no number is zero, so that no loss would tell of weights that are none, in this layer or one before it.
+    oneDNN's ReLU makes zero of NaN, so that the loss would stay finite although weights of this layer, or of one before it, are NaN.
     """
     pixel = pictures[0, :, pictures.shape[2] // 2, pictures.shape[3] // 2]
     return math.isfinite(float(kernel.sum() + pixel.sum()))

@@ -160,8 +160,8 @@ class NiN(nn.Module):
     def _trained_body(self, features: Tensor) -> Tensor:
         """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept.
 
-        The layers of blocks that nobody listens to follow each other as those of one, for what `passes` takes at once may stand in several.
-        Where somebody listens to what goes in or comes out there, and where the block ends otherwise, the layers run as they stand.
+        Blocks without hooks are run as one row of layers, because `passes` computes layers of neighbouring blocks together. Pooling stays
+        behind a block that does not end in a ReLU, and where hooks would see the difference.
         """
         if _is_heard(self.body):
             heard: Tensor = self.body(features)

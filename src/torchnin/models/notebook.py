@@ -52,7 +52,7 @@ def to_notebook(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _other_keys(state_dict: Mapping[str, Tensor], layers: Collection[str]) -> str:
-    """In what the keys are not those of these layers' weights and biases, empty where they are."""
+    """How the keys differ from those of these layers' weights and biases; empty where they do not."""
     expected = {f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")}
     unknown, missing = sorted(state_dict.keys() - expected), sorted(expected - state_dict.keys())
     return "; ".join(

@@ -58,33 +58,33 @@ def _call(name: str, pictures: Tensor, pooled: Sequence[int], *arguments: Tensor
 
 
 class FusedReLU:
-    """A ReLU which the way back may pass together with the convolution that follows."""
+    """A ReLU that the layer before it computed, and whose gradient the convolution behind it may compute with its own."""
 
     def __init__(self, *, normalised: bool = False) -> None:
         self.normalised = normalised
-        """Whether it stands behind normalisation, whose way back begins with both sums."""
+        """Whether batch normalisation stands before it, whose backward pass begins with both `sums`."""
         self.sums: Tensor | None = None
-        """Where it has been passed, the sums of the gradient in front of it over pictures and pixels, and those of its products with what
-        the ReLU made, `(2, c)`, float64."""
+        """Set where the convolution behind it has computed its gradient too: of the gradient of its input the sums over pictures and
+        pixels, and those of that gradient times its output, `(2, c)`, float64."""
         self.shared = False
-        """Whether gradients come to it by other ways too; then it is not passed."""
+        """Whether gradients may also reach it otherwise than through that convolution, which then leaves it to autograd."""
 
     def share(self) -> None:
-        """Its gradient is to have a gradient itself, which comes to it by another way."""
+        """Leave it to autograd from now on, as where its gradient is to have a gradient itself."""
         self.sums, self.shared = None, True
 
     def take_sums(self) -> Tensor | None:
-        """They, once: of another way back there are others."""
+        """The sums, which are then forgotten: another backward pass has others."""
         found, self.sums = self.sums, None
         return found
 
 
 class Moments:
-    """Of what a convolution made and normalisation follows, its sums and those of its squares, where the convolution tells them."""
+    """Sums of a convolution's output for the batch normalisation behind it, if the convolution computes them."""
 
     def __init__(self) -> None:
         self.sums: Tensor | None = None
-        """Over pictures and pixels, `(2, c)`, float64."""
+        """Of the values and of their squares, over pictures and pixels, `(2, c)`, float64; None where they are not computed."""
 
 
 def take(

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from . import native
 
-# Fewer channels that come in leave most of a tile empty, unless all that the kernel meets is gathered: so many values at most, and of a row
-# of the kernel as many as a vector holds.
+# Fewer input channels than _CHANNELS leave most of a tile empty, unless all values under the kernel are gathered into one row: at most
+# _GATHERED of them, and of a row of the kernel as many as a vector holds (_VECTOR).
 _CHANNELS, _GATHERED, _VECTOR = 16, 128, 32
-# Larger kernels meet so many pictures at once, of so many values each at most, as they come in or as they go out, for the same pixels of
-# several pictures lie far apart; and so many channels at least.
+# Kernels larger than 1x1 meet the same pixel of many pictures at once: of at least _STACK pictures, with at least _STEP channels, and with
+# at most _STACKED values each, in or out, because the same pixels of several pictures lie far apart in memory.
 _STACK, _STACKED, _STEP = 16, 10_000, 32
-# With more taps than these, more weights than these are more sums than the caches hold, of which torch's kernels take better care.
+# Kernels of more than _TAPS taps and more than _WEIGHTS weights need more sums than the caches hold; there torch's kernels are faster.
 _TAPS, _WEIGHTS = 9, 400_000
 
 

@@ -46,8 +46,8 @@ def layer_by_layer() -> Iterator[None]:
 def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
     """What layers make of pictures `(n, c, h, w)`, one after the other, by a shorter way where there is one."""
     waiting = list(layers)
-    before: passes.FusedReLU | None = None  # what the pictures went through last
-    moments: passes.Moments | None = None  # theirs
+    before: passes.FusedReLU | None = None  # whose output the pictures are, where the layer before computed it
+    moments: passes.Moments | None = None  # of the pictures, where the layer before computed them
     while waiting:
         layer, relu, told = waiting.pop(0), None, None
         if _is_plain(layer, pictures) and (found := _convolved(layer, waiting[:1], pictures, before)) is not None:
@@ -66,13 +66,13 @@ def run(layers: Sequence[nn.Module], pictures: Tensor) -> Tensor:
 def _convolved(
     layer: nn.Conv2d, following: list[nn.Module], pictures: Tensor, before: passes.FusedReLU | None
 ) -> tuple[Tensor, passes.FusedReLU | None, passes.Moments | None] | None:
-    """What a plain convolution makes of pictures by a shorter way, the ReLU that it took along, and what it told normalisation."""
+    """The output of a plain convolution by a shorter way, the ReLU that was computed with it, and the moments for normalisation."""
     relu = passes.FusedReLU() if following and type(following[0]) is nn.ReLU and not is_heard(following[0]) else None
     if mixed.takes(layer, pictures):
         told = passes.Moments() if following and type(following[0]) is nn.BatchNorm2d else None
         return mixed.convolve(layer, pictures, relu=relu, before=before, moments=told), relu, told
     if before is not None and before.normalised:
-        before = None  # it wants to know more of the way back than a convolution in float32 tells
+        before = None  # normalisation needs both of its sums, and a convolution in float32 computes one
     if (way := _way(layer, pictures, behind=relu is not None, before=before is not None)) is None:
         return None
     arguments = (pictures, layer.weight, layer.bias, layer.stride, layer.padding, way, relu, before)

@@ -52,14 +52,14 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         OSError: the disk is full or the folder cannot be written to; earlier checkpoints are untouched.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # One that was gone back to is another than that of the same step before it, which stays whole until this one is.
+    # After a recovery the same step comes again: under a name of its own, so that the file of before stays until the new one is whole.
     again = checkpoint.progress.get("recoveries", 0)
     name = f"step-{checkpoint.progress['step']:09d}" + (f"-{again}" if again else "")
     data = _packed(checkpoint.tensors)
     document = json.dumps({"sha256": hashlib.sha256(data).hexdigest(), "progress": checkpoint.progress}).encode()
     write_atomically(folder / f"{name}.safetensors", data)
     write_atomically(folder / f"{name}.json", _sealed(document))
-    # Later steps are those of a broken checkpoint that was passed over: the training that goes on is another one.
+    # Files of later steps are broken checkpoints that were passed over when the training was resumed, which has since gone on.
     passed_over = set(checkpoint.passed_over) - {name}
     kept = [path.stem for path in _newest_first(folder) if path.stem <= name and path.stem not in passed_over][:_KEPT]
     for path in sorted(folder.glob("step-*")):  # a .json goes before its .safetensors, so that what is left is never half of one

@@ -12,7 +12,7 @@ from torch.optim.sgd import sgd
 class Descent:
     """As much of torch.optim.Optimizer as a training needs.
 
-    That class imports torch's compiler when it is made, for its sake alone, which takes longer than many an epoch here.
+    That class imports torch's compiler when an optimizer is made, which takes longer than many an epoch here and is of no use here.
 
     Args:
         groups: of each the `params`, and what is set for them in place of the `defaults`.
@@ -61,7 +61,7 @@ class SGD(Descent):
                 nesterov=group["momentum"] > 0,
                 maximize=False,
             )
-            # The function puts those that it begins into the list.
+            # Where it was None, in a parameter's first step, the function has put the new buffer into the list.
             for parameter, buffer in zip(parameters, buffers, strict=False):
                 assert buffer is not None
                 self.state[parameter]["momentum_buffer"] = buffer

@@ -64,7 +64,7 @@ class BatchGradient:
         self.monitor, self.thinning, self.class_weights, self.processes = monitor, thinning, class_weights, processes
         self.pieces, self.on_out_of_memory, self.say = pieces, on_out_of_memory, say
         self.spare: Callable[[], bool] = bool
-        """Gives up memory that can be done without; whether there was any. Asked before a batch is taken apart."""
+        """Frees memory that can be done without and says whether there was any; called before a batch is looked at in smaller pieces."""
         self.generator = torch.Generator(choice.device)
         self._recording = False
         self.dtype = next(network.parameters()).dtype
@@ -117,7 +117,7 @@ class BatchGradient:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """While open, what a step that is being recorded must not do is left out: begin random numbers, try again in smaller pieces."""
+        """While a step is recorded as a CUDA graph: it seeds nothing and is not tried again in smaller pieces, which cannot be recorded."""
         self._recording = True
         try:
             yield
@@ -195,7 +195,7 @@ class BatchGradient:
         return max(1, min(self.pieces, len(batch.labels) // self.processes.count // self._fewest))
 
     def _lay_out(self, batch: Batch, number: int, pieces: int) -> None:
-        """Note how the batch that is made of every process's piece of this number lies over the processes."""
+        """Set `spread` for what the processes look at together now: of each its piece of this number."""
         count, whole = self.processes.count, len(batch.labels)
         sizes = []
         for rank in range(count):
@@ -207,7 +207,7 @@ class BatchGradient:
     def _halve(self, batch: Batch, step: int, said: str) -> None:
         """Look at half as many pictures at once from here on.
 
-        Batch normalisation's running means have taken in, for some layers, the pass that failed: a pass over the same pictures.
+        The running statistics of the first layers have already counted the pass that failed; as it was over the same pictures, they stay.
         """
         for parameter in self.network.parameters():
             parameter.grad = None

@@ -169,7 +169,7 @@ class Training:
                 self._leave(error)
                 raise
             finally:
-                # What would keep all of this in a circle, and with it the device's memory until Python looks for circles.
+                # Each refers back to this object, and the cycle would hold the device's memory until the garbage collector runs.
                 self.gradient.say, self.gradient.spare = _unheard, bool
 
     def _epoch(self, stop: StopSignal) -> None:

@@ -46,7 +46,7 @@ def describe_data(splits: DatasetSplits, num_learned: int, num_held_out: int) ->
 
 
 def _place(source: str) -> str:
-    """Where the data lie, wherever the run is gone on with; arrays lie nowhere, whatever folder has their name."""
+    """Where the data lie, as an absolute path, so that the run can be resumed from any folder; arrays have none, even beside `./arrays`."""
     return str(Path(source).absolute()) if source != "arrays" and exists(Path(source)) else source
 
 

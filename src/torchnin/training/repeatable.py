@@ -18,7 +18,7 @@ def repeatable(wanted: bool | None, device: torch.device) -> Iterator[bool]:
         wanted: None where it costs nothing, which is on a CPU.
         device: where the training computes.
 
-    Gives:
+    Yields:
         Whether it is so.
 
     Raises:

@@ -40,7 +40,7 @@ class Thinning:
     def begin_epoch(self, epoch: int) -> None:
         """Decide which pictures are easy in the epoch that begins."""
         finite = self.losses[torch.isfinite(self.losses)]
-        # In its place, where a step that is recorded finds it.
+        # Written in place: a recorded step reads this very tensor.
         self.easy.copy_(self.losses < finite.mean() if self.thinned(epoch) and len(finite) else torch.zeros_like(self.easy))
 
     def order(self, epoch: int) -> Tensor | None:

@@ -104,7 +104,7 @@ class _Normalise(torch.autograd.Function):
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(weight)
         if len(pictures):  # a last batch may have fewer pictures than there are processes, and torch's kernel fails on none
             grad = grad.contiguous(memory_format=torch.channels_last)
-            # In evaluation's form: the sums that the weight's and the bias's gradients are, and nothing more.
+            # As in evaluation mode, in which it computes no more than two sums: the gradients of weight and bias.
             _, grad_weight, grad_bias = torch.ops.aten.native_batch_norm_backward(
                 grad, pictures, weight, mean, variance, None, None, False, ctx.eps, [False, True, True]
             )

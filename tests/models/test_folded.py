@@ -204,6 +204,39 @@ def test_a_pruned_head_keeps_weight_and_bias_apart(tiny: NiNConfig) -> None:
     assert_same(network, torch.randn(2, 1, 28, 28))
 
 
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+@pytest.mark.parametrize("make", [lambda layer: prune.l1_unstructured(layer, "weight", 0.5), nn.utils.weight_norm, nn.utils.spectral_norm])
+def test_weights_that_torch_makes_before_a_forward_pass_are_those_of_the_next(tiny: NiNConfig, make: Callable[[nn.Module], object]) -> None:
+    network = lived(NiN(tiny))
+    make(network.body[0][0])
+    pictures = torch.randn(2, 1, 28, 28)
+    for _ in range(2):
+        state = {name: 1.5 * value if value.is_floating_point() else value for name, value in network.state_dict().items()}
+        network.load_state_dict(state)
+        assert_same(network, pictures)
+
+
+@pytest.mark.parametrize("count", [1, 8, 40])
+@pytest.mark.parametrize("name", ["nin_small", "nin_cifar10", "nin_mnist"])
+def test_autocast_around_it_changes_nothing(name: str, count: int) -> None:
+    network = lived(create_model(name))
+    folded, pictures = FoldedNiN(network), torch.randn(count, network.config.in_channels, 28, 28)
+    with torch.inference_mode():
+        expected = folded(pictures), folded.class_maps(pictures)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = folded(pictures), folded.class_maps(pictures)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("count", [1, 8, 40])
+@pytest.mark.parametrize("name", ["nin_small", "nin_cifar10", "nin_mnist"])
+def test_weights_that_are_no_numbers_reach_the_logits(name: str, count: int) -> None:
+    network = lived(create_model(name))
+    with torch.no_grad():
+        network.body[0][0].weight[0, 0, 0, 0] = torch.nan
+        assert FoldedNiN(network)(torch.randn(count, network.config.in_channels, 28, 28)).isnan().all()
+
+
 def test_multiply_adds_of_layers_of_other_kinds_are_not_known(tiny: NiNConfig) -> None:
     network = lived(NiN(tiny))
     network.body[0][2] = nn.SiLU()

@@ -54,6 +54,7 @@ class FoldedNiN:
     """
 
     def __init__(self, network: NiN) -> None:
+        _renew_weights(network)
         self._network = network
         # The dictionaries themselves, because walking through the modules takes longer than a small picture; empty ones too, because
         # pruning puts its masks there.
@@ -70,8 +71,9 @@ class FoldedNiN:
         self._dtype = next(network.parameters()).dtype
         convolutions = [step for step in self.steps if isinstance(step, FoldedConvolution)]
         others = [step for step in self.steps if not (isinstance(step, FoldedConvolution) or _is_pool(step))]
-        # Layers of other kinds may leave values in another memory layout than the ways below were measured with.
-        self._onednn = all(map(_has_onednn, convolutions)) and not others
+        # Layers of other kinds may leave values in another memory layout than the ways below were measured with. Behind oneDNN's ReLU NaN
+        # is zero, so that a network whose weights are NaN would answer as if they were not.
+        self._onednn = all(map(_has_onednn, convolutions)) and not others and all(map(_is_finite, convolutions))
         wide = [step for step in convolutions[1:] if step.kernel >= _WIDE_KERNEL and _winograd_from(step) is None]
         # There is no average pooling in oneDNN's own layout (`to_mkldnn`).
         self._blocks = self._onednn and not any(isinstance(step, nn.AvgPool2d) for step in self.steps) and bool(wide)
@@ -85,12 +87,15 @@ class FoldedNiN:
         return network is self._network and self._modules() == self._parts and self._versions() == self._state
 
     def __call__(self, pictures: Tensor) -> Tensor:
-        """Logits `(n, num_classes)` of preprocessed pictures `(n, in_channels, h, w)`, computed in the network's own dtype.
+        """Logits `(n, num_classes)` of preprocessed pictures `(n, in_channels, h, w)`, in the network's own dtype, autocast or not.
 
         Raises:
             ValueError: the pictures have another number of channels than the network, are too small for its layers, or of another size
                 than its fully connected head is for.
         """
+        if torch.is_autocast_enabled(pictures.device.type):
+            with torch.autocast(pictures.device.type, enabled=False):
+                return self(pictures)
         if self.linear:
             self._network.check_size(*pictures.shape[2:])
         maps = self.class_maps(pictures)
@@ -100,6 +105,9 @@ class FoldedNiN:
 
     def class_maps(self, pictures: Tensor) -> Tensor:
         """One map per class, `(n, num_classes, y, x)`; raises as a call does."""
+        if torch.is_autocast_enabled(pictures.device.type):
+            with torch.autocast(pictures.device.type, enabled=False):
+                return self.class_maps(pictures)
         self._network.check_pictures(pictures)
         pictures = pictures.to(self._dtype)
         if self._blocks and len(pictures) >= _MANY_PICTURES:
@@ -170,6 +178,14 @@ def _through(layers: tuple[Layer, ...], values: Tensor) -> Tensor:
     for layer in layers:
         values = layer(values)
     return values
+
+
+def _renew_weights(network: NiN) -> None:
+    """Have torch's pruning, weight norm and spectral norm make the weights that they would make before the next forward pass."""
+    for module in network.modules():
+        for hook in module._forward_pre_hooks.values():
+            if type(hook).__module__.startswith("torch.nn.utils."):
+                hook(module, ())
 
 
 def _steps(network: NiN) -> Iterator[FoldedConvolution | nn.Module]:
@@ -290,6 +306,10 @@ def _has_onednn(step: FoldedConvolution) -> bool:
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled):
         return False
     return hasattr(torch.ops.mkldnn, "_convolution_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_convolution_weight")
+
+
+def _is_finite(step: FoldedConvolution) -> bool:
+    return bool(step.weight.isfinite().all()) and bool(step.bias.isfinite().all())
 
 
 def _plain(step: FoldedConvolution) -> Layer:

@@ -98,3 +98,12 @@ def test_in_half_precision() -> None:
 
 def test_the_networks_have_it() -> None:
     assert [type(layer) for layer in torchnin.create_model("nin_mnist").modules() if isinstance(layer, nn.Dropout)] == [Dropout] * 2
+
+
+def test_of_pictures_side_by_side_each_has_its_own_mask_where_that_is_asked_for() -> None:
+    layer = Dropout(0.5)
+    different = torch.func.vmap(layer, randomness="different")(torch.ones(3, 1, 4, 9, 9))
+    assert different.unique().tolist() == [0, 2]
+    assert not torch.equal(different[0], different[1])
+    same = torch.func.vmap(layer, randomness="same")(torch.ones(3, 1, 4, 9, 9))
+    assert torch.equal(same[0], same[1])

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import native, passes, products
+from . import derivatives, native, passes, products
 
 # Up to so many channels, a strided convolution of the pictures themselves is computed on larger pixels of more channels.
 _FEW_CHANNELS = 4
@@ -125,9 +125,10 @@ class _Convolution(torch.autograd.Function):
         return output
 
     @staticmethod
+    @derivatives.in_own_dtype
     def backward(ctx: Any, grad: Tensor) -> Any:
         pictures, weight, bias, kernel, output = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if derivatives.need_torch(grad):
             if ctx.before is not None:
                 ctx.before.share()
             return *differentiable(ctx, pictures, weight, bias, grad, torch.bfloat16), *[None] * 5
@@ -265,12 +266,11 @@ def _products(first: Tensor, second: Tensor) -> Tensor:
 def differentiable(
     ctx: Any, pictures: Tensor, weight: Tensor, bias: Tensor | None, grad: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor | None, ...]:
-    """The gradients of a convolution in a dtype, where they are to have gradients themselves: by torch's own kernels."""
-    added = None if bias is None else bias.to(dtype)
-    output = F.conv2d(pictures.to(dtype), weight.to(dtype), added, ctx.stride, ctx.padding)
-    if ctx.relu is not None:
-        output = output.relu()
-    values = (pictures, weight, bias)
-    asked = [value for value, want in zip(values, ctx.needs_input_grad[:3], strict=True) if want and value is not None]
-    found = iter(torch.autograd.grad(output, asked, grad, create_graph=True))
-    return tuple(next(found) if want else None for want in ctx.needs_input_grad[:3])
+    """The gradients of a convolution in a dtype, where they are to have gradients themselves, or stand for many: by torch's own kernels."""
+
+    def output() -> Tensor:
+        added = None if bias is None else bias.to(dtype)
+        made = F.conv2d(pictures.to(dtype), weight.to(dtype), added, ctx.stride, ctx.padding)
+        return made if ctx.relu is None else made.relu()
+
+    return derivatives.found(output, (pictures, weight, bias), ctx.needs_input_grad[:3], grad)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import native
+from . import derivatives, native
 from .config import POOL_KERNEL, POOL_STRIDE
 from .dropout import Dropout, chances, is_byte, level
 
@@ -207,9 +207,10 @@ class _Normalise(torch.autograd.Function):
         return output
 
     @staticmethod
+    @derivatives.in_own_dtype
     def backward(ctx: Any, grad: Tensor) -> Any:
         pictures, weight, bias, mean, inverse, places, picked = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if derivatives.need_torch(grad):
             return *_differentiable(ctx, (pictures, weight, bias), places, grad), *[None] * 4
         grad = grad.contiguous(memory_format=torch.channels_last)
         found = torch.empty_like(pictures), torch.empty_like(weight), torch.empty_like(bias)
@@ -235,7 +236,7 @@ class _Pool(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         (places,) = ctx.saved_tensors
-        if torch.is_grad_enabled():
+        if derivatives.need_torch(grad):
             return _unpooled(places, grad * ctx.factor, ctx.shape), None, None
         gradient = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
         _call("pool_backward", gradient, ctx.sides, grad.contiguous(memory_format=torch.channels_last), places, ctx.factor, gradient)
@@ -243,16 +244,16 @@ class _Pool(torch.autograd.Function):
 
 
 def _differentiable(ctx: Any, values: tuple[Tensor, ...], places: Tensor | None, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """The gradients through normalisation, where they are to have gradients themselves: by torch's own layers."""
+    """The gradients through normalisation, where they are to have gradients themselves, or stand for many: by torch's own layers."""
     pictures, weight, bias = values
-    output = F.batch_norm(pictures, None, None, weight, bias, training=True, eps=ctx.eps)
-    if places is None:
-        output = output.relu()
-    else:
-        grad = _unpooled(places, grad, output.shape)
-    asked = [value for value, want in zip(values, ctx.needs_input_grad[:3], strict=True) if want]
-    found = iter(torch.autograd.grad(output, asked, grad, create_graph=True))
-    return tuple(next(found) if want else None for want in ctx.needs_input_grad[:3])
+    if places is not None:
+        grad = _unpooled(places, grad, pictures.shape)
+
+    def output() -> Tensor:
+        normalised = F.batch_norm(pictures, None, None, weight, bias, training=True, eps=ctx.eps)
+        return normalised.relu() if places is None else normalised
+
+    return derivatives.found(output, values, ctx.needs_input_grad[:3], grad)
 
 
 def _unpooled(places: Tensor, grad: Tensor, shape: Sequence[int]) -> Tensor:
@@ -269,5 +270,6 @@ def _unpooled(places: Tensor, grad: Tensor, shape: Sequence[int]) -> Tensor:
     taken = places < POOL_KERNEL**2
     pixels = (places // POOL_KERNEL + rows[:, None]) * width + places % POOL_KERNEL + columns
     where = torch.where(taken, pixels, 0).flatten(2)
-    gradient = grad.new_zeros(number, channels, height * width).scatter_add(2, where, (grad * taken).flatten(2))
-    return gradient.unflatten(2, (height, width))
+    # Not flattened, which a gradient that stands for many cannot be.
+    gradient = grad.new_zeros(number, channels, height * width).scatter_add(2, where, (grad * taken).reshape(where.shape))
+    return gradient.view(number, channels, height, width)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import mixed, passes, winograd
+from . import derivatives, mixed, passes, winograd
 
 # Pixels of all pictures that the way back through a 1x1 convolution takes at once: few enough for the caches, enough for the products.
 _PIXELS = 8192
@@ -53,11 +53,12 @@ class Convolution(torch.autograd.Function):
         return output
 
     @staticmethod
+    @derivatives.in_own_dtype
     def backward(ctx: Any, grad: Tensor) -> Any:
-        """Where the gradients are to have gradients themselves, they come from torch's own kernels."""
+        """Where the gradients are to have gradients themselves, or stand for many, they come from torch's own kernels."""
         pictures, weight, bias, output = ctx.saved_tensors
         wanted = list(ctx.needs_input_grad[:3])
-        if torch.is_grad_enabled():
+        if derivatives.need_torch(grad):
             if ctx.before is not None:
                 ctx.before.share()
             return *mixed.differentiable(ctx, pictures, weight, bias, grad, torch.float32), *[None] * 5

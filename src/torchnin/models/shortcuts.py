@@ -14,7 +14,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from . import mixed, passes, rectified
+from . import derivatives, mixed, passes, rectified
 from .winograd import products
 
 # Up to this side of the picture, torch's kernel for the gradient of a padded convolution's weights spends much of its time on the
@@ -103,14 +103,15 @@ def _is_plain(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
 
 
 def _is_wanted(pictures: Tensor) -> bool:
-    """Whether shorter ways are wanted at all: on a CPU, where gradients are, and not while the network is traced."""
+    """Whether shorter ways are wanted at all: on a CPU, where gradients are and nothing else, and not while it is traced."""
     return (
         not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
         and not _unwanted
         and torch.is_grad_enabled()
         and pictures.device.type == "cpu"
-        and not getattr(torch._C, "_are_functorch_transforms_active", lambda: False)()
+        and not derivatives.are_transformed()
+        and not derivatives.go_forward()
     )
 
 

@@ -170,7 +170,7 @@ def test_what_is_there(tmp_path: Path) -> None:
 
 def test_a_user_that_is_not_there_has_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
-    assert expanded(Path("~/photos")) == Path("/home/me/photos")
+    assert expanded(Path("~/photos")) == path_of("~/photos", "data") == Path("/home/me/photos")
     with pytest.raises(ValueError, match=r"^~nobody-of-that-name/photos: ~nobody-of-that-name stands for a user's home, and there is none"):
         expanded(Path("~nobody-of-that-name/photos"))
 

@@ -62,17 +62,17 @@ def _mode(path: Path) -> int | None:
 
 
 def path_of(given: Any, name: str) -> Path:
-    """A path as a caller gave it: an empty text, which pathlib takes for the current folder, is none.
+    """A path as a caller gave it, `~` for a user's folder; an empty text, which pathlib takes for the current folder, is none.
 
     Raises:
         TypeError: it is neither text nor a path.
-        ValueError: it is empty.
+        ValueError: it is empty, or of a user that there is not.
     """
     if not isinstance(given, str | os.PathLike):
         raise TypeError(f"{name} is of type {type(given).__name__}; accepted: a path")
     if not os.fspath(given):
         raise ValueError(f"{name} is an empty path; the current folder is '.'")
-    return Path(given)
+    return expanded(Path(given))
 
 
 def expanded(path: Path) -> Path:

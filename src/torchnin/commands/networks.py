@@ -4,14 +4,13 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import tyro
 
 import torchnin
 from torchnin.commands.loading import load_classifier, on_the_hub
-from torchnin.files import exists
+from torchnin.files import exists, path_of
 
 if TYPE_CHECKING:
     from torchnin import NiN, NiNConfig
@@ -91,7 +90,7 @@ def make_network(name: str, choices: NetworkChoices) -> tuple["NiN", tuple[int, 
 
 def is_trained(name: str) -> bool:
     """Whether this is a path to a run or saved classifier, the name of weights that ship, or a place on the Hub, and no network's name."""
-    return name not in torchnin.list_models() and (on_the_hub(name) or name in torchnin.list_weights() or exists(Path(name)))
+    return name not in torchnin.list_models() and (on_the_hub(name) or name in torchnin.list_weights() or exists(path_of(name, "name")))
 
 
 def named_config(text: str, choices: NetworkChoices) -> "NiNConfig":

@@ -27,7 +27,7 @@ from torchnin.data.readers.cifar import parse_batch, parse_class_lines, parse_cl
 from torchnin.data.readers.folder import read_folder
 from torchnin.data.readers.idx import parse_idx, read_idx_bytes
 from torchnin.data.resize import resize_bytes
-from torchnin.files import expanded, is_file, is_folder, path_of
+from torchnin.files import is_file, is_folder, path_of
 from torchnin.values import real, whole
 
 # Memory-mapped pictures in another size or colour are made once where they take no more than this, and else as they are read.
@@ -98,7 +98,7 @@ def load_dataset(
     folder = None if data_dir is None else existing_folder(data_dir)
     if isinstance(data, str) and data in CATALOG:
         return _brought_to(_load_named(CATALOG[data], folder, download=download, progress=progress), size, channels)
-    path = expanded(path_of(data, "data"))
+    path = path_of(data, "data")
     if _is_folder(path):
         loose = find_loose(path)
         if loose is not None:

@@ -267,7 +267,7 @@ class Monitor:
             what, reached = "mean of the classes' recalls", sum(recalls) / len(recalls)
         if self.at_chance(reached):
             message = (
-                f"after epoch {epoch} the {what} is {reached:.3f}, no better than guessing ({self.guess:.3f}); "
+                f"after epoch {epoch} the {what} is {reached:.3f}, no better than guessing ({self.guess:.3f}) can be by chance; "
                 f"{self.remedy}, or check that the labels belong to the pictures"
             )
             return self._once("accuracy at chance", epoch, step, message)

@@ -249,8 +249,8 @@ def _nothing_learned(training: Training, report: Report, splits: DatasetSplits) 
         return None
     return (
         f"nothing was learned in {counted(training.num_steps, 'step')}: the accuracy is {reached:.3f} of the train and "
-        f"{report.accuracy:.3f} of the test pictures, no better than guessing ({guess:.3f}); train for more epochs (--num-epochs), or "
-        "check that pictures of different classes differ and the labels belong to them"
+        f"{report.accuracy:.3f} of the test pictures, no better than guessing ({guess:.3f}) can be by chance; train for more epochs "
+        "(--num-epochs), or check that pictures of different classes differ and the labels belong to them"
     )
 
 

@@ -31,7 +31,12 @@ def test_what_is_not_there_or_not_asked_so_is_told_with_where_to_read_more(clien
     nothing = client.get("/v1/nothing")
     assert (nothing.status_code, nothing.headers["cache-control"]) == (404, "no-store")
     assert nothing.json() == {"error": "there is nothing at /v1/nothing; /openapi.json describes what there is"}
-    for method, path, allowed in (("PUT", "/v1/predict", {"POST"}), ("DELETE", "/v1/model", {"GET", "HEAD"})):
+    for path in ("/v1/nothing", "/predict", "/v1/predict/"):
+        posted = client.post(path, content=b"picture")
+        assert posted.status_code == 404
+        assert posted.json() == {"error": f"there is nothing at {path}; /openapi.json describes what there is"}
+    reading = {"GET", "HEAD"}
+    for method, path, allowed in (("PUT", "/v1/predict", {"POST"}), ("DELETE", "/v1/model", reading), ("POST", "/", reading)):
         wrong = client.request(method, path)
         assert (wrong.status_code, set(wrong.headers["allow"].split(", "))) == (405, allowed)
         assert wrong.json() == {"error": f"{path} is not asked with {method}; /openapi.json says how"}

@@ -20,6 +20,12 @@ def test_the_policy_stays_where_a_browser_has_the_file_already(client: httpx.Cli
     assert "default-src 'self'" in again.headers["content-security-policy"]
 
 
+def test_a_file_is_sent_whole_whatever_piece_of_it_is_asked_for(client: httpx.Client) -> None:
+    for piece in ("bytes=0-9", "bytes=9-1", "bytes=", "items=0-1", "bytes=99999999-"):
+        answer = client.get("/words.js", headers={"Range": piece})
+        assert (answer.status_code, answer.content) == (200, (PAGE / "words.js").read_bytes()), piece
+
+
 def test_nothing_beside_the_page_is_handed_out(client: httpx.Client) -> None:
     for path in ("/../pages.py", "/%2e%2e/pages.py", "/..%2fpages.py", "/pages.py"):
         assert client.get(path).status_code == 404, path

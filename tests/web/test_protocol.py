@@ -66,7 +66,7 @@ REQUESTS = {
     "no token": (request(Authorization=None), b"401"),
     "a parameter": (request(line="POST /v1/predict?top=1 HTTP/1.1"), b"400"),
     "another method": (request(line="PUT /v1/predict HTTP/1.1"), b"405"),
-    "another path": (request(line="POST /v1/predictions HTTP/1.1"), b"405"),
+    "another path": (request(line="POST /v1/predictions HTTP/1.1"), b"404"),
 }
 
 

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from torchnin.classifier import Classifier
@@ -26,7 +26,7 @@ from torchnin.web.looker import Task
 from torchnin.web.looking import network_json
 from torchnin.web.metrics import CONTENT_TYPE, Metrics
 from torchnin.web.openapi import describe
-from torchnin.web.pages import PAGE, Page
+from torchnin.web.pages import add_page
 from torchnin.web.queue import BatchingQueue
 from torchnin.web.samples import samples_json
 from torchnin.web.uploads import Uploads
@@ -201,7 +201,6 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
         Route("/openapi.json", service.description),
         Route("/healthz", service.health),
         Route("/metrics", service.read_metrics),
-        Mount("/", Page(directory=PAGE, html=True)),
     ]
     middleware = [Middleware(Gate, service.door, service.metrics)]
     if settings.access.allow_origins:
@@ -216,6 +215,7 @@ def create_app(classifier: Classifier, settings: ServiceSettings | None = None) 
         )
     handlers = {RefusedError: refused, HTTPException: refused}
     app = Starlette(routes=routes, middleware=middleware, exception_handlers=handlers, lifespan=service.lifespan)
+    add_page(app)
     app.state.service = service
     return app
 

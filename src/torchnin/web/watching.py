@@ -19,14 +19,14 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 
 from torchnin.training import Run
 from torchnin.web.access import Access, Door, Gate
 from torchnin.web.answers import encode, respond
 from torchnin.web.metrics import Metrics
-from torchnin.web.pages import PAGE, Page, with_policy
+from torchnin.web.pages import add_page
 from torchnin.web.server import address, listen
 
 PORT = 8001
@@ -203,17 +203,16 @@ class Watcher:
 def create_watch_app(watcher: Watcher) -> Starlette:
     """The training view as an ASGI application: the page, `GET /v1/training`, and the same again as it changes."""
 
-    async def page(_: Request) -> Response:
-        return with_policy(FileResponse(PAGE / "training.html"))
-
     async def now(_: Request) -> Response:
         return respond(watcher.state())
 
     async def events(_: Request) -> Response:
         return StreamingResponse(_events(watcher), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
-    routes = [Route("/", page), Route("/v1/training", now), Route("/v1/training/events", events), Mount("/", Page(directory=PAGE))]
-    return Starlette(routes=routes, middleware=[Middleware(Gate, Door(Access(host=_HOST)), Metrics())])
+    routes = [Route("/v1/training", now), Route("/v1/training/events", events)]
+    app = Starlette(routes=routes, middleware=[Middleware(Gate, Door(Access(host=_HOST)), Metrics())])
+    add_page(app, "training.html")
+    return app
 
 
 async def _events(watcher: Watcher) -> AsyncIterator[bytes]:

@@ -204,3 +204,24 @@ def test_what_follows_a_body_says_nothing_of_who_asks(client: httpx.Client, path
         ({"Authorization": None}, b"401"),
     ):
         assert answer(client, chunked(**headers) + body + trailers).startswith(b"HTTP/1.1 " + status), headers
+
+
+@pytest.mark.parametrize("name", ["a picture", "a form", "in chunks", "no token", "another path"])
+def test_who_has_said_all_and_closes_that_way_is_answered_all_the_same(client: httpx.Client, name: str) -> None:
+    whole = REQUESTS[name][0]
+    status, _, body = answer(client, whole).partition(b"\r\n")
+    body = body.rpartition(b"\r\n")[2]
+    for times in (1, 2):
+        with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30) as connection:
+            connection.sendall(whole.replace(b"Connection: close\r\n", b"") * times)
+            connection.shutdown(socket.SHUT_WR)
+            told = b"".join(iter(lambda: connection.recv(65536), b""))
+        assert (told.count(status), told.count(body)) == (times, times)
+
+
+def test_who_closes_before_all_is_said_is_not(client: httpx.Client) -> None:
+    with socket.create_connection(("127.0.0.1", client.base_url.port), timeout=30) as connection:
+        connection.sendall(request(last=False)[:-1])
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(65536) == b""
+    assert client.get("/healthz").status_code == 200

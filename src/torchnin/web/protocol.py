@@ -78,6 +78,13 @@ class Protocol(HttpToolsProtocol):
         if self._early is not None:
             self._go_the_whole_way()
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more; what it has asked is still answered, and then the connection ends."""
+        if self._begun or self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()

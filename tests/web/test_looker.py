@@ -1,5 +1,6 @@
 """Processes that look at the pictures: the same answers as without them, and another one where one dies."""
 
+import asyncio
 import dataclasses
 import io
 import json
@@ -176,5 +177,32 @@ def test_where_no_process_is_left_nobody_waits(
             wait_until(lambda: client.get("/healthz").status_code != 200)
             wait_until(lambda: ask(client, PICTURE).status_code == 500)
             assert "could start no others" in ask(client, PICTURE).json()["error"]
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of processes")
+def test_where_one_cannot_begin_none_is_left(trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, threads, plain = children(), torch.get_num_threads(), LookerProcess.start
+    refused: list[LookerProcess] = []
+
+    async def start(process: LookerProcess) -> None:
+        if refused:
+            await plain(process)
+        else:
+            refused.append(process)
+            while children() <= before:  # until another is beginning
+                await asyncio.sleep(0.01)
+            raise OSError(12, "Cannot allocate memory")
+
+    async def begin() -> None:
+        with pytest.raises(OSError, match="Cannot allocate memory"):
+            await queue.BatchingQueue(trained.classifier, Limits(), own_processes=True).start()
+        assert children() <= before
+
+    monkeypatch.setattr(LookerProcess, "start", start)
+    torch.set_num_threads(2)
+    try:
+        asyncio.run(begin())
     finally:
         torch.set_num_threads(threads)

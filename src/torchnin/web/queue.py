@@ -128,9 +128,16 @@ class BatchingQueue:
         return self._thread.is_alive() if self._thread is not None else not self._lost
 
     async def start(self) -> None:
-        """Begin to answer; called inside the event loop that will ask."""
+        """Begin to answer; called inside the event loop that will ask.
+
+        Raises:
+            OSError, RuntimeError: a process that looks cannot be started; none is left.
+        """
         self._loop = asyncio.get_running_loop()
-        await asyncio.gather(*(self._begin(process) for process in self._processes))
+        begun = await asyncio.gather(*(self._begin(process) for process in self._processes), return_exceptions=True)
+        if failures := [each for each in begun if each is not None]:
+            await asyncio.gather(*(process.stop() for process in self._processes))  # those that could begin too
+            raise failures[0]
         self._clock = self._loop.create_task(self._give_up_late_ones())
         if self._thread is not None:
             await asyncio.to_thread(self._looker.warm_up)

@@ -220,7 +220,7 @@ def input_gradient(grad: Tensor, kernel: Tensor, padding: Sequence[int], picture
     number, channels, height, width = grad.shape
     sizes = number, height, width, channels, pictures.shape[1], *taps, *around, 1
     shape = _Convolution(torch.get_num_threads(), *sizes, False, True)
-    call = native.function("descend", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 5)
+    call = native.function("input_gradient", ctypes.POINTER(_Convolution), *[ctypes.c_void_p] * 5)
     above, sums = (None if value is None else value.data_ptr() for value in (pictures if relu else None, moments))
     if call(shape, grad.data_ptr(), kernel.data_ptr(), above, sums, gradient.data_ptr()):
         raise MemoryError(f"no memory for the gradient through a kernel of {tuple(kernel.shape)}")
@@ -258,7 +258,7 @@ def all_gradients(pictures: Tensor, grad: Tensor, kernel: Tensor, *, relu: bool)
     kernel = kernel.contiguous(memory_format=torch.channels_last)
     of_weight, of_bias = torch.empty_like(kernel, dtype=torch.float32), torch.empty(len(kernel), dtype=torch.float32, device="cpu")
     address = ctypes.c_void_p
-    call = native.function("retreat", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, *[address] * 4)
+    call = native.function("all_gradients", ctypes.POINTER(_Convolution), address, address, address, ctypes.c_int, *[address] * 4)
     shape, sums = _described(pictures, kernel, (1, 1), (0, 0)), None if moments is None else moments.data_ptr()
     found = gradient.data_ptr(), of_weight.data_ptr(), of_bias.data_ptr()
     if call(shape, pictures.data_ptr(), grad.data_ptr(), kernel.data_ptr(), relu, sums, *found):

@@ -22,11 +22,11 @@ static void go_back(const void *of_way, int thread, long first, long last) {
     _tile_release();
 }
 
-/* What `weight_gradient` and `descend` give, of a 1x1 convolution `of` which this is said. `kernel`: (outputs, channels). `relu`: whether the
- * pictures were made by a ReLU, so that `output` is the gradient in front of that, with its `moments`, (2, channels), which see at `descend`.
- * 0, or 1 where memory did not suffice. */
-int retreat(const Convolution *of, const void *pictures, const void *slopes, const uint16_t *kernel, int relu, double *moments, uint16_t *output,
-            float *of_weight, float *of_bias) {
+/* What `weight_gradient` and `input_gradient` give, of a 1x1 convolution `of` which this is said. `kernel`: (outputs, channels). `relu`:
+ * whether the pictures were made by a ReLU, so that `output` is the gradient in front of that, with its `moments`, (2, channels), which see
+ * at `input_gradient`. 0, or 1 where memory did not suffice. */
+int all_gradients(const Convolution *of, const void *pictures, const void *slopes, const uint16_t *kernel, int relu, double *moments,
+                  uint16_t *output, float *of_weight, float *of_bias) {
     Convolution back = *of;
     back.channels = of->outputs;
     back.outputs = of->channels;

@@ -317,7 +317,7 @@ int convolve(const Convolution *of, const void *pictures, const uint16_t *kernel
  * this is said, with the zeros around them that it takes. `kernel`: (channels, down, across, outputs). If `above` is given, which is what a
  * ReLU made of it, the gradient in front of that ReLU; and its sums over the pixels and those of its products with what is above, (2, outputs).
  * All else bfloat16. */
-int descend(const Convolution *of, const void *slopes, const uint16_t *kernel, const uint16_t *above, double *moments, uint16_t *output) {
+int input_gradient(const Convolution *of, const void *slopes, const uint16_t *kernel, const uint16_t *above, double *moments, uint16_t *output) {
     Product product = {.plan = plan_for(of), .weights = kernel, .backward = 1, .kind = above ? CUT : PLAIN, .above = above, .output = output};
     product.plan.pictures = slopes;
     return carry_out(&product, NULL, moments);

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from torchnin.data import CATALOG, find_datasets, load_dataset
+from torchnin.data import CATALOG, DataError, find_datasets, load_dataset
 from torchnin.data.locate import find_loose, locate
 from torchnin.data.readers.idx import FILE_STEMS
 
@@ -56,7 +56,8 @@ def test_loose_files_are_found_in_a_folder_or_in_raw_below_it(write_idx: Callabl
     (folder / STEMS[1]).rename(folder / STEMS[1].replace("-idx", ".idx"))  # as some unpackers call it
     assert find_loose(folder) is not None
     (folder / f"{STEMS[0]}.gz").unlink()
-    assert find_loose(folder) is None
+    with pytest.raises(DataError, match=rf"{folder.name}: expected the 4 files of MNIST's format, found 3\. Add {STEMS[0]}\.$"):
+        find_loose(folder.parent)
 
 
 def test_the_sample_is_inside_the_package_whatever_lies_elsewhere(write_idx: Callable[..., Path], tmp_path: Path) -> None:

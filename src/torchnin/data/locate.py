@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torchnin.data.catalog import CATALOG, SAMPLE, Layout, NamedDataset
+from torchnin.data.errors import DataError
 from torchnin.files import cache_folder, expanded, is_file, is_folder
 
 SYSTEM_FOLDER = Path("/usr/share/datasets")
@@ -63,13 +64,24 @@ def locate(dataset: NamedDataset, data_dir: Path | None = None) -> tuple[Locatio
 
 
 def find_loose(folder: Path) -> Location | None:
-    """Files of MNIST's or CIFAR's format in a folder or in raw/ below it, whatever pictures they hold; None where there are none."""
+    """Files of MNIST's or CIFAR's format in a folder or in raw/ below it, whatever pictures they hold; None where there are none.
+
+    Raises DataError where files of MNIST's format are there, but not all of them: no other file has such a name.
+    """
+    incomplete = None
     for place in (folder, folder / "raw"):
         for dataset in CATALOG.values():
             for layout in dataset.layouts:
                 paths = _find_files(layout, place)
                 if len(paths) == len(layout.files):
                     return Location(dataset=dataset, layout=layout, folder=place, paths=paths)
+                if paths and layout.kind == "idx":
+                    missing = [file.name for file in layout.files if file.name not in paths]
+                    incomplete = incomplete or DataError(
+                        f"{place}: expected the {len(layout.files)} files of MNIST's format, found {len(paths)}. Add {', '.join(missing)}."
+                    )
+    if incomplete is not None:
+        raise incomplete
     return None
 
 

@@ -11,6 +11,7 @@ from torchnin.files import (
     MAX_JSON_BYTES,
     exists,
     expanded,
+    in_command,
     is_file,
     is_folder,
     lock,
@@ -181,3 +182,9 @@ def test_a_path_that_is_none_is_told_by_the_name_of_the_argument() -> None:
         path_of("", "out")
     with pytest.raises(TypeError, match=r"^out is of type int; accepted: a path$"):
         path_of(5, "out")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shells of its own")
+@pytest.mark.parametrize("name", ["runs/first", "my run", "it's mine", "$HOME", "衣服"])
+def test_a_path_in_a_command_is_one_word_to_a_shell(name: str) -> None:
+    assert subprocess.run(f"printf %s. {in_command(name)}", shell=True, capture_output=True, check=True).stdout.decode() == f"{name}."

@@ -184,9 +184,9 @@ def test_what_is_no_classifier_says_the_next_step(trained: Run, tmp_path: Path) 
         load(tmp_path / "missing")
     with pytest.raises(ValueError, match=r"expected config\.json and model\.safetensors"):
         load(tmp_path)
-    unfinished = tmp_path / "run"
+    unfinished = tmp_path / "my run"
     shutil.copytree(trained.path, unfinished, ignore=shutil.ignore_patterns("classifier", "result.json"))
-    with pytest.raises(ValueError, match=f"a run that has not finished: go on with nin train --resume --out {unfinished}"):
+    with pytest.raises(ValueError, match=f"a run that has not finished: go on with nin train --resume --out '{unfinished}'"):
         load(unfinished)
 
 

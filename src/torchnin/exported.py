@@ -11,7 +11,7 @@ import numpy as np
 
 from torchnin.data.errors import DataError
 from torchnin.data.pictures import PictureSource, decode_picture
-from torchnin.files import exists, is_folder
+from torchnin.files import exists, in_command, is_folder
 from torchnin.prediction import LARGE_PIXELS, MOST_AHEAD, Predictor, usual_batch
 
 FORMAT = "torchnin onnx 1"
@@ -49,7 +49,7 @@ class ExportedClassifier(Predictor[np.ndarray]):
         if self.metadata.get("format") != FORMAT:
             raise ValueError(
                 f"{name} is an ONNX model, but not one that nin export wrote: its metadata has format {self.metadata.get('format')!r}, "
-                f"and what is read here is {FORMAT!r}; export a classifier with nin export CLASSIFIER --out {Path(name).name}"
+                f"and what is read here is {FORMAT!r}; export a classifier with nin export CLASSIFIER --out {in_command(Path(name).name)}"
             )
         try:
             names, preprocessing = (json.loads(self.metadata[key]) for key in ("class_names", "preprocessing"))
@@ -125,7 +125,8 @@ def _metadata(session: Any, name: str) -> dict[str, str]:
 
 def _read(path: Path) -> bytes:
     if not exists(path):
-        raise FileNotFoundError(f"{path} is no exported classifier: there is no such file; nin export CLASSIFIER --out {path} writes one")
+        writes = f"nin export CLASSIFIER --out {in_command(path)} writes one"
+        raise FileNotFoundError(f"{path} is no exported classifier: there is no such file; {writes}")
     if is_folder(path):
         raise ValueError(f"{path} is a folder; expected a file that nin export wrote")
     return path.read_bytes()

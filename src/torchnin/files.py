@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shlex
 import stat
 import sys
 import time
@@ -96,6 +97,14 @@ def cache_folder() -> Path:
         return expanded(Path(home))
     base = os.environ.get("XDG_CACHE_HOME")
     return (expanded(Path(base)) if base else Path.home() / ".cache") / "torchnin"
+
+
+def in_command(path: str | os.PathLike[str]) -> str:
+    """A path as it stands in a command that is shown to be copied: quoted where a shell would take it apart."""
+    text = os.fspath(path)
+    if sys.platform == "win32":  # names there hold no quotes
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
 
 
 def require_place(path: Path, example: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from torchnin.data import CATALOG, DataError
-from torchnin.files import MAX_JSON_BYTES, exists, is_file, is_folder, parse_json, replace, write_atomically, write_json
+from torchnin.files import MAX_JSON_BYTES, exists, in_command, is_file, is_folder, parse_json, replace, write_atomically, write_json
 from torchnin.models.shipped import what_ships
 
 FORMAT = "torchnin classifier 1"
@@ -161,5 +161,5 @@ def no_classifier(folder: Path) -> str:
             "or give a run folder or a saved classifier's folder"
         )
     if is_folder(folder / "checkpoint"):
-        return f"{folder} is a run that has not finished: go on with nin train --resume --out {folder}"
+        return f"{folder} is a run that has not finished: go on with nin train --resume --out {in_command(folder)}"
     return f"{folder} holds no classifier: expected config.json and model.safetensors in it, or in {folder / 'classifier'}"

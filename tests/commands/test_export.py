@@ -15,7 +15,7 @@ from torchnin import DatasetSplits, ExportedClassifier, Run
 
 def test_export(nin: Callable[..., Any], trained: Run, few: DatasetSplits, tmp_path: Path) -> None:
     Image.fromarray(few.test.images[0, 0]).save(tmp_path / "own.png")
-    out = tmp_path / "new" / "tiny.onnx"
+    out = tmp_path / "new folder" / "tiny.onnx"
     answer = nin("export", trained.path, "--out", out, "--pictures", tmp_path, "--json")
     assert answer.code == 0, answer.err
     document = json.loads(answer.out)
@@ -24,7 +24,7 @@ def test_export(nin: Callable[..., Any], trained: Run, few: DatasetSplits, tmp_p
     assert 0 < document["check"]["largest_difference"] < 1e-4
     assert document["check"]["num_pictures"] == 1 + 35
     assert (document["precision"], document["tolerance"]) == ("float32", 1e-4)
-    assert f"use it with: nin predict {out} PICTURE" in answer.err
+    assert f"use it with: nin predict '{out}' PICTURE" in answer.err
     assert ExportedClassifier(out).class_names == trained.classifier.class_names
 
 

@@ -116,13 +116,13 @@ def whole(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_bits_are_those_of_the_undisturbed_training(
     number: int, step: int, every: float, code: int, left_at: int, whole: Path, few_file: Path, tmp_path: Path, nin: Callable[..., Any]
 ) -> None:
-    out = tmp_path / "run"
+    out = tmp_path / "my run"
     stopped = stop(number, step, every, "train", few_file, "--out", out, *OPTIONS)
     assert stopped.returncode == code, stopped.stderr
     assert "Traceback" not in stopped.stderr
     if code > 0:
         assert f"stopped at step {step} of 18" in stopped.stderr
-        assert f"nin train --resume --out {out}" in stopped.stderr
+        assert f"nin train --resume --out '{out}'" in stopped.stderr
         assert stopped.stdout == ""
     newest = max(path.stem for path in (out / "checkpoint").glob("step-*.json"))
     assert newest == f"step-{left_at:09d}"

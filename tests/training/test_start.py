@@ -273,9 +273,9 @@ def test_a_short_training_that_learns_nothing_says_so_when_it_ends(
 
 
 def test_a_study_of_several_seeds_is_no_run(trained: Run, tmp_path: Path) -> None:
-    shutil.copytree(trained.path, tmp_path / "seed-3")
-    with pytest.raises(ValueError, match=r"holds the runs of several seeds; .* or with one alone: --resume --out .*seed-3$"):
-        resume(tmp_path)
+    shutil.copytree(trained.path, tmp_path / "my study" / "seed-3")
+    with pytest.raises(ValueError, match=r"holds the runs of several seeds; .* or with one alone: --resume --out '.*my study/seed-3'$"):
+        resume(tmp_path / "my study")
 
 
 def test_a_run_that_has_ended_needs_no_checkpoint(trained: Run, few_file: Path, tmp_path: Path) -> None:

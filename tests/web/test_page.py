@@ -792,7 +792,7 @@ def test_a_training_is_watched(visit: Callable[..., Any], tiny: NiNConfig, few_f
         page = visit(address, ready="#training-title")
         expect(page.locator("#state")).to_have_text("The training is about to begin")
         recipe = Recipe(num_epochs=2, batch_size=32, lr=0.1)
-        options = {"out": tmp_path / "run", "name": "tiny", "watcher": Both(watcher, held), "quiet": True, "validation": 0.1}
+        options = {"out": tmp_path / "my run", "name": "tiny", "watcher": Both(watcher, held), "quiet": True, "validation": 0.1}
         training = threading.Thread(target=train, args=(tiny, str(few_file), recipe), kwargs=options)
         training.start()
         try:
@@ -820,7 +820,7 @@ def test_a_training_is_watched(visit: Callable[..., Any], tiny: NiNConfig, few_f
             held.go_on.set()
             training.join(60)
     # The server is gone; the page has had the last word and does not complain.
-    expect(page.locator("#state")).to_have_text(f"Done: test accuracy {100 * Run(tmp_path / 'run').result['test_accuracy']:.2f}\u00a0%")
-    expect(page.locator("#command")).to_have_text(f"nin serve {tmp_path / 'run'}")
+    expect(page.locator("#state")).to_have_text(f"Done: test accuracy {100 * Run(tmp_path / 'my run').result['test_accuracy']:.2f}\u00a0%")
+    expect(page.locator("#command")).to_have_text(f"nin serve '{tmp_path / 'my run'}'")
     expect(page.locator("#table-body tr")).to_have_count(2)
     expect(page.locator("#lost")).to_be_empty()

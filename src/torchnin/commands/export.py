@@ -11,7 +11,7 @@ from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
 from torchnin.commands.output import note, result
 from torchnin.commands.predict import each_picture
-from torchnin.files import exists
+from torchnin.files import exists, in_command
 
 if TYPE_CHECKING:
     from torchnin import Classifier, DatasetSplits
@@ -65,7 +65,7 @@ def export(
     if "class_maps" not in done.tensors:
         note("the network has a fully connected head, so no map's mean is a logit: the file gives probabilities and no class maps")
     result(done.to_dict(), str(done), as_json)
-    note(f"use it with: nin predict {out} PICTURE")
+    note(f"use it with: nin predict {in_command(out)} PICTURE")
 
 
 def _data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None, skip_broken: bool) -> "DatasetSplits":

@@ -14,6 +14,7 @@ from torchnin.commands.networks import Given, Json, NetworkChoices, Switch, chos
 from torchnin.commands.output import note, result, table
 from torchnin.commands.process import keep_freed_memory
 from torchnin.commands.progress import data_bar
+from torchnin.files import in_command
 from torchnin.values import counted
 
 if TYPE_CHECKING:
@@ -270,7 +271,7 @@ def _show(run: "Run", as_json: bool) -> None:
         f"in {found['seconds']:.0f} s"
     )
     result({**found, "path": str(run.path)}, text, as_json)
-    note(f"run: {run.path}; use it with: nin predict {run.path} PICTURE")
+    note(f"run: {run.path}; use it with: nin predict {in_command(run.path)} PICTURE")
 
 
 def _recovered(row: dict[str, Any]) -> str:

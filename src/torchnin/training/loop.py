@@ -11,6 +11,7 @@ from torch import Tensor
 from torchnin.classifier import Classifier
 from torchnin.data import Batches, ImageDataset, Preprocessing, derived_seed
 from torchnin.device import DeviceChoice, within_memory
+from torchnin.files import in_command
 from torchnin.models import NiN
 from torchnin.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted, TrainingError
@@ -390,7 +391,7 @@ class Training:
         command = "nin" if self.processes.alone else "torchrun ... -m torchnin"
         raise Interrupted(
             f"stopped at step {self.step:,} of {self.num_steps:,}; everything is saved, "
-            f"go on with: {command} train --resume --out {self.run.path}",
+            f"go on with: {command} train --resume --out {in_command(self.run.path)}",
             self.stopping,
         )
 

@@ -17,7 +17,7 @@ from torchnin.data import DataError, DatasetSplits
 from torchnin.data.progress import Progress
 from torchnin.device import DtypeName, choose_device
 from torchnin.evaluation import Report
-from torchnin.files import path_of
+from torchnin.files import in_command, path_of
 from torchnin.models import NiN, NiNConfig
 from torchnin.plots import training_curves
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
@@ -349,7 +349,7 @@ def _check_resumable(run: Run) -> None:
     if (seed := next(filter(is_run_folder, sorted(run.path.glob("seed-*"))), None)) is not None:
         raise ValueError(
             f"{run.path} holds the runs of several seeds; go on with all of them by the command that began them and --resume, "
-            f"or with one alone: --resume --out {seed}"
+            f"or with one alone: --resume --out {in_command(seed)}"
         )
     raise ValueError(f"{run.path} holds no run to resume; leave out --resume to begin one there")
 

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from torchnin.files import in_command
 from torchnin.training import Run
 from torchnin.web.access import Access, Door, Gate
 from torchnin.web.answers import encode, respond
@@ -53,6 +54,8 @@ class Progress:
     """What `result.json` says, once it is written."""
     path: str = ""
     """The run folder."""
+    command: str = ""
+    """What shows the classifier that the run ends in."""
     name: str = ""
     """What the records call the network."""
     data: str = ""
@@ -120,6 +123,7 @@ class Watcher:
             self._begin = None
             self._now = Progress(
                 path=str(path),
+                command=f"nin serve {in_command(path)}",
                 name=config["name"],
                 data=config["data"]["name"],
                 num_classes=len(config["data"]["class_names"]) if averaged else 0,

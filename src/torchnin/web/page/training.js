@@ -39,7 +39,7 @@ function show() {
   get("state").textContent = headline();
   document.title = `${headline()} · torchnin`;
   get("next").hidden = phase !== "done";
-  get("command").textContent = `nin serve ${state.path}`;
+  get("command").textContent = state.command;
   get("progress").value = state.progress;
   const last = rows.at(-1);
   const loss = state.loss ?? last?.train_loss;

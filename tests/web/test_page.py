@@ -617,6 +617,28 @@ def test_light_and_dark(page: Any) -> None:
     assert page.evaluate(ground) < 60
 
 
+def test_in_colours_that_the_system_forces_nothing_vanishes(page: Any) -> None:
+    page.emulate_media(forced_colors="active")
+    page.locator("#pixel").scroll_into_view_if_needed()
+    pixels = np.array(Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")).astype(int)
+    top, ground = page.evaluate("scrollY"), pixels[2, 2]
+
+    def coloured(x: float, y: float, width: float, height: float) -> float:
+        """The share of pixels that are not the ground."""
+        part = pixels[int(y + top) : int(y + top + height), int(x) : int(x + width)]
+        return float((abs(part - ground).sum(-1) > 60).mean())
+
+    for bar in (".class-row.best .softmax .bar", ".class-row.best .mean .bar"):
+        assert coloured(**page.locator(bar).bounding_box()) > 0.8, bar
+    step = page.locator(".parts > li + li").first.bounding_box()
+    assert coloured(step["x"] + 20, step["y"], 10, 10) > 0  # the line from the block above
+    for segments in ("[data-theme-choice]", ".tools label"):
+        assert coloured(**page.locator(segments).nth(0).bounding_box()) > 0.6  # what is chosen
+        assert coloured(**page.locator(segments).nth(1).bounding_box()) < 0.4
+    head = page.locator(".class-row.head .map").bounding_box()
+    assert coloured(head["x"], head["y"], 2, 10) == 0  # no border, for it is no button
+
+
 @pytest.mark.parametrize("language", ["en-US", "zh-CN"])
 def test_a_narrow_screen_does_not_scroll_sideways(language: str, visit: Callable[..., Any], address: str) -> None:
     page = visit(address, width=360, height=740, language=language)
@@ -690,6 +712,45 @@ def test_any_other_classifier(visit: Callable[..., Any], service: Callable[..., 
         assert page.locator(".vector .bar-names").inner_text() == ""
         page.locator("button.layer").last.click()
         assert page.locator(".tile").first.inner_text() == "1"
+        page.context.close()
+
+
+def test_of_many_classes_only_the_maps_in_sight_are_drawn(
+    visit: Callable[..., Any], service: Callable[..., Any], few: DatasetSplits
+) -> None:
+    config = NiNConfig(**{**vars(network().config), "num_classes": 400})
+    names = [f"class {number}" for number in range(400)]
+    classifier = Classifier(NiN(config), Preprocessing.of(few.train), names, device="cpu")
+    with service(classifier) as client:
+        page = visit(str(client.base_url))
+        page.evaluate("""() => { window.drawn = new Set(); window.grey = 0;
+            const draw = CanvasRenderingContext2D.prototype.drawImage;
+            CanvasRenderingContext2D.prototype.drawImage = function (...given) {
+                if (this.canvas.closest(".class-row")) drawn.add(this.canvas);
+                if (this.filter !== "none") grey += 1;
+                return draw.apply(this, given);
+            }; }""")
+
+        def counted(act: Callable[[], Any]) -> tuple[int, int]:
+            page.evaluate("() => { drawn.clear(); grey = 0; }")
+            act()
+            page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            return tuple(page.evaluate("[drawn.size, grey]"))
+
+        maps, _ = counted(page.get_by_role("button", name="Show all 400 classes").click)
+        assert 0 < maps < 40
+        rows = page.locator(".class-row[data-class]")
+        assert rows.count() == 400
+        assert not drawn(rows.nth(200).locator("canvas")).any()
+        maps, _ = counted(rows.first.locator("button.map").click)
+        assert maps < 40  # what the click scrolled into sight
+        picture = few.test.images[7, 0]
+        maps, grey = counted(lambda: saw(page, lambda: drop(page, png(picture))))
+        assert 0 < maps < 40
+        assert grey <= 6  # of the rows one; the large picture has its own, drawn anew with what changes on it
+        rows.nth(200).scroll_into_view_if_needed()
+        page.wait_for_function("() => drawn.has(document.querySelectorAll('.class-row[data-class] canvas')[200])")
+        assert drawn(rows.nth(200).locator("canvas")).any()
         page.context.close()
 
 

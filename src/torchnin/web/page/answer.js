@@ -1,9 +1,9 @@
 // The answer: of each class its map over the picture, the map's mean, and the softmax.
 
-import { coloured, legend, scaleOf } from "./colours.js";
+import { asCanvas, coloured, legend, scaleOf } from "./colours.js";
 import { element } from "./elements.js";
 import { Grid, unpacked } from "./maps.js";
-import { MAP_OPACITY, drawUnder } from "./stage.js";
+import { MAP_OPACITY, drawGround } from "./stage.js";
 import { figure, percent, say } from "./words.js";
 
 const FEW = 5;
@@ -23,6 +23,15 @@ export class Answer {
       this.all = !this.all;
       this.show();
     });
+    this.inSight = new Set(); // rows; of many classes only their maps are drawn
+    this.sight = new IntersectionObserver(
+      (entries) => {
+        for (const { target, isIntersecting } of entries) this.inSight[isIntersecting ? "add" : "delete"](target);
+        this.#drawMaps();
+      },
+      { rootMargin: "200px" },
+    );
+    addEventListener("beforeprint", () => this.#drawMaps({ all: true }));
   }
 
   /** Take an answer; `settled` lets the classes change places. */
@@ -38,6 +47,10 @@ export class Answer {
       let [low, high] = [0, 0];
       for (const value of this.maps.values) [low, high] = [Math.min(low, value), Math.max(high, value)];
       this.scale = scaleOf(low, high);
+      this.ground = document.createElement("canvas");
+      const shrink = THUMB / Math.max(pixels.width, pixels.height);
+      for (const side of ["width", "height"]) this.ground[side] = Math.max(1, Math.round(pixels[side] * shrink));
+      drawGround(this.ground.getContext("2d"), pixels, this.ground.width, this.ground.height);
     }
     this.show();
   }
@@ -48,7 +61,7 @@ export class Answer {
     document.getElementById("legend").hidden = true;
     this.more.hidden = true;
     this.head?.remove();
-    this.rows?.forEach(({ row }) => row.remove());
+    while (this.rows?.length) this.#remove(this.rows.pop());
     this.head = null;
   }
 
@@ -95,7 +108,7 @@ export class Answer {
       const name = told.class_names[index];
       parts.row.classList.toggle("best", index === best);
       parts.row.dataset.class = name;
-      parts.index = index;
+      if (parts.told !== told || parts.index !== index) Object.assign(parts, { told, index, drawn: false });
       parts.name.textContent = name;
       parts.meanKey.textContent = say(this.maps ? "key_mean" : "column_logit");
       parts.softmaxKey.textContent = say("column_softmax");
@@ -109,12 +122,7 @@ export class Answer {
       parts.softmaxBar.style.width = `${100 * told.probabilities[index]}%`;
       parts.map.hidden = !this.maps;
       if (this.maps) {
-        const { width, height } = this.pixels;
-        const shrink = THUMB / Math.max(width, height);
-        const [across, down] = [Math.max(1, Math.round(width * shrink)), Math.max(1, Math.round(height * shrink))];
-        [parts.canvas.width, parts.canvas.height] = [across, down];
-        const map = coloured(this.grid.upsample(this.map(index), across, down), across, down, this.scale, MAP_OPACITY);
-        drawUnder(parts.canvas.getContext("2d"), this.pixels, map, across, down);
+        if (!parts.drawn) [parts.canvas.width, parts.canvas.height] = [this.ground.width, this.ground.height]; // which empties it
         parts.map.setAttribute("aria-label", say("on_picture", { name }));
         parts.map.setAttribute("aria-pressed", String(this.selected === index));
         parts.map.onclick = () => {
@@ -124,10 +132,30 @@ export class Answer {
         };
       }
     });
+    this.#drawMaps();
     if (this.pixel) this.point(this.pixel);
     for (const [key, column] of [["column_map", 0], [this.maps ? "column_mean" : "column_logit", 2], ["column_softmax", 3]]) {
       this.head.children[column].textContent = say(key);
     }
+  }
+
+  /** Draw the maps of the first rows, and of those in sight, unless they are drawn. */
+  #drawMaps({ all = false } = {}) {
+    if (!this.told || !this.maps) return;
+    const { width, height } = this.ground;
+    this.rows.forEach((parts, place) => {
+      if (parts.drawn || !(all || place < FEW || this.inSight.has(parts.row))) return;
+      const context = parts.canvas.getContext("2d");
+      context.drawImage(this.ground, 0, 0);
+      context.drawImage(asCanvas(coloured(this.grid.upsample(this.map(parts.index), width, height), width, height, this.scale, MAP_OPACITY)), 0, 0);
+      parts.drawn = true;
+    });
+  }
+
+  #remove({ row }) {
+    this.sight.unobserve(row);
+    this.inSight.delete(row);
+    row.remove();
   }
 
   /** As many rows as are shown; those that stand are kept, so that a focused one stays focused. */
@@ -138,7 +166,7 @@ export class Answer {
       this.root.append(this.head);
       this.rows = [];
     }
-    while (this.rows.length > count) this.rows.pop().row.remove();
+    while (this.rows.length > count) this.#remove(this.rows.pop());
     while (this.rows.length < count) {
       const row = element("div", "class-row");
       const map = element("button", "map");
@@ -166,6 +194,7 @@ export class Answer {
       softmaxCell.append(softmaxKey, softmax, softmaxTrack);
       row.append(map, nameCell, meanCell, softmaxCell);
       this.root.append(row);
+      this.sight.observe(row);
       this.rows.push({ row, map, canvas, name, here, meanKey, softmaxKey, mean, meanBar, zero, softmax, softmaxBar });
     }
   }

@@ -94,7 +94,8 @@ export class Stage {
     if (this.overlay) {
       const { values, scale } = this.overlay;
       const map = coloured(values, this.pixels.width, this.pixels.height, scale, MAP_OPACITY);
-      drawUnder(context, this.pixels, map, width, height);
+      drawGround(context, this.pixels, width, height);
+      context.drawImage(asCanvas(map), 0, 0, width, height);
     } else {
       context.drawImage(this.pixels, 0, 0, width, height);
     }
@@ -199,15 +200,14 @@ export class Stage {
   }
 }
 
-/** Draw a picture with a half transparent map over it: the picture in grey, and only from middle grey to white, so that its
- * dark parts do not swallow the colours. */
-export function drawUnder(context, pixels, map, width, height) {
+/** Draw a picture as the ground of a half transparent map: in grey, and only from middle grey to white, so that its dark parts
+ * do not swallow the colours. */
+export function drawGround(context, pixels, width, height) {
   context.filter = "grayscale(1)";
   context.drawImage(pixels, 0, 0, width, height);
   context.filter = "none";
   context.fillStyle = "rgb(255 255 255 / 0.44)";
   context.fillRect(0, 0, width, height);
-  context.drawImage(asCanvas(map), 0, 0, width, height);
 }
 
 /** The colour of ink for a picture that lies on a ground of this lightness. */

@@ -75,7 +75,7 @@ def test_pages_of_allowed_origins_read_refusals_too(trained: Run, service: Serve
         ):
             assert answer.status_code == status
             assert answer.headers.get_list("access-control-allow-origin") == ["https://example.org"]
-            assert answer.headers["access-control-expose-headers"] == "Retry-After"
+            assert answer.headers["access-control-expose-headers"] == "Retry-After, Torchnin-Model"
             assert answer.headers["vary"] == "Origin"
         asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
         assert client.options("/v1/predict", headers={**theirs, **asked}).status_code == 200

@@ -37,6 +37,16 @@ def test_names_of_classes_that_are_no_utf8_are_answered_too(trained: Run, servic
         assert client.get("/v1/model").json()["class_names"] == names
 
 
+def test_answers_tell_classifiers_apart(client: httpx.Client, trained: Run, service: Serve, files: list[bytes]) -> None:
+    own = trained.classifier
+    known_by = client.get("/v1/model").headers["Torchnin-Model"]
+    assert post(client, files[0], path="/v1/explain?layers=false").headers["Torchnin-Model"] == known_by
+    assert "Torchnin-Model" not in post(client, files[0]).headers  # the short way stays short
+    for metadata, same in ((own.metadata, True), ({**own.metadata, "name": "another"}, False)):
+        with service(Classifier(own.network, own.preprocessing, own.class_names, metadata=metadata)) as other:
+            assert (other.get("/v1/model").headers["Torchnin-Model"] == known_by) == same
+
+
 def test_several_pictures_are_a_list_in_which_a_broken_one_has_its_error(client: httpx.Client, trained: Run, files: list[bytes]) -> None:
     named = [("picture", (f"{number}.png", file, "image/png")) for number, file in enumerate((*files[:3], files[3][:100], b"no picture"))]
     answer = client.post("/v1/predict", files=named)

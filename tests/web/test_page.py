@@ -353,6 +353,90 @@ def test_a_visitor_who_is_quicker_than_the_network_sees_its_layers(
     assert "Pixel (14, 14)" in shown(page, "#pixel-place")
 
 
+def test_another_classifier_behind_an_open_page(
+    page: Any, address: str, classifier: Classifier, service: Callable[..., Any], few: DatasetSplits
+) -> None:
+    torch.manual_seed(0)
+    blocks = (BlockConfig(channels=(4,), kernel_size=3, padding=1),)
+    config = NiNConfig(blocks=blocks, class_block=ClassBlockConfig(), in_channels=3, num_classes=3, mlp_layers=0, image_size=20)
+    preprocessing = Preprocessing(channels=3, height=20, width=20, mean=(0.5,) * 3, std=(0.25,) * 3)
+    other = Classifier(NiN(config), preprocessing, ["cat", "dog", "owl"], metadata={"name": "nin_other"}, device="cpu")
+    expect, picture = playwright.expect, np.random.default_rng(0).integers(0, 256, (33, 47, 3), dtype=np.uint8)
+    page.locator(".class-row button.map").nth(1).click()
+    page.locator("#stage").press("ArrowLeft")
+    with service(other) as client:
+
+        def elsewhere(route: Any) -> None:
+            asked = route.request
+            headers = {"content-type": asked.headers.get("content-type", "")}
+            told = client.request(asked.method, asked.url.removeprefix(address), content=asked.post_data_buffer, headers=headers)
+            route.fulfill(status=told.status_code, headers=dict(told.headers), body=told.content)
+
+        page.route("**/v1/**", elsewhere)
+        drop(page, png(picture))
+        expect(page.locator("#who")).to_contain_text("nin_other")
+        expect(page.locator("#verdict")).to_have_text(verdict(other, picture))
+        expect(page.locator("#pixel-place")).to_contain_text("Pixel (10, 10)")
+        expect(page.locator("#seen")).to_contain_text("20 × 20 pixels, in colour")
+        expect(page.locator("#samples-part")).to_be_hidden()
+        assert page.locator("button.layer").count() == 2
+        assert page.locator(".vector .bar-names").last.inner_text().split() == ["cat", "dog", "owl"]
+        assert page.locator(".class-row [aria-pressed=true]").count() == 0
+        page.unroute("**/v1/**")
+    page.get_by_text("Erase", exact=True).click()
+    page.locator("#stage").press("Space")
+    expect(page.locator("#who")).to_contain_text("nin_test")
+    expect(page.locator("#pixel-place")).to_contain_text("Pixel (14, 14)")
+    expect(page.locator("#samples button")).to_have_count(10)
+    assert page.locator("button.layer").count() == 9
+    assert shown(page, "#verdict").split(",")[0] in classifier.class_names
+    saw(page, lambda: drop(page, png(few.test.images[7, 0])))
+    assert shown(page, "#verdict") == verdict(classifier, few.test.images[7, 0])
+
+
+def test_pictures_to_begin_with_that_did_not_come_are_asked_for_again(
+    visit: Callable[..., Any], address: str, complaints: list[str]
+) -> None:
+    held: list[Any] = []
+    page = visit(address, ready="#stage", hold="**/v1/samples", held=held)
+    while not held:
+        page.wait_for_timeout(10)
+    page.route("**/v1/samples", lambda route: route.abort())
+    held[0].abort()
+    playwright.expect(page.locator("#verdict")).not_to_be_empty()  # of a blank canvas
+    assert page.locator("#samples button").count() == 0
+    page.unroute("**/v1/samples")
+    saw(page, page.get_by_role("button", name="Blank canvas").click)
+    playwright.expect(page.locator("#samples button")).to_have_count(10)
+    only_what_failed_to_load(complaints)
+
+
+def test_a_value_is_the_same_beside_its_map_and_among_its_layers(
+    visit: Callable[..., Any], service: Callable[..., Any], few: DatasetSplits
+) -> None:
+    wide = network()
+    with torch.no_grad():
+        list(wide.class_block)[-1].weight.mul_(100.0)
+    classifier = Classifier(wide, Preprocessing.of(few.train), few.class_names, device="cpu")
+    with service(classifier) as client:
+        page = visit(str(client.base_url))
+        saw(page, lambda: drop(page, png(few.test.images[7, 0])))
+        page.get_by_role("button", name="Show all 10 classes").click()
+        beside = {
+            row.get_attribute("data-class"): row.locator(".here").inner_text().split()[-1] for row in page.locator(".class-row").all()[1:]
+        }
+        bars = page.locator(".vector").last
+        bars.locator("canvas").focus()
+        page.keyboard.press("Home")
+        among = {}
+        for _ in few.class_names:
+            name, value = bars.locator(".largest").inner_text().split(": ")
+            among[name] = value
+            page.keyboard.press("ArrowRight")
+        assert among == beside
+        page.context.close()
+
+
 def test_what_is_refused_leaves_no_answer_of_another_picture(page: Any, complaints: list[str]) -> None:
     expect = playwright.expect
     _, before = saw(page, page.get_by_role("button", name="sample: Bag").click)

@@ -23,7 +23,9 @@ SAFETY_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 """What every answer carries: a browser guesses no types, and other pages embed nothing."""
-EXPOSED = ("Retry-After",)
+MODEL = "Torchnin-Model"
+"""The header that tells classifiers apart whose descriptions differ, where an answer belongs to one."""
+EXPOSED = ("Retry-After", MODEL)
 """The headers that pages elsewhere, where they may ask, may read too."""
 
 

@@ -30,10 +30,10 @@ def compose(outcome: Outcome) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     return outcome.status, headers, body
 
 
-async def send_outcome(send: Send, outcome: Outcome) -> None:
-    """Answer a request."""
+async def send_outcome(send: Send, outcome: Outcome, *more: tuple[bytes, bytes]) -> None:
+    """Answer a request; `more` are headers beside the usual ones."""
     status, headers, body = compose(outcome)
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, *more]})
     await send({"type": "http.response.body", "body": body})
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from torchnin.classifier import Classifier
 from torchnin.saved import without_places
-from torchnin.web.access import EXPOSED, Access, Door, Gate
+from torchnin.web.access import EXPOSED, MODEL, Access, Door, Gate
 from torchnin.web.answers import Outcome, encode, not_asked_so, refused, respond, send_outcome
 from torchnin.web.limits import Limits, RefusedError, failed
 from torchnin.web.looker import Task
@@ -57,6 +58,7 @@ class Service:
         self.metrics.watch_waiting(lambda: self.queue.waiting)
         self.metrics.watch_memory(lambda: self.queue.memory)
         self._model = encode(model_json(classifier))
+        self._known_by = hashlib.sha256(self._model).hexdigest()[:16]
         self._description = encode(describe(classifier, settings.access, settings.limits))
         self._samples: asyncio.Task[bytes] | None = None
         self.failure: Exception | None = None
@@ -147,13 +149,13 @@ class Service:
                 outcome = await self.queue.ask([Task(work, file)])[0] if isinstance(file, bytes) else file
             finally:
                 self.uploads.give_back(taken)
-            await send_outcome(send, outcome)
+            await send_outcome(send, outcome, (MODEL.lower().encode(), self._known_by.encode()))
         except RefusedError as refusal:
             await send_outcome(send, refusal)
 
     async def model(self, _: Request) -> Response:
         """GET /v1/model."""
-        return Response(self._model, media_type="application/json")
+        return Response(self._model, headers={MODEL: self._known_by}, media_type="application/json")
 
     async def samples(self, _: Request) -> Response:
         """GET /v1/samples."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from torchnin.classifier import Classifier
 from torchnin.version import __version__
-from torchnin.web.access import Access
+from torchnin.web.access import MODEL, Access
 from torchnin.web.limits import DECLARED, KINDS, Limits
 
 _ERRORS = {
@@ -24,6 +24,13 @@ _ALWAYS = ("400", "403", "421", "500")
 _NUMBER = {"type": "number"}
 _INTEGER = {"type": "integer"}
 _STRING = {"type": "string"}
+_OF_MODEL = {
+    MODEL: {
+        "description": "Which classifier answered: another value where `/v1/model` says something else.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    }
+}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 
 
@@ -40,7 +47,7 @@ def describe(classifier: Classifier, access: Access, limits: Limits) -> dict[str
         "paths": {
             "/v1/predict": {"post": _predict(limits)},
             "/v1/explain": {"post": _explain(limits)},
-            "/v1/model": {"get": _get("model", "What the classifier is made of", _schema("Model"))},
+            "/v1/model": {"get": _get("model", "What the classifier is made of", _schema("Model"), headers=_OF_MODEL)},
             "/v1/samples": {"get": _get("samples", "A few pictures to begin with", _schema("Samples"))},
             "/healthz": {"get": _get("health", "Whether the service answers", _schema("Health"), more=("503",), guarded=False)},
             "/metrics": {"get": _metrics()},
@@ -89,7 +96,7 @@ def _explain(limits: Limits) -> dict[str, Any]:
             }
         ],
         "requestBody": _body(most=1),
-        "responses": {**_answer(_schema("Explanation")), **_errors("401", "408", "413", "415", "422", "503", "504")},
+        "responses": {**_answer(_schema("Explanation"), _OF_MODEL), **_errors("401", "408", "413", "415", "422", "503", "504")},
         "security": [{"token": []}],
     }
 
@@ -103,8 +110,16 @@ def _metrics() -> dict[str, Any]:
     }
 
 
-def _get(name: str, summary: str, schema: dict[str, Any], *, more: tuple[str, ...] = (), guarded: bool = True) -> dict[str, Any]:
-    operation: dict[str, Any] = {"operationId": name, "summary": summary, "responses": {**_answer(schema), **_errors(*more)}}
+def _get(
+    name: str,
+    summary: str,
+    schema: dict[str, Any],
+    *,
+    more: tuple[str, ...] = (),
+    guarded: bool = True,
+    headers: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": name, "summary": summary, "responses": {**_answer(schema, headers), **_errors(*more)}}
     if guarded:
         operation["responses"] |= _errors("401")
         operation["security"] = [{"token": []}]
@@ -121,8 +136,9 @@ def _body(*, most: int) -> dict[str, Any]:
     }
 
 
-def _answer(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"200": {"description": "The answer.", "content": {"application/json": {"schema": schema}}}}
+def _answer(schema: dict[str, Any], headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": "The answer.", "content": {"application/json": {"schema": schema}}}
+    return {"200": {**answer, "headers": headers} if headers else answer}
 
 
 def _errors(*statuses: str) -> dict[str, Any]:

@@ -19,6 +19,8 @@ let opened = null;
 let newest = 0; // of the pictures that were chosen, the blank canvas among them
 let meeting = null; // the question for the network, while it is under way
 let unanswered = false; // whether the stage shows what no answer has come for
+let sampling = null; // the question for the pictures to begin with, while it is under way
+let sampled = false; // whether it was answered
 let troubled = null; // what went wrong, to be said in another language too
 
 const stage = new Stage(get("stage"), { moved: look, painted });
@@ -28,14 +30,20 @@ const pixel = new Pixel({ changed: () => look(stage.pixel) });
 const layer = new Layer({ pointed: (at) => stage.point(at.x, at.y) });
 const explainer = new Explainer({ answered, failed: unexplained });
 
-function answered(told, { fresh, settled, number }) {
+function answered(told, { fresh, settled, number }, picture) {
   if (number !== newest) return; // another was chosen meanwhile, and its answer follows
+  if (network && told.model !== network.model) {
+    renew(picture);
+    return;
+  }
   if (network) trouble(); // else it is why there is none
   if (settled) unanswered = false;
-  if (fresh) stage.load(unpacked(told.picture));
+  const [, height, width] = told.picture.shape;
+  if (fresh || !stage.fits(width, height)) stage.load(unpacked(told.picture));
   answer.take(told, stage.pixels, settled);
   if (told.blocks) {
     blocks = told.blocks.map((block) => ({ grid: new Grid(block.grid), layers: block.layers.map((each) => new Maps(each)) }));
+    if (told.class_maps) blocks.at(-1).layers.splice(-1, 1, new Maps(told.class_maps)); // the same values, not rounded to codes
     layers.take(blocks);
     pixel.take(blocks);
   }
@@ -47,6 +55,15 @@ function answered(told, { fresh, settled, number }) {
   }
   get("restore").disabled = !stage.changed;
   document.body.classList.add("ready");
+  if (settled && network && !sampled && !sampling) offer(); // what failed may be over
+}
+
+/** Another classifier answers than the one that is shown: its description is asked for, then the same picture again. */
+async function renew(picture) {
+  const number = ++newest;
+  if (!meeting) enter();
+  const met = await meeting.then(() => true, () => false); // whoever asked says what was wrong
+  if (met && number === newest) explainer.ask(picture, { layers: true, about: { fresh: true, settled: true, number } });
 }
 
 function unexplained(error) {
@@ -203,7 +220,16 @@ function wire() {
   });
 }
 
-function offer(samples) {
+/** Show the pictures to begin with, and give them; none where they do not come, and then the next answer has them asked for again. */
+async function offer() {
+  sampling = askSamples().catch(() => null);
+  const told = await sampling;
+  sampling = null;
+  sampled = told !== null;
+  return show(told?.samples ?? []);
+}
+
+function show(samples) {
   get("samples-part").hidden = !samples.length;
   const files = samples.map(({ picture }) => {
     const bytes = Uint8Array.from(atob(picture.split(",")[1]), (letter) => letter.charCodeAt(0));
@@ -243,7 +269,13 @@ function relanguage() {
 }
 
 async function meet() {
-  network = await askNetwork();
+  const told = await askNetwork();
+  if (network && network.model !== told.model) {
+    overlaid = answer.selected = null;
+    sampled = false;
+    clear();
+  }
+  network = told;
   describe();
   layers.describe(network);
   pixel.describe(network);
@@ -268,9 +300,8 @@ async function enter() {
       meeting = null;
     });
     await meeting;
-    const { samples } = await askSamples();
-    const files = offer(samples);
     get("token-part").hidden = true;
+    const files = await offer();
     if (newest > 0) explainer.again(); // a visitor was quicker, or had a picture before the server wanted its token
     else if (files.length) take(files.at(-1));
     else blank();

@@ -31,7 +31,7 @@ export class Maps {
     this.step = coded ? (packed.high - packed.low) / 65535 : 1;
     [this.low, this.high] = range(values).map((code) => this.offset + code * this.step);
     // ReLU gives zeros; a code's rounding must not make them negative.
-    if (Math.abs(this.low) < this.step) this.low = 0;
+    if (coded && Math.abs(this.low) < this.step) this.low = 0;
   }
 
   /** All values of one channel. */

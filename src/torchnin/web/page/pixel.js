@@ -20,7 +20,7 @@ export class Pixel {
   describe(network) {
     this.network = network;
     this.parts = network.parts.filter((part) => part.kind === "block");
-    this.block ??= this.parts.length - 1;
+    this.block = Math.min(this.block ?? Infinity, this.parts.length - 1);
     this.build();
   }
 

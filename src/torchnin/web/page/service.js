@@ -37,11 +37,12 @@ export function keepToken(given) {
   }
 }
 
+/** What the server says, and as `model` of which classifier, where it says that. */
 async function answer(path, options = {}) {
   if (token && !/^[\x20-\x7e]+$/.test(token)) throw new Unknown(true); // no header can carry it
   const headers = { ...options.headers, ...(token ? { authorization: `Bearer ${token}` } : {}) };
   const response = await fetch(path, { ...options, headers }).catch(silent);
-  if (response.ok) return response.json().catch(silent);
+  if (response.ok) return { ...(await response.json().catch(silent)), model: response.headers.get("torchnin-model") };
   if (response.status === 401) throw new Unknown(Boolean(token));
   const told = await response.json().catch(() => ({}));
   throw new Refused(told.error || told.detail || response.statusText);
@@ -83,7 +84,7 @@ export class Explainer {
       this.next = this.unknown = null;
       try {
         // Of an answer without layers the newer one is shown all the same: that is what makes wiping live.
-        this.answered(await this.#explained(asked), asked.about);
+        this.answered(await this.#explained(asked), asked.about, asked.picture);
       } catch (error) {
         if (error instanceof Unknown) this.unknown = asked;
         this.failed(error);

@@ -42,10 +42,10 @@ export class Stage {
       for (let channel = 0; channel < 3; channel++) image.data[4 * at + channel] = values[(channels === 3 ? channel * width * height : 0) + at];
       image.data[4 * at + 3] = 255;
     }
+    if (!this.fits(width, height)) this.pixel = { x: width >> 1, y: height >> 1 };
     this.pixels = asCanvas(image);
     this.original = image;
     this.changed = false;
-    this.pixel ??= { x: width >> 1, y: height >> 1 };
     this.canvas.style.setProperty("--shape", width / height);
     this.draw();
   }
@@ -55,6 +55,11 @@ export class Stage {
     const values = new Uint8Array(3 * width * height);
     for (let channel = 0; channel < 3; channel++) values.fill(255 * level[channel % level.length], channel * width * height, (channel + 1) * width * height);
     this.load({ values, shape: [3, height, width] });
+  }
+
+  /** Whether the picture is of this size. */
+  fits(width, height) {
+    return this.original?.width === width && this.original.height === height;
   }
 
   restore() {

@@ -572,7 +572,7 @@ def test_two_fingers_draw_no_line_between_them(visit: Callable[..., Any], addres
         touch("touchStart", finger1=(0.1, 0.1))
         touch("touchStart", finger1=(0.1, 0.1), finger2=(0.9, 0.9))
         touch("touchMove", finger1=(0.1, 0.3), finger2=(0.9, 0.7))
-        touch("touchEnd", finger1=(0.1, 0.3))
+        touch("touchEnd", finger2=(0.9, 0.7))  # the one that is let go
         touch("touchMove", finger1=(0.1, 0.5))
         touch("touchEnd")
 

@@ -68,6 +68,31 @@ def test_of_a_folder_without_splits_all_are_judged_unless_the_training_had_them(
         assert json.loads(answer.out) == before
 
 
+def test_one_class_or_one_picture_of_each_is_enough_to_judge(
+    nin: Callable[..., Any], trained: Run, few: DatasetSplits, tmp_path: Path
+) -> None:
+    own, plain = trained.classifier, [name.replace("/", "-") for name in few.class_names]
+    named = Classifier(own.network, own.preprocessing, plain).save(tmp_path / "named")
+    logits = own.logits(torch.from_numpy(few.test.images)).argmax(1).numpy()
+    for name, chosen in {"one class": np.flatnonzero(few.test.labels == 3)[:4], "one of each": np.unique(few.test.labels, True)[1]}.items():
+        for number in chosen:
+            folder = tmp_path / name / plain[few.test.labels[number]]
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(few.test.images[number, 0]).save(folder / f"{number}.png")
+        for split in ((), ("--split", "all")):
+            answer = nin("evaluate", named, tmp_path / name, *split, "--json")
+            assert answer.code == 0, answer.err
+            document = json.loads(answer.out)
+            assert document["num_pictures"] == len(chosen)
+            assert document["accuracy"] == pytest.approx((logits[chosen] == few.test.labels[chosen]).mean())
+            assert ("pictures were judged" in answer.err) == (split == ())
+        assert nin("evaluate", named, tmp_path / name).code == 0
+    answer = nin("evaluate", named, tmp_path / "one class", "--split", "test")
+    assert (answer.code, "found the one class folder" in answer.err) == (1, True)
+    answer = nin("train", tmp_path / "one class", "--out", tmp_path / "run")
+    assert (answer.code, "found the one class folder" in answer.err) == (1, True)
+
+
 @pytest.mark.parametrize("metadata", [{"data": "my photos"}, {"data": ["my", "photos"], "validation": None, "seed": None}])
 def test_a_record_of_ones_own_is_no_error(
     nin: Callable[..., Any], trained: Run, few_file: Path, tmp_path: Path, metadata: dict[str, Any]

@@ -41,6 +41,16 @@ def test_a_broken_picture_stands_in_its_place(nin: Callable[..., Any], trained: 
     assert f"{broken}: expected a picture" in plain.err
 
 
+def test_files_of_folders_that_are_no_pictures_are_told_of_once(nin: Callable[..., Any], trained: Run, pictures: Path) -> None:
+    for name in ("4.heic", "deeper/5.HEIC", "deeper/notes.txt", "Thumbs.db", ".hidden.heic"):
+        (pictures / name).write_bytes(b"")
+    for given, said in ((pictures, "2 .heic, 1 .txt."), (pictures / "dee*", "1 .heic, 1 .txt."), (pictures / "2.png", "")):
+        answer = nin("predict", trained.path, given)
+        assert answer.code == 0
+        assert answer.err.strip().endswith(said)
+        assert answer.err.count("were left out") == bool(said)
+
+
 def test_lines_for_people(nin: Callable[..., Any], trained: Run, pictures: Path) -> None:
     answer = nin("predict", trained.path, pictures / "2.png", "--top", "2")
     best = list(trained.classifier.predict(pictures / "2.png").probabilities.items())[:2]

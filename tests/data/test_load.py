@@ -172,7 +172,7 @@ def test_a_size_for_folders_leaves_files_of_one_size_as_they_are(write_idx: Call
         ({"channels": 2}, r"channels: expected 1 .*found 2"),
         ({"channels": "3"}, r"channels is '3'; it is 1 \(grey\), 3"),
         ({"test_fraction": 0.0}, "test_fraction"),
-        ({"test_fraction": "0.2"}, "test_fraction is '0.2'; it is a number between 0 and 1"),
+        ({"test_fraction": "0.2"}, "test_fraction is '0.2'; it is a number above 0 and at most 1"),
         ({"test_fraction": None}, "test_fraction is None"),
         ({"test_fraction": float("nan")}, "test_fraction"),
         ({"seed": -3}, "seed"),

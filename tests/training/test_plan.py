@@ -7,7 +7,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from torchnin import Augmentation, Classifier, DatasetSplits, ImageDataset, NiN, NiNConfig, Preprocessing, Recipe, create_model, model_entry
+from torchnin import (
+    Augmentation,
+    Classifier,
+    DataError,
+    DatasetSplits,
+    ImageDataset,
+    NiN,
+    NiNConfig,
+    Preprocessing,
+    Recipe,
+    create_model,
+    load_dataset,
+    model_entry,
+)
 from torchnin.data.resize import resize_bytes
 from torchnin.device import choose_device
 from torchnin.training.plan import Plan, make_plan, reading_size
@@ -37,6 +50,11 @@ def test_a_folder_is_read_at_the_size_that_the_network_learns_from(photos: Path)
     trained = Classifier(create_model("nin_small", in_channels=3, num_classes=2), wide, ["dark", "light"])
     assert plan(trained, photos).learned.image_size == (20, 26)
     assert reading_size(model_entry("nin_cifar10").config, None) is None
+
+
+def test_no_picture_to_train_on_is_said(few: DatasetSplits) -> None:
+    with pytest.raises(DataError, match="expected at least one picture to train on, found none"):
+        plan("nin_small", load_dataset((few.test.images, few.test.labels), test_fraction=1))
 
 
 @pytest.mark.parametrize(("side", "learned_at"), [(8, 28), (12, 28), (16, 16), (28, 28), (40, 40)])

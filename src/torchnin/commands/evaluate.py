@@ -1,5 +1,7 @@
 """`nin evaluate`: how good a classifier is."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,7 +43,7 @@ def evaluate(
         data_dir: Where to look for the data first.
         skip_broken: Leave out pictures of DATA that do not decode, and count them, instead of stopping.
         split: Which pictures: test, train, validation, or all. By default test; all of DATA that has no test pictures of its own and is not
-            what the classifier was trained on.
+            what the classifier was trained on, where one class, or one picture of each, is enough.
         plot: Draw the confusion matrix into this file: .png, .pdf or .svg.
         reliability: Draw into this file how often the answers of each confidence are right.
         mistakes: Draw the most confident mistakes into this file.
@@ -57,13 +59,17 @@ def evaluate(
     for file in filter(None, (plot, reliability, mistakes)):
         torchnin.plots.require_drawable(file)
     loaded = load_classifier(classifier, device=device, backend="torch")
-    splits = load_data(loaded, classifier, data, data_dir, skip_broken)
+    splits = load_data(loaded, classifier, data, data_dir, skip_broken, to_judge=split in (None, "all"))
+    unknown = False
+    if split is None and splits.test_fraction == 1:
+        known = _as_trained(splits, loaded)
+        splits, unknown = known or splits, known is None
+    judged = "all" if unknown else split or "test"
     for sentence in splits.notes:
         note(sentence)
-    judged = split or _usual_split(splits, loaded, data)
     chosen = pictures_of(splits, judged)
     report = loaded.evaluate(chosen)
-    if not split and judged == "all":
+    if unknown:
         seen = f"The training is not known to have had {splits.name}"
         note(f"{seen}: all {len(chosen):,} pictures were judged (--split test: the held-out ones alone).")
     _draw(report, chosen, plot, reliability, mistakes, language)
@@ -88,8 +94,10 @@ def require_named(data: str | None, skip_broken: bool) -> None:
         )
 
 
-def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path | None, skip_broken: bool) -> "DatasetSplits":
-    """The named data, or those that the classifier was trained on."""
+def load_data(
+    loaded: "Classifier", name: str, data: str | None, data_dir: Path | None, skip_broken: bool, *, to_judge: bool = False
+) -> "DatasetSplits":
+    """The named data, or those that the classifier was trained on; `to_judge`, named data without test pictures are nothing but that."""
     trained_on = torchnin.saved.record_of_data(loaded.metadata)
     if data is None:
         if not trained_on:
@@ -97,6 +105,7 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
         share, seed = (torchnin.saved.number_in(loaded.metadata, key) or 0 for key in ("validation", "seed"))
         with data_bar() as progress:
             return torchnin.training.load_recorded(trained_on, data_dir=data_dir, validation=share, seed=int(seed), progress=progress)
+    seed, share = _split_of(trained_on)
     # Data of one size stay as they are and are resized as the training resized; a folder needs one size for all its pictures.
     size = (loaded.preprocessing.height, loaded.preprocessing.width)
     with data_bar() as progress:
@@ -105,22 +114,36 @@ def load_data(loaded: "Classifier", name: str, data: str | None, data_dir: Path 
             data_dir=data_dir,
             channels=loaded.preprocessing.channels,
             folder_size=size,
-            seed=int(torchnin.saved.number_in(trained_on, "split_seed") or 0),
+            seed=seed,
             skip_broken=skip_broken,
-            test_fraction=torchnin.saved.number_in(trained_on, "test_fraction") or 0.2,
+            test_fraction=1 if to_judge else share,
             progress=progress,
         )
 
 
-def _usual_split(splits: "DatasetSplits", loaded: "Classifier", data: str | None) -> str:
-    """The test pictures; of data that have none of their own and are no data of the training, all."""
+def _as_trained(splits: "DatasetSplits", loaded: "Classifier") -> "DatasetSplits | None":
+    """Data without test pictures of their own, split as the training split them; None where they are no data of the training."""
     trained_on = torchnin.saved.record_of_data(loaded.metadata)
-    learned = sum(torchnin.saved.number_in(trained_on, key) or 0 for key in ("train_pictures", "validation_pictures"))
+    figures = ("train_pictures", "validation_pictures", "test_pictures")
+    learned, validation, tested = (torchnin.saved.number_in(trained_on, key) or 0 for key in figures)
+    same_place = str(Path(splits.source).absolute()) == trained_on.get("source")
+    if not same_place and len(splits.test) != learned + validation + tested:
+        return None
+    if not (splits.test.class_counts > 1).any():
+        return None
+    seed, share = _split_of(trained_on)
+    train, test = splits.test.split(share, seed=seed)
     # What the training saw may have moved since, or be read in another size here.
-    alike = (len(splits.train), len(splits.test)) == (learned, trained_on.get("test_pictures"))
-    if data is None or splits.test_fraction is None or alike or str(Path(splits.source).absolute()) == trained_on.get("source"):
-        return "test"
-    return "all"
+    if not same_place and len(test) != tested:
+        return None
+    sentence = torchnin.data.held_out_sentence(len(test), splits.test.labels, share, seed=seed)
+    return dataclasses.replace(splits, train=train, test=test, test_fraction=share, split_seed=seed, notes=(*splits.notes, sentence))
+
+
+def _split_of(trained_on: Mapping[str, Any]) -> tuple[int, float]:
+    """Seed and share with which the training split its data."""
+    seed, share = (torchnin.saved.number_in(trained_on, key) for key in ("split_seed", "test_fraction"))
+    return int(seed or 0), share or 0.2
 
 
 def pictures_of(splits: "DatasetSplits", split: str) -> "ImageDataset":
@@ -130,7 +153,7 @@ def pictures_of(splits: "DatasetSplits", split: str) -> "ImageDataset":
         ValueError: there is no such split.
     """
     there = {"train": splits.train, "validation": splits.validation, "test": splits.test}
-    parts = [part for name, part in there.items() if part is not None and split in (name, "all")]
+    parts = [part for name, part in there.items() if part is not None and (split == name or (split == "all" and len(part)))]
     if not parts:
         known = ", ".join(name for name, part in there.items() if part is not None)
         raise ValueError(f"{splits.name} has no {split!r} pictures; --split takes {known}, all")

@@ -3,6 +3,7 @@
 import csv
 import glob
 import io
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain, tee
 from pathlib import Path
@@ -52,7 +53,8 @@ def predict(
     loaded = _load(classifier, device)
     shown = min(top or (len(loaded.class_names) if as_json else _TOP), len(loaded.class_names))
     line = _json_line if as_json else _csv_line if as_csv else _plain_line
-    paths, named = tee(each_picture(pictures))
+    others: Counter[str] = Counter()
+    paths, named = tee(each_picture(pictures, others))
     if as_csv:
         later = chain.from_iterable((f"label_{place}", f"probability_{place}") for place in range(2, shown + 1))
         write(_joined(("path", "label", "probability", *later, "error")))
@@ -68,6 +70,8 @@ def predict(
                     note(f"{path}: {reason}")
             else:
                 say(line(path, found, shown))
+    if others:
+        note(torchnin.data.others_sentence(others))
     if failed:
         note(f"{failed:,} of {total:,} pictures could not be read")
     return 1 if failed else 0
@@ -114,8 +118,10 @@ def _best(found: "Prediction", top: int) -> list[tuple[str, float]]:
     return list(found.probabilities.items())[:top]
 
 
-def each_picture(given: tuple[Path, ...]) -> Iterator[Path]:
+def each_picture(given: tuple[Path, ...], others: Counter[str] | None = None) -> Iterator[Path]:
     """The pictures that the arguments stand for, one after the other; whether they stand for any is checked before the first.
+
+    `others` counts the files in folders that are not read, by the endings of their names.
 
     Raises:
         ValueError: no argument was given, a folder holds no pictures, or nothing but such folders has a name of the given pattern.
@@ -130,17 +136,17 @@ def each_picture(given: tuple[Path, ...]) -> Iterator[Path]:
             continue
         if next(_matches(path), None) is None:
             raise ValueError(f"nothing has a name like {str(path)!r}; give files, folders, or a quoted pattern such as 'photos/**/*.jpg'")
-        if next(chain.from_iterable(_of_match(Path(found), path) for found in _matches(path)), None) is None:
+        if next(chain.from_iterable(_of_match(Path(found), path, None) for found in _matches(path)), None) is None:
             raise ValueError(f"only folders have a name like {str(path)!r}, and they hold no pictures; {names}")
-    return chain.from_iterable(map(_below, given))
+    return chain.from_iterable(_below(path, others) for path in given)
 
 
-def _below(path: Path) -> Iterator[Path]:
+def _below(path: Path, others: Counter[str] | None) -> Iterator[Path]:
     if is_folder(path):
-        yield from torchnin.data.each_picture_below(path)
+        yield from torchnin.data.each_picture_below(path, others)
     elif _is_pattern(path):
         for found in sorted(_matches(path), key=torchnin.data.natural_key):
-            yield from _of_match(Path(found), path)
+            yield from _of_match(Path(found), path, others)
     else:
         yield path
 
@@ -149,12 +155,12 @@ def _matches(pattern: Path) -> Iterator[str]:
     return glob.iglob(str(pattern), recursive=True)
 
 
-def _of_match(found: Path, pattern: Path) -> Iterator[Path]:
+def _of_match(found: Path, pattern: Path, others: Counter[str] | None) -> Iterator[Path]:
     """The pictures that a file or folder of the pattern's name stands for."""
     if not is_folder(found):
         yield found
     elif "**" not in pattern.parts:  # which names the files inside by itself
-        yield from torchnin.data.each_picture_below(found)
+        yield from torchnin.data.each_picture_below(found, others)
 
 
 def _is_pattern(path: Path) -> bool:

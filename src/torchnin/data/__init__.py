@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from torchnin.data.catalog import CATALOG as CATALOG
     from torchnin.data.dataset import DatasetSplits as DatasetSplits
     from torchnin.data.dataset import ImageDataset as ImageDataset
+    from torchnin.data.dataset import held_out_sentence as held_out_sentence
     from torchnin.data.errors import DataError as DataError
     from torchnin.data.load import load_dataset as load_dataset
     from torchnin.data.locate import DatasetStatus as DatasetStatus
     from torchnin.data.locate import find_datasets as find_datasets
     from torchnin.data.paths import each_picture_below as each_picture_below
     from torchnin.data.paths import natural_key as natural_key
+    from torchnin.data.paths import others_sentence as others_sentence
     from torchnin.data.paths import pictures_below as pictures_below
     from torchnin.data.pictures import SUFFIXES as SUFFIXES
     from torchnin.data.pictures import convert_channels as convert_channels
@@ -32,11 +34,11 @@ _HOME = {
     "torchnin.data.augmentation": ("Augmentation",),
     "torchnin.data.batches": ("Batch", "Batches", "derived_seed"),
     "torchnin.data.catalog": ("CATALOG",),
-    "torchnin.data.dataset": ("DatasetSplits", "ImageDataset"),
+    "torchnin.data.dataset": ("DatasetSplits", "ImageDataset", "held_out_sentence"),
     "torchnin.data.errors": ("DataError",),
     "torchnin.data.load": ("load_dataset",),
     "torchnin.data.locate": ("DatasetStatus", "find_datasets"),
-    "torchnin.data.paths": ("each_picture_below", "natural_key", "pictures_below"),
+    "torchnin.data.paths": ("each_picture_below", "natural_key", "others_sentence", "pictures_below"),
     "torchnin.data.pictures": ("SUFFIXES", "convert_channels", "decode_picture"),
     "torchnin.data.preprocessing": ("Preprocessing",),
     "torchnin.data.resize": ("resize_pixels",),

@@ -66,7 +66,8 @@ def load_dataset(
         seed: decides which pictures are held out for testing.
         skip_broken: leave out pictures in folders that do not decode, instead of stopping.
         download: False downloads nothing.
-        test_fraction: the share of each class that is held out for testing where there is no test split, in (0, 1).
+        test_fraction: the share of each class that is held out for testing where there is no test split, in (0, 1]. With 1 all pictures are
+            test pictures and none are left to train on, so that one class, or one picture of each, is enough.
         progress: called with what is being done, how much of it is done, and the total, None where that is not known.
 
     Raises:
@@ -77,12 +78,12 @@ def load_dataset(
     """
     size, read_at = _checked_size("image_size", image_size), _checked_size("folder_size", folder_size)
     channels = None if channels is None else whole("channels", channels, "1 (grey), 3 (colour) or None (as the pictures are)")
-    test_fraction = real("test_fraction", test_fraction, "a number between 0 and 1, both excluded")
+    test_fraction = real("test_fraction", test_fraction, "a number above 0 and at most 1")
     seed = whole("seed", seed, "a whole number of at least 0")
     if channels not in (None, 1, 3):
         raise ValueError(f"channels: expected 1 (grey), 3 (colour) or None (as the pictures are), found {channels!r}.")
-    if not 0 < test_fraction < 1:
-        raise ValueError(f"test_fraction: expected a number between 0 and 1, both excluded, found {test_fraction!r}.")
+    if not 0 < test_fraction <= 1:
+        raise ValueError(f"test_fraction: expected a number above 0 and at most 1, found {test_fraction!r}.")
     if seed < 0:
         raise ValueError(f"seed: expected a whole number of at least 0, found {seed!r}.")
     if isinstance(data, DatasetSplits):
@@ -289,10 +290,13 @@ def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, 
         test, validation = validation, None
         notes = ("There is no test split: the validation pictures serve as the test pictures.",)
     elif test is None:
-        labels = train.labels
-        train, test = train.split(test_fraction, seed=seed)
         held_out = test_fraction
-        notes = (held_out_sentence(len(test), labels, test_fraction, seed=seed),)
+        if test_fraction == 1:
+            train, test = train.select([]), train
+        else:
+            labels = train.labels
+            train, test = train.split(test_fraction, seed=seed)
+            notes = (held_out_sentence(len(test), labels, test_fraction, seed=seed),)
     return DatasetSplits(
         name=name,
         train=train,

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torchnin.data.pictures import SUFFIXES
 
 NO_PICTURES = frozenset(("__MACOSX", "@eaDir", "lost+found"))
 """Folders that systems leave behind, which hold nobody's pictures."""
+_LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini"))
 
 
 def pictures_below(folder: Path) -> list[Path]:
@@ -17,8 +19,11 @@ def pictures_below(folder: Path) -> list[Path]:
     return sorted(each_picture_below(folder), key=lambda path: natural_key(str(path.relative_to(folder).as_posix())))
 
 
-def each_picture_below(folder: Path) -> Iterator[Path]:
-    """Like `pictures_below`, one after the other: held in memory are the names of the folders on the way, not of all pictures."""
+def each_picture_below(folder: Path, others: Counter[str] | None = None) -> Iterator[Path]:
+    """Like `pictures_below`, one after the other: held in memory are the names of the folders on the way, not of all pictures.
+
+    `others` counts the files on the way that are not read, by the endings of their names (`count_other`).
+    """
     # A link up the tree would bring in the pictures of the other classes, so the folders above count as seen.
     seen = {_identity(above) for above in folder.resolve().parents}
 
@@ -28,7 +33,7 @@ def each_picture_below(folder: Path) -> Iterator[Path]:
             return
         seen.add(identity)
         # A folder's name ends in "/", so that it stands among its neighbours as the paths of what it holds do.
-        names = sorted(_entries(current), key=natural_key)
+        names = sorted(_entries(current, others), key=natural_key)
         for name in names:
             if name.endswith("/"):
                 yield from walk(current / name)
@@ -38,7 +43,20 @@ def each_picture_below(folder: Path) -> Iterator[Path]:
     return walk(folder)
 
 
-def _entries(folder: Path) -> Iterator[str]:
+def count_other(name: str, others: Counter[str]) -> None:
+    """Count a file that is no picture by its ending, as a camera's whose format nobody here decodes; not what systems leave behind."""
+    if not name.startswith(".") and name.lower() not in _LEFT_BEHIND:
+        others[os.path.splitext(name)[1].lower() or "without an ending"] += 1
+
+
+def others_sentence(others: Counter[str]) -> str:
+    """Which files beside pictures are not read, said to who may have meant them."""
+    kinds = ", ".join(f"{count:,} {ending}" for ending, count in others.most_common(8))
+    more = " ..." if len(others) > 8 else ""
+    return f"Files beside the pictures were left out, for names of pictures end in {', '.join(sorted(SUFFIXES))}: {kinds}{more}."
+
+
+def _entries(folder: Path, others: Counter[str] | None) -> Iterator[str]:
     """The names in a folder that count: those of pictures, and of folders with a "/" at their end."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -49,6 +67,8 @@ def _entries(folder: Path) -> Iterator[str]:
                     yield entry.name + "/"
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 yield entry.name
+            elif others is not None:
+                count_other(entry.name, others)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from torchnin.classifier import Classifier
-from torchnin.data import DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
+from torchnin.data import DataError, DatasetSplits, ImageDataset, Preprocessing, derived_seed, load_dataset
 from torchnin.data.dataset import listed
 from torchnin.data.readers.folder import DEFAULT_SIZE
 from torchnin.device import DeviceChoice
@@ -144,6 +144,8 @@ def make_plan(
         splits = data
     else:
         splits = load_dataset(data, seed=seed, channels=channels, folder_size=reading_size(network, recipe))
+    if not len(splits.train):
+        raise DataError(f"{splits.name}: expected at least one picture to train on, found none.")
     if isinstance(network, Classifier):
         name, network = name or network.metadata.get("name"), network_for(network, splits, seed)
     if isinstance(network, str):

@@ -14,7 +14,7 @@ import numpy as np
 
 from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask, held_out_sentence
 from torchnin.data.errors import DataError
-from torchnin.data.paths import NO_PICTURES, natural_key, pictures_below
+from torchnin.data.paths import NO_PICTURES, count_other, natural_key, others_sentence, pictures_below
 from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow
 from torchnin.data.progress import Progress, unheard
 from torchnin.data.resize import resize_bytes
@@ -29,7 +29,6 @@ _SPLIT_NAMES: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 _LAYOUTS = "train/CLASS/PICTURE with val/, validation/ or test/ beside it, or CLASS/PICTURE alone, with two classes or more"
-_LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini"))
 _CHUNK = 512
 _SMALL_PIXELS = 256 * 256
 _T = TypeVar("_T")
@@ -56,15 +55,20 @@ def read_folder(
     """Read a folder of pictures into memory as uint8.
 
     Classes are the folders' names in natural order (2 before 10), matched by name across splits. Where there are no splits, a stratified
-    share `test_fraction` is held out, fixed by `seed`. `image_size` is (height, width): where it is None, pictures that share one size of
-    at most 64 pixels keep it and others are stretched to 64 x 64 (bilinear, antialiased). `channels` is 1 or 3: where it is None, 1 if all
-    pictures are grey. What was decided stands in the notes. Raises DataError naming the path where a folder or a picture is not as it
-    should be; with `skip_broken` pictures that do not decode are left out and listed in `skipped`.
+    share `test_fraction` is held out, fixed by `seed`; 1 makes all of them test pictures, and one class is enough. `image_size` is (height,
+    width): where it is None, pictures that share one size of at most 64 pixels keep it and others are stretched to 64 x 64 (bilinear,
+    antialiased). `channels` is 1 or 3: where it is None, 1 if all pictures are grey. What was decided stands in the notes. Raises DataError
+    naming the path where a folder or a picture is not as it should be; with `skip_broken` pictures that do not decode are left out and
+    listed in `skipped`.
     """
     notes: list[str] = []
     report = progress or unheard
-    names, found = _find_pictures(root, notes)
-    files, held_out = found, None if "test" in found else test_fraction
+    names, found = _find_pictures(root, notes, fewest=1 if test_fraction == 1 else 2)
+    fraction = None if "test" in found else test_fraction
+    to_judge = fraction == 1
+    if to_judge:
+        found = {"train": _Files(), "test": found["train"]}
+    files, held_out = found, None if to_judge else fraction
     _note_others([path for part in found.values() for path in part.paths], notes)
     broken: dict[Path, str] = {}
     measured: dict[Path, tuple[int, int, bool]] = {}
@@ -89,10 +93,10 @@ def read_folder(
         good = np.array([path not in broken for path in part.paths], dtype=np.bool_)
         labels = np.array(part.labels, dtype=np.int64)
         datasets[split] = ImageDataset(images, labels, names) if good.all() else ImageDataset(images[good], labels[good], names)
-        if not len(datasets[split]):
+        if not len(datasets[split]) and not (to_judge and split == "train"):
             raise DataError(f"{root}: expected at least one {split} picture that decodes, found none of {len(part.paths):,}.")
     empty = [name for name, count in zip(names, datasets["train"].class_counts, strict=True) if not count]
-    if empty:
+    if empty and not to_judge:
         raise DataError(
             f"{root}: expected training pictures in every class, found none that decodes in {empty[0]!r}. Replace or remove them."
         )
@@ -116,12 +120,12 @@ def read_folder(
         notes=tuple(notes),
         skipped=skipped,
         split_seed=seed,
-        test_fraction=held_out,
+        test_fraction=fraction,
     )
 
 
-def _find_pictures(root: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[str, _Files]]:
-    """Class names of train, and the pictures of each split that is there ("test" may be missing)."""
+def _find_pictures(root: Path, notes: list[str], fewest: int) -> tuple[tuple[str, ...], dict[str, _Files]]:
+    """Class names of train, at least so many, and the pictures of each split that is there ("test" may be missing)."""
     folders = _visible_folders(root)
     by_name = {folder.name.lower(): folder for folder in folders}
     found = {split: next((by_name[name] for name in names if name in by_name), None) for split, names in _SPLIT_NAMES.items()}
@@ -132,13 +136,13 @@ def _find_pictures(root: Path, notes: list[str]) -> tuple[tuple[str, ...], dict[
             raise DataError(f"{root}: expected a folder train/ with a folder for each class, found none. Accepted are {_LAYOUTS}.")
         classes = _classes(root, folders)
         loose = _loose(root)
-        if len(classes) < 2:
+        if len(classes) < fewest:
             held = f"the one class folder {folders[0].name}" if classes else f"no class folder and {loose:,} pictures"
             raise DataError(f"{root}: expected pictures as {_LAYOUTS}, found {held}.")
         _note_loose(root, loose, notes)
         return tuple(classes), {"train": _label(classes, tuple(classes), root)}
     classes = _classes(train, _visible_folders(train))
-    if len(classes) < 2:
+    if len(classes) < fewest:
         raise DataError(f"{train}: expected two class folders or more, found the one class {next(iter(classes))!r}.")
     names = tuple(classes)
     files = {"train": _label(classes, names, train)}
@@ -175,19 +179,14 @@ def _note_loose(folder: Path, loose: int, notes: list[str]) -> None:
 
 
 def _note_others(pictures: list[Path], notes: list[str]) -> None:
-    """Say which files beside the pictures are not read, as those of a camera whose format nobody here decodes."""
-    endings: Counter[str] = Counter()
+    """Say which files beside the pictures are not read."""
+    others: Counter[str] = Counter()
     for folder in {path.parent for path in pictures}:
         for entry in folder.iterdir():
-            name, ending = entry.name.lower(), entry.suffix.lower()
-            if ending not in SUFFIXES and not name.startswith(".") and name not in _LEFT_BEHIND and is_file(entry):
-                endings[ending or "without an ending"] += 1
-    if endings:
-        kinds = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(8))
-        notes.append(
-            f"Files beside the pictures were left out, for names of pictures end in {', '.join(sorted(SUFFIXES))}: "
-            f"{kinds}{' ...' if len(endings) > 8 else ''}."
-        )
+            if entry.suffix.lower() not in SUFFIXES and is_file(entry):
+                count_other(entry.name, others)
+    if others:
+        notes.append(others_sentence(others))
 
 
 def _classes(root: Path, folders: list[Path]) -> dict[str, list[Path]]:

@@ -17,7 +17,7 @@ from torchnin.web.pages import PATHS
 # What is answered without the token: the page, the document that describes the service and the sign of life.
 _OPEN = PATHS | {"/openapi.json", "/healthz"}
 # The name or address in a Host header, without its port; IPv6 addresses stand in brackets.
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]]+)(?::[0-9]{1,5})?", re.IGNORECASE)
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]]+)(?::[0-9]{0,5})?", re.IGNORECASE)
 SAFETY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),

@@ -12,9 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from torchnin.data import DataError, convert_channels, decode_picture
-from torchnin.data.pictures import MAX_PIXELS, measure_quietly
+from torchnin.data.pictures import MAX_PIXELS, measure_quietly, quiet_pillow
 
 RAMP = np.tile(np.linspace(0, 255, 32, dtype=np.uint8), (24, 1))
 COLOUR = np.stack([RAMP, RAMP[::-1, ::-1], np.full_like(RAMP, 40)], axis=2)
@@ -224,6 +225,34 @@ def test_exif_rotation_is_honoured(orientation: int, kind: str, tmp_path: Path) 
     assert measure_quietly(path) == (24, 32, False)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "PNG late", "PNG xmp", "JPEG", "JPEG xmp", "WEBP", "WEBP xmp", "PIL", "PIL info", "PIL opened"])
+def test_wherever_it_is_said_that_a_picture_lies_on_its_side_it_is_turned(kind: str) -> None:
+    shades = Image.fromarray(np.array([[0, 90], [170, 250]], np.uint8).repeat(16, 0).repeat(16, 1))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    form, _, way = kind.partition(" ")
+    if form == "PIL":
+        source = Image.open(io.BytesIO(saved(shades))) if way == "opened" else shades.copy()
+        if way == "info":
+            source.info["exif"] = exif.tobytes()
+        else:
+            source.getexif()[0x0112] = 6
+    elif way == "late":
+        body, data = saved(shades), b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+        chunk = (len(data) - 4).to_bytes(4) + data + zlib.crc32(data).to_bytes(4)
+        source = body[:-12] + chunk + body[-12:]
+    elif way == "xmp" and form == "PNG":
+        text = PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        source = saved(shades, form, pnginfo=text)
+    elif way == "xmp":
+        source = saved(shades, form, xmp=xmp)
+    else:
+        source = saved(shades, form, exif=exif.tobytes())
+    assert abs(decode_picture(source, 1)[0, 8::16, 8::16].astype(int) - [[170, 0], [250, 90]]).max() <= 5
+
+
 def test_the_first_frame_of_an_animation() -> None:
     frames = [Image.fromarray(np.full((4, 4), level, dtype=np.uint8)) for level in (10, 200)]
     assert (decode_picture(saved(frames[0], "GIF", save_all=True, append_images=frames[1:]), 1) == 10).all()
@@ -342,6 +371,13 @@ def test_threads_leave_the_warning_filters_as_they_were() -> None:
         thread.start()
     for thread in threads:
         thread.join()
+    assert list(warnings.filters) == before
+    with quiet_pillow(), warnings.catch_warnings():
+        warnings.resetwarnings()  # whatever another thread does to the list meanwhile
+    with quiet_pillow():
+        warnings.warn_explicit("said", UserWarning, "Image.py", 1, module="PIL.Image")
+        with pytest.warns(UserWarning, match="said"):
+            warnings.warn_explicit("said", UserWarning, "mine.py", 1, module="mine")
     assert list(warnings.filters) == before
 
 

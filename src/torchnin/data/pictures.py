@@ -2,12 +2,13 @@
 
 import io
 import os
+import re
 import sys
 import threading
 import warnings
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Union, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -33,6 +34,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 # EXIF tag 0x0112; values 5 to 8 swap height and width.
 _ORIENTATION_TAG = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_PHOTOMETRIC = 256, 257, 262
+# Where a file says how the camera was held, by these names among what Pillow knows of it; a TIFF has it in its tags.
+_ORIENTED = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 # Of PNG files with so many bits, Pillow brings the levels to 0..255 and leaves the transparent one as it is in the file: how many there
 # are, and what one of them becomes.
 _GREY_LEVELS = {"L;2": (4, 85), "L;4": (16, 17)}
@@ -147,28 +150,29 @@ def convert_channels(images: np.ndarray, channels: int) -> np.ndarray:
 class _QuietPillow:
     """Silences Pillow's warnings about metadata and large pictures while any thread is inside.
 
-    The list of warning filters belongs to the process: the first one in changes it and the last one out puts it back.
+    The list of warning filters belongs to the process: the first one in adds to it and the last one out takes that away again. By
+    `warnings.catch_warnings` it would take a tenth of what decoding a small picture does, and undo what other threads do meanwhile.
     """
+
+    _RULE = ("ignore", None, Warning, re.compile("PIL"), 0)
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._saved: warnings.catch_warnings[None] | None = None
+        self._filters: list[Any] = []
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.filterwarnings("ignore", module="PIL")
+                self._filters = cast("list[Any]", warnings.filters)
+                self._filters.insert(0, self._RULE)
             self._inside += 1
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with self._lock:
             self._inside -= 1
-            if self._inside == 0 and self._saved is not None:
-                self._saved.__exit__(None, None, None)
-                self._saved = None
+            if self._inside == 0 and self._RULE in self._filters:  # unless someone has emptied it
+                self._filters.remove(self._RULE)
 
 
 _QUIET = _QuietPillow()
@@ -218,6 +222,14 @@ def _check_size(size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> None:
         )
 
 
+def _may_be_turned(picture: Image.Image) -> bool:
+    """Whether there is anything that may say how the camera was held: to read it where there is nothing takes a fifth of a small picture's
+    decoding. What somebody asked for, and may have changed since, Pillow keeps as `_exif`.
+    """
+    told = hasattr(picture, "tag_v2") or getattr(picture, "_exif", None) is not None
+    return told or any(name in picture.info for name in _ORIENTED)
+
+
 def _orientation(picture: Image.Image) -> int:
     """How the camera was held, by EXIF; as if it had said nothing where that part of the file is damaged, for the pixels are not."""
     try:
@@ -233,7 +245,7 @@ def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
     raw = tile[0][3] if tile else None  # how the values lie in the file: once it is loaded, Pillow does not know any more
     white_is_zero = getattr(picture, "tag_v2", {}).get(_TIFF_PHOTOMETRIC) == 0
     picture.load()  # says what is broken of the pixels, before what follows of the camera is passed over
-    if _orientation(picture) != 1:
+    if _may_be_turned(picture) and _orientation(picture) != 1:
         if ours:
             ImageOps.exif_transpose(picture, in_place=True)
         else:

@@ -5,12 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import torchnin
 from torchnin import DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, Run, choose_device
@@ -99,6 +100,7 @@ def test_rare_classes_weigh_as_torch_weighs_them(pieces: int, plain: NiNConfig, 
         processes=Processes(),
         pieces=pieces,
         on_out_of_memory="stop",
+        compile=False,
         say=print,
     )
     batch = next(Batches(few.train, batch_size=40, device=choice.device, seed=0).epoch())
@@ -107,6 +109,45 @@ def test_rare_classes_weigh_as_torch_weighs_them(pieces: int, plain: NiNConfig, 
     torch.testing.assert_close(loss, expected.detach())
     for parameter, slope in zip(network.parameters(), torch.autograd.grad(expected, list(network.parameters())), strict=True):
         torch.testing.assert_close(parameter.grad, slope, rtol=1e-4, atol=1e-6)
+
+
+def test_compiled_it_learns_the_same_and_goes_on_alike(tmp_path: Path) -> None:
+    """In a process of its own: the checks of shapes that these tests run with cannot be compiled."""
+    code = (
+        "import functools, sys, torch, torchnin\n"
+        "from torchnin import Augmentation, Recipe, load_dataset, train\n"
+        "torch.compile, calls = functools.partial(torch.compile, backend='aot_eager'), []\n"
+        "sample = load_dataset('fashion-mnist-sample')\n"
+        "train_, test = sample.train, sample.test\n"
+        "data = load_dataset(((train_.images[:440], train_.labels[:440]), (test.images[:50], test.labels[:50])))\n"
+        "recipe = Recipe(num_epochs=2, batch_size=8, lr=.001, muon_lr=.001, thinning=.3, augmentation=Augmentation(shift=1))\n"
+        "def trained(name, **how):\n"
+        "    return train('nin_small', data, recipe, out=f'{sys.argv[1]}/{name}', dtype='float32', quiet=True, **how)\n"
+        "plain, compiled, again = trained('plain'), trained('compiled', compile=True), trained('again', compile=True)\n"
+        "assert compiled.config['options']['compile'] and not plain.config['options']['compile']\n"
+        "for one, other, third in zip(plain.metrics, compiled.metrics, again.metrics, strict=True):\n"
+        "    assert abs(one['train_loss'] - other['train_loss']) < 1e-3, (one, other)\n"
+        "    assert other['train_loss'] == third['train_loss']\n"
+        "    assert one['dead_channels'].keys() == other['dead_channels'].keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=600)
+
+
+def test_what_cannot_be_compiled_is_trained_as_it_is(
+    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(network: nn.Module, **_: Any) -> Callable[[Tensor], Tensor]:
+        def call(pictures: Tensor) -> Tensor:
+            raise RuntimeError("no compiler was found\nand much more")
+
+        return call
+
+    plain = torchnin.train(tiny, few, ONCE, out=tmp_path / "plain", seed=1, quiet=True)
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.warns(UserWarning, match=r"cannot be compiled here \(no compiler was found\); it is trained as it is") as told:
+        run = torchnin.train(tiny, few, ONCE, out=tmp_path / "run", seed=1, quiet=True, compile=True)
+    assert len([warning for warning in told if "compiled" in str(warning.message)]) == 1
+    assert losses(run) == losses(plain)
 
 
 def test_normalisation_is_said_to_see_less(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

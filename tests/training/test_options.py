@@ -59,6 +59,7 @@ def test_what_a_run_was_begun_with_holds_when_it_goes_on(begun: Path) -> None:
         "on_out_of_memory": "stop",
         "accumulate": 2,
         "deterministic": False,
+        "compile": False,
     }
 
 

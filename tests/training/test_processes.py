@@ -217,6 +217,7 @@ def test_what_is_wrong_is_said_once(few_file: Path, tmp_path: Path) -> None:
         (("train", few_file, "--out", tmp_path / "file"), "is a file; a run needs a folder"),
         (("train", few_file, "--no-such-option"), "Unrecognized options: --no-such-option"),
         (("train", few_file, "--device", "cuda:0"), "train on cpu, or on cuda, where each takes the GPU of its number"),
+        (("train", few_file, "--compile", "--out", tmp_path / "run"), "compile is for one process"),
     ):
         answers = ended(launched(["-m", "torchnin", *arguments], 2))
         assert answers[0][0] == 2

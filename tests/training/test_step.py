@@ -171,6 +171,7 @@ def test_a_recorded_step_takes_nothing_from_the_host(name: str, tiny: NiNConfig,
             processes=Processes(),
             pieces=1,
             on_out_of_memory="stop",
+            compile=False,
             say=print,
         )
     monkeypatch.setattr(gradient, "draw", lambda step: None)

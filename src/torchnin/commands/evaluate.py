@@ -43,7 +43,7 @@ def evaluate(
         data_dir: Where to look for the data first.
         skip_broken: Leave out pictures of DATA that do not decode, and count them, instead of stopping.
         split: Which pictures: test, train, validation, or all. By default test; all of DATA that has no test pictures of its own and is not
-            what the classifier was trained on, where one class, or one picture of each, is enough.
+            what the classifier was trained on. One class, or one picture of each, is enough there.
         plot: Draw the confusion matrix into this file: .png, .pdf or .svg.
         reliability: Draw into this file how often the answers of each confidence are right.
         mistakes: Draw the most confident mistakes into this file.

@@ -90,6 +90,7 @@ def train(
     on_out_of_memory: Given[Literal["accumulate", "stop"]] = None,
     accumulate: Given[int] = None,
     deterministic: Given[bool] = None,
+    compile: Given[bool] = None,
     device: Given[str] = None,
     dtype: Given[Literal["auto", "float32", "bfloat16"]] = None,
     watch: Switch = False,
@@ -112,12 +113,13 @@ def train(
         out: The run folder; by default a new one under runs/.
         data_dir: Where to look for the data first.
         skip_broken: Leave out pictures that do not decode, and count them, instead of stopping.
-        resume: Go on with the run in --out as it was begun; the five options from --on-collapse to --device can be given anew.
+        resume: Go on with the run in --out as it was begun; the six options from --on-collapse to --device can be given anew.
         overwrite: Replace the run in --out.
         on_collapse: What to do when learning collapses: warn (so by default), stop, or recover (go back, halve the learning rate).
         on_out_of_memory: What to do then: accumulate (so by default; half as many pictures at once, gradients added up), or stop.
         accumulate: Look at each batch in so many pieces from the start, as far as the pictures go, to save memory.
         deterministic: The same seed, machine and number of threads give the same bits; so by default on a CPU.
+        compile: Let torch compile the network with the first step, which takes it seconds to minutes; not so by default. Meant for GPUs.
         device: auto (so by default), cpu, cuda or mps.
         dtype: What to compute in; by default what is fastest on the device.
         watch: Show in the browser how the training goes, on a page of this machine alone that ends with the training; needs the extra
@@ -130,6 +132,7 @@ def train(
         "on_out_of_memory": on_out_of_memory,
         "accumulate": accumulate,
         "deterministic": deterministic,
+        "compile": compile,
         "device": device,
     }
     # Under torchrun every process comes through here; what goes wrong is said by one of them, and the first one shows the result.

@@ -1,6 +1,7 @@
 """The gradient of a batch's loss, however its pictures are spread over processes and over pieces of memory's size."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from inspect import signature
 from typing import Any
@@ -41,6 +42,7 @@ class BatchGradient:
         processes: which share the batch.
         pieces: in how many pieces a part is looked at, to begin with; no more than have a picture, or two for batch normalisation.
         on_out_of_memory: halve the pieces, or stop.
+        compile: let torch compile the network for whole batches of one process; steps in which the monitor looks at it take it as it is.
         say: called with one sentence when the pieces are halved.
     """
 
@@ -58,6 +60,7 @@ class BatchGradient:
         processes: Processes,
         pieces: int,
         on_out_of_memory: OnOutOfMemory,
+        compile: bool,
         say: Callable[[str], None],
     ) -> None:
         self.network, self.recipe, self.preprocessing, self.seed, self.choice = network, recipe, preprocessing, seed, choice
@@ -70,6 +73,9 @@ class BatchGradient:
         self.dtype = next(network.parameters()).dtype
         self.spread = Spread(processes)
         self.module: nn.Module = network
+        # Compiled when it is first called: its gradient with the first step that asks for one.
+        self._compiled: Callable[[Tensor], Tensor] | None = torch.compile(network, dynamic=False) if compile and processes.alone else None
+        self._compiles = False
         self.normalises = any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
 
     @contextlib.contextmanager
@@ -132,11 +138,10 @@ class BatchGradient:
             parameter.grad = None
         pieces = self._pieces(batch)
         if pieces == 1 and self.processes.alone:
+            if self._compiled is not None and not self.monitor.watches(step) and len(batch.labels) == self.recipe.batch_size:
+                return self._learn_compiled(pictures, batch, self._compiled)
             with self.monitor.watching(step):
-                logits = self._logits(pictures)
-            loss = self._loss(logits, batch)
-            loss.backward()
-            return logits.detach(), loss.detach()
+                return self._learn_at_once(pictures, batch, self.module)
         parts, labels, indices = [], batch.labels[batch.part], batch.indices[batch.part]
         counted = self._counted(batch)
         with self.monitor.watching(step):
@@ -145,7 +150,7 @@ class BatchGradient:
                 self._lay_out(batch, number, pieces)
                 # The gradients are added up over the processes once, with the last piece's.
                 with contextlib.nullcontext() if number == pieces - 1 else self._unsynchronised():
-                    logits = self._logits(pictures[piece])
+                    logits = self._logits(pictures[piece], self.module)
                     parts.append(logits.detach())
                     losses = self._losses(logits, labels[piece], indices[piece])
                     # DistributedDataParallel takes the mean over the processes; their number makes a sum of it.
@@ -153,10 +158,31 @@ class BatchGradient:
         logits = self.processes.whole(torch.cat(parts), batch.part, len(batch.labels))
         return logits, self._loss(logits, batch)
 
-    def _logits(self, pictures: Tensor) -> Tensor:
+    def _learn_compiled(self, pictures: Tensor, batch: Batch, compiled: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        try:
+            found = self._learn_at_once(pictures, batch, compiled)
+        except RuntimeError as error:
+            if self._compiles or is_out_of_memory(error):
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            warnings.warn(f"the network cannot be compiled here ({reason}); it is trained as it is", stacklevel=2)
+            self._compiled = None
+            for parameter in self.network.parameters():
+                parameter.grad = None
+            return self._learn_at_once(pictures, batch, self.module)
+        self._compiles = True
+        return found
+
+    def _learn_at_once(self, pictures: Tensor, batch: Batch, module: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        logits = self._logits(pictures, module)
+        loss = self._loss(logits, batch)
+        loss.backward()
+        return logits.detach(), loss.detach()
+
+    def _logits(self, pictures: Tensor, module: Callable[[Tensor], Tensor]) -> Tensor:
         prepared = self.preprocessing(pictures).to(self.dtype).contiguous(memory_format=self.choice.memory_format)
         with self.choice.autocast():
-            logits = self.module(prepared)
+            logits = module(prepared)
         return logits.to(self.dtype)
 
     def _loss(self, logits: Tensor, batch: Batch) -> Tensor:

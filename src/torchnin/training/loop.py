@@ -112,6 +112,7 @@ class Training:
             processes=processes,
             pieces=options.accumulate or 1,
             on_out_of_memory=options.on_out_of_memory,
+            compile=options.compile,
             say=self._say_out_of_memory,
         )
         # Where the training stands. The sums are over the epoch so far: loss, right answers, pictures.

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from torchnin.values import whole
+from torchnin.values import switch, whole
 
 OnCollapse = Literal["warn", "stop", "recover"]
 OnOutOfMemory = Literal["accumulate", "stop"]
@@ -21,11 +21,13 @@ class Options:
     on_out_of_memory: OnOutOfMemory = "accumulate"
     accumulate: int | None = None
     deterministic: bool | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         for name, accepted in (("on_collapse", get_args(OnCollapse)), ("on_out_of_memory", get_args(OnOutOfMemory))):
             if (value := getattr(self, name)) not in accepted:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+        object.__setattr__(self, "compile", switch("compile", self.compile))
         if not isinstance(self.device, str):
             raise ValueError(f"device is {self.device!r}; it is a name such as 'cpu', or 'auto'")
         if self.accumulate is not None:

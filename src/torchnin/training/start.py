@@ -54,6 +54,7 @@ def train(
     on_out_of_memory: OnOutOfMemory | None = None,
     accumulate: int | None = None,
     deterministic: bool | None = None,
+    compile: bool | None = None,
     resume: bool = False,
     overwrite: bool = False,
     quiet: bool = False,
@@ -65,8 +66,8 @@ def train(
     Started by torchrun, all processes train one network together: each takes its part of every batch, the first one writes
     the run folder and speaks, and all return when it has written the result.
 
-    With `resume`, what is left out of `device`, `dtype`, `on_collapse`, `on_out_of_memory`, `accumulate` and `deterministic` is as
-    the run was begun, or as it was last given to it.
+    With `resume`, what is left out of `device`, `dtype`, `on_collapse`, `on_out_of_memory`, `accumulate`, `deterministic` and `compile`
+    is as the run was begun, or as it was last given to it.
 
     Args:
         network: a network's name or configuration, built for the data's channels and classes; or a classifier, whose weights a copy of
@@ -91,6 +92,8 @@ def train(
         accumulate: in how many pieces each process looks at its part of a batch, to save memory; None begins with one.
             More than have pictures are as many as have.
         deterministic: the same seed, machine and number of threads give the same bits; None means so on a CPU.
+        compile: let torch compile the network with the first step, which takes it seconds to minutes; None means not. For one process;
+            where it cannot be compiled it is trained as it is, with a warning. Meant for GPUs: on a CPU it was slower (docs/lab-log.md).
         resume: go on with the run in `out`, from its last checkpoint; a finished run is returned as it is.
         overwrite: replace the run in `out`.
         quiet: show nothing.
@@ -123,7 +126,10 @@ def train(
                 on_out_of_memory=on_out_of_memory,
                 accumulate=accumulate,
                 deterministic=deterministic,
+                compile=compile,
             )
+            if options.compile and not processes.alone:
+                raise ValueError("compile is for one process, and this training has several; leave it out")
             choice = choose_device(processes.device_name(options.device), dtype or (begun["device"]["dtype"] if begun else "auto"))
             if begun and not dtype:
                 choice = dataclasses.replace(choice, reasons={**choice.reasons, "dtype": "as the run was begun"})
@@ -154,6 +160,8 @@ def train(
         stack.callback(display.close)
         for sentence in plan.notes(processes, goes_on=resume):
             display.note(sentence)
+        if options.compile:
+            display.note("the network is compiled with the first step, which takes seconds to minutes")
         training = Training(
             run=run,
             network=plan.network,
@@ -281,6 +289,7 @@ def resume(
     on_out_of_memory: OnOutOfMemory | None = None,
     accumulate: int | None = None,
     deterministic: bool | None = None,
+    compile: bool | None = None,
     quiet: bool = False,
     watcher: Display | None = None,
     progress: contextlib.AbstractContextManager[Progress | None] | None = None,
@@ -293,7 +302,7 @@ def resume(
         out: the run folder.
         data_dir: where to look for the data first, also for a folder or file that has moved; it is checked to be the same data.
         device: as for `train`. Bits agree with the uninterrupted run on the same device and thread count.
-        on_collapse, on_out_of_memory, deterministic: as for `train`.
+        on_collapse, on_out_of_memory, deterministic, compile: as for `train`.
         accumulate: as for `train`; None goes on with the pieces that the run had come to.
         quiet: show nothing.
         watcher: as for `train`.
@@ -323,6 +332,7 @@ def resume(
             on_out_of_memory=on_out_of_memory,
             accumulate=accumulate,
             deterministic=deterministic,
+            compile=compile,
             resume=True,
             quiet=quiet,
             watcher=watcher,

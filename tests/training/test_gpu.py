@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +101,28 @@ def test_steps_are_recorded(
     monkeypatch.setattr(step, "_STEPS_BEFORE_RECORDING", 1000)
     plain = learned(tiny, few, a_recipe(**RECIPES[name]), tmp_path / "plain", dtype=dtype)
     assert losses(recorded) == pytest.approx(losses(plain), rel=0.02)  # a GPU's ways to convolve round in another order each time
+
+
+def test_compiled_steps_are_recorded_too(few_file: Path, tmp_path: Path) -> None:
+    """In a process of its own: the checks of shapes that these tests run with cannot be compiled. Where either fails a warning says so."""
+    code = (
+        "import sys, torchnin\n"
+        "from torchnin.training.step import Step\n"
+        "found, step = [], Step.__call__\n"
+        "def noted(self, *arguments):\n"
+        "    step(self, *arguments)\n"
+        "    found.append(self._again is not None)\n"
+        "Step.__call__ = noted\n"
+        "recipe = torchnin.named_recipe('fast').changed(num_epochs=4, batch_size=32)\n"
+        "plain, compiled = (\n"
+        "    torchnin.train('nin_small', sys.argv[1], recipe, out=f'{sys.argv[2]}/{how}', device='cuda', quiet=True, compile=how)\n"
+        "    for how in (False, True)\n"
+        ")\n"
+        "assert found == 2 * (3 * [False] + 37 * [True]), found\n"
+        "for one, other in zip(plain.metrics, compiled.metrics, strict=True):\n"
+        "    assert abs(one['train_loss'] - other['train_loss']) < 0.1, (one, other)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code, few_file, tmp_path], check=True, timeout=600)
 
 
 def test_the_same_bits_twice_where_asked_for(launches: list[int], tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

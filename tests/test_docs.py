@@ -32,6 +32,13 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert (path.parent / target).exists(), target
 
 
+def test_a_page_leads_to_its_other_language() -> None:
+    for chinese in (ROOT / "docs").glob("*.zh-CN.md"):
+        english = chinese.with_name(chinese.name.replace(".zh-CN", ""))
+        assert f"[中文]({chinese.name})" in english.read_text(encoding="utf-8"), english.name
+        assert f"[English]({english.name})" in chinese.read_text(encoding="utf-8"), chinese.name
+
+
 @pytest.mark.parametrize("name", ["exercises", "looking-inside"])
 def test_both_pages_show_the_same_commands(name: str) -> None:
     pages = (ROOT / "docs" / f"{name}.md", ROOT / "docs" / f"{name}.zh-CN.md")

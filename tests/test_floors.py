@@ -84,6 +84,22 @@ def test_every_source_file_has_a_test_file_of_its_name() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_the_tree_names_every_file_of_a_room_whose_files_it_names() -> None:
+    text = (Path(__file__).parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tree = text.partition("    src/torchnin/\n")[2].partition("\n    benchmarks/")[0].splitlines()
+    told: dict[str, set[str]] = {}
+    room = ""
+    for line in tree:
+        name = line.split()[0]
+        if line.startswith(" " * 8) and name.endswith(".py"):
+            told.setdefault(room, set()).add(name)
+        elif not line.startswith(" " * 8):
+            room = name.rstrip("/")
+    assert {"models", "data", "training"} <= told.keys()
+    for room, names in told.items():
+        assert names == {path.name for path in (PACKAGE / room).glob("*.py")} - {"__init__.py"}, room
+
+
 def test_nothing_is_imported_from_a_floor_above() -> None:
     wrong = []
     for file, line, room, used, _ in ours():

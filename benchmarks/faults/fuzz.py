@@ -3,6 +3,8 @@
     python benchmarks/faults/fuzz.py                     every target, 100,000 inputs each; some hours on one core
     python benchmarks/faults/fuzz.py idx npz --runs 1000
 
+Needs Linux and atheris, which no extra brings: `pip install atheris`.
+
 Each target of `fuzz_targets.py` (readers) and `fuzz_programs.py` (service, exported files, command lines) runs in a process of its own,
 one thread, under a limit on its memory: libFuzzer (through atheris) starts from small whole files, changes them, and keeps what reaches
 new code, the package's and Pillow's. A whole file gives a result; anything else has to end in an error of the package's own naming

@@ -204,7 +204,7 @@ D2L = Recipe(
 )
 """The notebooks' procedure, exactly: pictures resized to 224 pixels and left in [0, 1], Xavier-uniform weights, plain SGD.
 
-`nin train --recipe d2l --model nin_d2l`. Of 126 public runs of it 46 % reach 85 % on the test pictures and 7 % never learn.
+`nin train --recipe d2l --dtype float32`. Of 126 public runs of it 46 % reach 85 % on the test pictures and 7 % never learn.
 Source: Dive into Deep Learning, section 8.3.3 (zh 7.3.3), `train_ch6`.
 """
 

@@ -108,7 +108,8 @@ def train(
         ValueError: the arguments contradict each other, the network is not what its configuration describes, or the run folder is taken.
         DataError: the data is broken.
         DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
-        CollapseError: the monitor found something and `on_collapse` is `stop`.
+        CollapseError: class maps died, or the loss stood still, or the accuracy was that of guessing, and `on_collapse` is `stop`; or
+            `recover` gave up.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
         OutOfMemoryError: there is too little memory, also for smaller pieces.
         LostProcessError: another of the processes that train together ended.

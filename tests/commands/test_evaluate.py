@@ -66,6 +66,14 @@ def test_of_a_folder_without_splits_all_are_judged_unless_the_training_had_them(
         answer = nin("evaluate", out, *given, "--json")
         assert answer.code == 0, answer.err
         assert json.loads(answer.out) == before
+        assert "is taken for it" not in answer.err
+
+    for path in (tmp_path / "moved").rglob("*.png"):
+        Image.eval(Image.open(path), lambda level: 255 - level).save(path)
+    answer = nin("evaluate", out, tmp_path / "moved", "--json")
+    assert json.loads(answer.out)["num_pictures"] == before["num_pictures"]
+    assert "moved has as many pictures as what the classifier was trained on, and is taken for it" in answer.err
+    assert json.loads(nin("evaluate", out, tmp_path / "moved", "--split", "all", "--json").out)["num_pictures"] == 100
 
 
 def test_one_class_or_one_picture_of_each_is_enough_to_judge(
@@ -85,7 +93,7 @@ def test_one_class_or_one_picture_of_each_is_enough_to_judge(
             document = json.loads(answer.out)
             assert document["num_pictures"] == len(chosen)
             assert document["accuracy"] == pytest.approx((logits[chosen] == few.test.labels[chosen]).mean())
-            assert ("pictures were judged" in answer.err) == (split == ())
+            assert (f"all {len(chosen)} pictures were judged." in answer.err) == (split == ())
         assert nin("evaluate", named, tmp_path / name).code == 0
     answer = nin("evaluate", named, tmp_path / "one class", "--split", "test")
     assert (answer.code, "found the one class folder" in answer.err) == (1, True)

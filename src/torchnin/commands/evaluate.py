@@ -70,8 +70,10 @@ def evaluate(
     chosen = pictures_of(splits, judged)
     report = loaded.evaluate(chosen)
     if unknown:
-        seen = f"The training is not known to have had {splits.name}"
-        note(f"{seen}: all {len(chosen):,} pictures were judged (--split test: the held-out ones alone).")
+        counts = chosen.class_counts
+        apart = (counts > 0).sum() > 1 and (counts > 1).any()  # else --split test is refused
+        seen = f"The training is not known to have had {splits.name}: all {len(chosen):,} pictures were judged"
+        note(f"{seen}{' (--split test: the held-out ones alone)' if apart else ''}.")
     _draw(report, chosen, plot, reliability, mistakes, language)
     if as_csv:
         write(report.to_csv(), end="")
@@ -137,6 +139,12 @@ def _as_trained(splits: "DatasetSplits", loaded: "Classifier") -> "DatasetSplits
     if not same_place and len(test) != tested:
         return None
     sentence = torchnin.data.held_out_sentence(len(test), splits.test.labels, share, seed=seed)
+    checksums = trained_on.get("checksums")
+    if not same_place and not (isinstance(checksums, Mapping) and checksums.get("test") == test.checksum):
+        sentence += (
+            f" {splits.name} has as many pictures as what the classifier was trained on, and is taken for it: where it is something else, "
+            "--split all judges every picture."
+        )
     return dataclasses.replace(splits, train=train, test=test, test_fraction=share, split_seed=seed, notes=(*splits.notes, sentence))
 
 

@@ -44,3 +44,21 @@ def test_the_way_back_is_in_the_dtype_of_the_way_forward(way: rectified.Way) -> 
     with torch.autocast("cpu", torch.bfloat16):
         found = torch.autograd.grad(output.sum(), values)
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", ["nin_small", "nin_mnist"])
+def test_hooks_may_lay_out_anew_what_is_saved_for_the_way_back(name: str, autocast: bool) -> None:
+    """As `save_on_cpu(pin_memory=True)` does: in the order of the shape, not in that of memory."""
+    network = create_model(name, dropout=0.0).to(torch.float32, memory_format=torch.channels_last)
+    pictures, weights = torch.randn(8, 1, 28, 28), list(network.parameters())
+
+    def loss() -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            return network(pictures).float().square().sum()
+
+    expected = torch.autograd.grad(loss(), weights)
+    with torch.autograd.graph.saved_tensors_hooks(torch.Tensor.contiguous, lambda values: values):
+        moved = loss()
+    for found, here in zip(torch.autograd.grad(moved, weights), expected, strict=True):
+        assert (found - here).norm() <= (5e-2 if autocast else 1e-4) * here.norm()

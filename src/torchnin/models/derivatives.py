@@ -25,6 +25,14 @@ def need_torch(grad: Tensor) -> bool:
     return torch.is_grad_enabled() or are_transformed() or bool(stands_for_many(grad))
 
 
+def in_its_memory(*saved: Any) -> tuple[Any, ...]:
+    """What was saved for the way back, `(n, c, h, w)`, or None: in channels-last memory again, as hooks may have laid it out anew.
+
+    `torch.autograd.graph.save_on_cpu(pin_memory=True)` does.
+    """
+    return tuple(None if each is None else each.contiguous(memory_format=torch.channels_last) for each in saved)
+
+
 def found(
     output: Callable[[], Tensor], values: tuple[Tensor | None, ...], wanted: tuple[bool, ...], grad: Tensor
 ) -> tuple[Tensor | None, ...]:

@@ -132,7 +132,7 @@ class _Convolution(torch.autograd.Function):
             if ctx.before is not None:
                 ctx.before.share()
             return *differentiable(ctx, pictures, weight, bias, grad, torch.bfloat16), *[None] * 5
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad, pictures, output = derivatives.in_its_memory(grad, pictures, output)
         wanted = list(ctx.needs_input_grad[:3])
         summed = None
         if ctx.relu is not None:

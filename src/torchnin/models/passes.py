@@ -212,7 +212,7 @@ class _Normalise(torch.autograd.Function):
         pictures, weight, bias, mean, inverse, places, picked = ctx.saved_tensors
         if derivatives.need_torch(grad):
             return *_differentiable(ctx, (pictures, weight, bias), places, grad), *[None] * 4
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad, pictures, places, picked = derivatives.in_its_memory(grad, pictures, places, picked)
         found = torch.empty_like(pictures), torch.empty_like(weight), torch.empty_like(bias)
         cut = None if ctx.relu is None else ctx.relu.take_sums()
         arguments = pictures, grad, places, picked, cut, found[0], weight, bias, mean, inverse, found[1], found[2]
@@ -238,8 +238,9 @@ class _Pool(torch.autograd.Function):
         (places,) = ctx.saved_tensors
         if derivatives.need_torch(grad):
             return _unpooled(places, grad * ctx.factor, ctx.shape), None, None
+        grad, places = derivatives.in_its_memory(grad, places)
         gradient = torch.empty(ctx.shape, dtype=grad.dtype, device=grad.device, memory_format=torch.channels_last)
-        _call("pool_backward", gradient, ctx.sides, grad.contiguous(memory_format=torch.channels_last), places, ctx.factor, gradient)
+        _call("pool_backward", gradient, ctx.sides, grad, places, ctx.factor, gradient)
         return gradient, None, None
 
 

@@ -62,7 +62,7 @@ class Convolution(torch.autograd.Function):
             if ctx.before is not None:
                 ctx.before.share()
             return *mixed.differentiable(ctx, pictures, weight, bias, grad, torch.float32), *[None] * 5
-        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad, pictures, output = derivatives.in_its_memory(grad, pictures, output)
         of_bias = None
         if ctx.relu is not None:
             grad, of_bias = mixed.in_front(ctx.relu, output, grad)

@@ -1,6 +1,9 @@
 import os
 import pickle
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from torch import nn
 from torchnin import RECIPES, DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
 from torchnin.data import DataError
 from torchnin.training import DivergenceError, load_recorded, plan
+from torchnin.training.log import Silent
 
 ONCE = Recipe(num_epochs=1, batch_size=80)
 
@@ -205,6 +209,45 @@ def test_torchs_random_numbers_go_on_as_if_nothing_was_trained(tiny: NiNConfig, 
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize("switch", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_what_the_caller_has_switched_to_changes_no_training(
+    switch: Callable[[], AbstractContextManager[None]], tiny: NiNConfig, few: DatasetSplits, tmp_path: Path
+) -> None:
+    runs = [train(tiny, few, ONCE, out=tmp_path / "usual", dtype="float32", quiet=True)]
+    with switch():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+        runs.append(train(tiny, few, ONCE, out=tmp_path / "switched", dtype="float32", quiet=True))
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")) == before
+    assert_same_weights(*runs)
+
+
+def test_a_run_can_be_resumed_where_no_gradients_are_wanted(trained: Run, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(trained.path, tmp_path / "run"))
+    (out / "result.json").unlink()
+    with torch.inference_mode():
+        assert_same_weights(resume(out, quiet=True), trained)
+
+
+def test_trainings_in_several_threads_take_turns(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    alone = train(tiny, few, ONCE, out=tmp_path / "alone", quiet=True)
+    with ThreadPoolExecutor(3) as threads:
+        runs = list(threads.map(lambda number: train(tiny, few, ONCE, out=tmp_path / str(number), quiet=True), range(3)))
+    for run in runs:
+        assert_same_weights(run, alone)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_who_hears_of_an_epoch_may_leave_the_network_in_evaluation_mode(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    twice, network = replace(ONCE, num_epochs=2), NiN(tiny)
+    run = train(network, few, twice, out=tmp_path / "looked", quiet=True, on_epoch=lambda run: network.eval())
+    assert_same_weights(run, train(tiny, few, twice, out=tmp_path / "usual", quiet=True))
+
+
+def assert_same_weights(run: Run, other: Run) -> None:
+    weights, others = (each.classifier.network.state_dict() for each in (run, other))
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
+
+
 def test_resuming_draws_nothing_of_torchs_random_numbers(trained: Run, tmp_path: Path) -> None:
     out = Path(shutil.copytree(trained.path, tmp_path / "run"))
     (out / "result.json").unlink()
@@ -303,6 +346,10 @@ def test_a_recipe_may_be_named(tiny: NiNConfig, few: DatasetSplits, tmp_path: Pa
         ({"recipe": {"lr": 1}}, "^recipe is of type dict; accepted: a Recipe, None, or one of the names fast, "),
         ({"data": [1, 2]}, "^data: expected a dataset's name, .*found list"),
         ({"data": None}, "^data: expected a dataset's name, .*found NoneType"),
+        ({"name": 3}, "^name is of type int; accepted: text, or None"),
+        ({"watcher": Silent}, "^watcher is the class Silent; accepted: what has a Display's methods, such as "),
+        ({"watcher": print}, "^watcher is of type builtin_function_or_method; accepted: "),
+        ({"on_epoch": "plot"}, "^on_epoch is of type str; accepted: a function, which is given the run"),
     ],
 )
 def test_what_is_of_another_type_is_told(changes: dict[str, Any], said: str, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

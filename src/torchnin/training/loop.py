@@ -177,6 +177,7 @@ class Training:
     def _epoch(self, stop: StopSignal) -> None:
         per_epoch = self.batches.num_batches
         epoch, done = divmod(self.step, per_epoch)
+        self.network.train()  # who heard of the last epoch may have looked at the network as it predicts
         self.display.begin_epoch(epoch + 1, self.recipe.num_epochs, done, per_epoch)
         since, before, shown, began = time.monotonic(), self.epoch_seconds, 0.0, done
         if self.thinning is not None and done == 0:

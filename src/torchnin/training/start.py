@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,8 @@ from torchnin.values import counted, real, whole
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
 # What of a run's device changes its last bits.
 _ELSEWHERE = ("device", "dtype", "threads", "processes", "deterministic", "native")
+# Trainings in several threads take turns: torch's random numbers and switches are those of the whole process.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def train(
@@ -64,7 +67,8 @@ def train(
     """Train a network and write a run folder.
 
     Started by torchrun, all processes train one network together: each takes its part of every batch, the first one writes
-    the run folder and speaks, and all return when it has written the result.
+    the run folder and speaks, and all return when it has written the result. In several threads of a process one training waits for
+    the other.
 
     With `resume`, what is left out of `device`, `dtype`, `on_collapse`, `on_out_of_memory`, `accumulate`, `deterministic` and `compile`
     is as the run was begun, or as it was last given to it.
@@ -104,7 +108,7 @@ def train(
         The finished run: `.classifier`, `.result`, `.metrics`, `.path`.
 
     Raises:
-        TypeError: network, data or recipe is of another type.
+        TypeError: network, data, recipe, name, watcher or on_epoch is of another type.
         ValueError: the arguments contradict each other, the network is not what its configuration describes, or the run folder is taken.
         DataError: the data is broken.
         DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
@@ -115,10 +119,11 @@ def train(
         LostProcessError: another of the processes that train together ended.
     """
     _check_network(network)
+    _check_told(name, watcher, on_epoch)
     recipe = recipe_of(recipe)
     seed = whole("seed", seed, "a whole number")
     validation = real("validation", validation, "the share of train pictures to hold out, at least 0 and below 1")
-    with named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
+    with _ONE_AT_A_TIME, named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
         begun = _begun(Run(out), processes) if resume and out is not None else {}
         with processes.together():
             options = Options.of_run(begun).given_anew(
@@ -136,6 +141,9 @@ def train(
                 choice = dataclasses.replace(choice, reasons={**choice.reasons, "dtype": "as the run was begun"})
             # Weights, dropout and what else torch draws is seeded here; the caller's random numbers go on as if it had not been.
             stack.enter_context(torch.random.fork_rng([choice.device] if choice.device.type == "cuda" else []))
+            # Gradients are wanted, and numbers as they were asked for, also where the caller has switched to others.
+            for mode in (torch.inference_mode(False), torch.enable_grad(), torch.autocast(choice.device.type, enabled=False)):
+                stack.enter_context(mode)
             repeats = stack.enter_context(repeatable(options.deterministic, choice.device))
             if recipe is None and "recipe" in begun:
                 recipe = Recipe.from_dict(begun["recipe"])
@@ -208,6 +216,17 @@ def _check_network(network: Any) -> None:
             f"network is of type {type(network).__name__}; accepted: a network's name, a NiNConfig, a Classifier or a NiN, "
             "as create_model makes it"
         )
+
+
+def _check_told(name: Any, watcher: Any, on_epoch: Any) -> None:
+    """What keeps and hears what a training says."""
+    if not isinstance(name, str | None):
+        raise TypeError(f"name is of type {type(name).__name__}; accepted: text, or None")
+    if watcher is not None and (isinstance(watcher, type) or not callable(getattr(watcher, "end_epoch", None))):
+        given = f"the class {watcher.__name__}" if isinstance(watcher, type) else f"of type {type(watcher).__name__}"
+        raise TypeError(f"watcher is {given}; accepted: what has a Display's methods, such as torchnin.training.TensorBoard()")
+    if on_epoch is not None and not callable(on_epoch):
+        raise TypeError(f"on_epoch is of type {type(on_epoch).__name__}; accepted: a function, which is given the run")
 
 
 def recipe_of(recipe: Any) -> Recipe | None:
@@ -312,13 +331,13 @@ def resume(
     Raises:
         ValueError: the folder holds no run, or the data has changed; otherwise as `train`.
     """
-    with joined(device or "auto") as processes:
+    with _ONE_AT_A_TIME, joined(device or "auto") as processes:
         run = Run(out)
         begun = _begun(run, processes)
         if processes.highest(int(processes.first and run.complete)):
             return run
         # The weights that a network is built with are drawn, and then read in.
-        with processes.together(), torch.random.fork_rng([]), progress or contextlib.nullcontext() as told:
+        with processes.together(), torch.random.fork_rng([]), torch.inference_mode(False), progress or contextlib.nullcontext() as told:
             network, recipe, splits = _as_begun(begun, run, data_dir, told)
         return train(
             network,

@@ -39,7 +39,7 @@ WORDS: dict[str, dict[str, str]] = {
         "first seeds": "{n} of {planned} seeds so far",
         "ships": "`{name}` (seed {seed}: {accuracy:.2%})",
         "no room": "does not, to keep the package small",
-        "one test": "All on the test pictures as they are, none mirrored or moved. Nothing was chosen by them. "
+        "one test": "All on the test pictures as they are, none mirrored or moved. Nothing was chosen by them, unless a card says so. "
         "What ships stores its convolutions in float16, so its last digits may differ. "
         "The other trainings stand in benchmarks/records.",
         "stands in": "stands in for a longer training",
@@ -70,7 +70,7 @@ WORDS: dict[str, dict[str, str]] = {
         "ships": "`{name}`（种子 {seed}：{accuracy:.2%}）",
         "no room": "否，为了让安装包保持小巧",
         "one test": "均为原样的测试图片，没有翻转或平移；"
-        "没有用它们选择任何东西。随包提供的权重以 float16 存储卷积，所以末位可能不同。其余的训练见 benchmarks/records。",
+        "没有用它们选择任何东西，除非模型卡另有说明。所附的权重以 float16 存储卷积，所以末位可能不同。其余的训练见 benchmarks/records。",
         "stands in": "暂代更长的训练",
         "soonest": "| 测试准确率 | 命令 | 两个核，有 bfloat16（AMX） | 两个核，无 bfloat16 |",
         "soon": "**{seconds:.1f} 秒**（{low:.2%} 至 {high:.2%}，{n} 个种子）",

@@ -14,7 +14,9 @@ import torchnin
 PACKAGE = Path(torchnin.__file__).parent
 FLOORS = {
     **dict.fromkeys(("models", "data", "device", "plots", "files", "names", "values", "version"), 0),
-    **dict.fromkeys(("evaluation", "explanation", "export", "exported", "occlusion", "onnx_network", "prediction", "saved"), 1),
+    **dict.fromkeys(
+        ("evaluation", "explanation", "export", "exported", "inference", "occlusion", "onnx_network", "prediction", "saved"), 1
+    ),
     "classifier": 2,
     "training": 3,
     **dict.fromkeys(("commands", "web", "integrations", "__main__"), 4),

@@ -21,13 +21,14 @@ from torchnin.data.dataset import class_names_of
 from torchnin.data.pictures import PictureFile, PictureSource
 from torchnin.data.readers.arrays import dataset_of
 from torchnin.data.resize import resize_pixels
-from torchnin.device import DeviceChoice, choose_device, survive_forks, within_memory
+from torchnin.device import DeviceChoice, choose_device, survive_forks
 from torchnin.evaluation import Report, evaluate_logits
 from torchnin.explanation import BlockMaps, Explanation, PixelVectors, block_maps, explain, feature_maps, pixel_vectors
 from torchnin.files import is_folder, path_of
-from torchnin.models import FoldedNiN, NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
+from torchnin.inference import Inference
+from torchnin.models import NiN, NiNConfig, Summary, list_weights, summarize, weights_entry
 from torchnin.models.described import require_described, unfilled
-from torchnin.onnx_network import Backend, OnnxNetwork, choose_backend
+from torchnin.onnx_network import Backend, choose_backend
 from torchnin.prediction import LARGE_PIXELS, Predictor, as_several, usual_batch
 from torchnin.saved import WEIGHTS, halved, no_classifier, no_description, place_of, read_saved, require_plain, without_places, write_saved
 from torchnin.version import __version__
@@ -93,10 +94,7 @@ class Classifier(Predictor[np.ndarray]):
         survive_forks()
         self.choice: DeviceChoice = choose_device(device, "float32")
         self._network = self.choice.place(network).eval()
-        self._network_is_known = True
-        self._backend = choose_backend(backend, self.choice)
-        self._folded: FoldedNiN | None = None
-        self._onnx: OnnxNetwork | None = None
+        self._inference = Inference(self._network, self.choice, backend)
         self.preprocessing = preprocessing
         self.class_names = names
         self.metadata: dict[str, Any] = dict(metadata or {})
@@ -110,7 +108,7 @@ class Classifier(Predictor[np.ndarray]):
     @property
     def network(self) -> NiN:
         """The trained network, in evaluation mode; from when it is asked for, each prediction looks whether its weights have changed."""
-        self._network_is_known = True
+        self._inference.network_is_known = True
         return self._network
 
     @property
@@ -121,7 +119,7 @@ class Classifier(Predictor[np.ndarray]):
     @property
     def backend(self) -> Literal["torch", "onnxruntime"]:
         """What computes predictions: `torch`, or `onnxruntime`, which leaves to torch what torch is faster at."""
-        return self._backend
+        return self._inference.backend
 
     def __repr__(self) -> str:
         p = self.preprocessing
@@ -150,28 +148,8 @@ class Classifier(Predictor[np.ndarray]):
         return cast("Sequence[np.ndarray] | None", usual_batch(pictures, self.preprocessing.channels))
 
     def _probabilities(self, decoded: Sequence[np.ndarray]) -> np.ndarray:
-        p, (_, onnx) = self.preprocessing, self._for_prediction()
-        sizes = {decoded.shape[2:]} if isinstance(decoded, np.ndarray) else {pixels.shape[1:] for pixels in decoded}
-        if onnx is not None and onnx.is_faster(len(decoded)) and sizes == {(p.height, p.width)}:
-            # No call of torch's: around one small picture a few of them take as long as half the network.
-            pixels = decoded if isinstance(decoded, np.ndarray) else decoded[0][None] if len(decoded) == 1 else np.stack(decoded)
-            return within_memory(onnx.probabilities, pixels, np.concatenate)
-        return self.logits(self._together(decoded)).double().softmax(1).numpy()
+        return self._inference.probabilities(decoded, self.preprocessing)
 
-    def _together(self, decoded: Sequence[np.ndarray]) -> Tensor:
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for place, pixels in enumerate(decoded):
-            by_shape.setdefault(pixels.shape, []).append(place)
-        if len(by_shape) == 1:
-            return torch.from_numpy(np.stack(decoded))
-        # Pictures of one size are resized together, many times faster than one by one; then all go through the network at once.
-        p = self.preprocessing
-        sized = torch.empty(len(decoded), p.channels, p.height, p.width, dtype=torch.float32, device=self.device)
-        for places in by_shape.values():
-            sized[places] = p.resize(torch.from_numpy(np.stack([decoded[place] for place in places])).to(self.device))
-        return sized
-
-    @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """What the network answers before the softmax.
 
@@ -184,37 +162,7 @@ class Classifier(Predictor[np.ndarray]):
         Raises:
             ValueError: the pixels have another number of channels than the network.
         """
-        return within_memory(self._logits, pixels, torch.cat)
-
-    def _logits(self, pixels: Tensor) -> Tensor:
-        resized = self.preprocessing.resize(pixels.to(self.device))
-        self._network.check_pictures(resized)
-        if not len(resized):
-            return torch.empty(0, len(self.class_names))
-        folded, onnx = self._for_prediction()
-        if onnx is not None and onnx.is_faster(len(resized)):
-            return onnx(resized)
-        return folded(self.preprocessing.normalise(resized)).float().cpu()
-
-    def _for_prediction(self) -> tuple[FoldedNiN, OnnxNetwork | None]:
-        """The network with its normalisation folded in, and as onnxruntime computes it; anew where its weights have changed."""
-        folded, onnx = self._folded, self._onnx
-        # Looking at every weight takes a tenth of a small picture, and where nobody else has the network nobody changes it.
-        if folded is None or (self._network_is_known and not folded.is_current(self._network)):
-            folded, onnx = FoldedNiN(self._network), None
-        if self._backend == "onnxruntime" and (onnx is None or onnx.preprocessing is not self.preprocessing):
-            try:
-                onnx = OnnxNetwork(folded, self.preprocessing)
-            except (ImportError, RuntimeError) as error:
-                self._backend, onnx = "torch", None
-                warnings.warn(f"torch predicts, for onnxruntime does not: {error}", stacklevel=2)
-        # Several threads may be here; each has made what fits the weights that it saw.
-        self._onnx, self._folded = onnx, folded
-        return folded, onnx
-
-    def __getstate__(self) -> dict[str, Any]:
-        """To be copied or pickled, without what is made of the network when it is wanted."""
-        return {**self.__dict__, "_folded": None, "_onnx": None}
+        return self._inference.logits(pixels, self.preprocessing)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         survive_forks()
@@ -391,7 +339,7 @@ class Classifier(Predictor[np.ndarray]):
         except ValueError as error:
             raise DataError(f"{path / 'config.json'}: {str(error).removesuffix('.')}. Save the classifier again.") from error
         classifier.metadata = metadata  # as it stands there, for versions before this one wrote numbers that JSON does not have
-        classifier._network_is_known = False
+        classifier._inference.network_is_known = False
         return classifier
 
     def export_onnx(
@@ -429,7 +377,7 @@ class Classifier(Predictor[np.ndarray]):
         if accept_accuracy_loss and int8 is None:
             raise ValueError("accept_accuracy_loss is about 8 bits, and int8 was not given; leave it out, or give data to quantise with")
         # With answers of torch, on the host: GPUs may round the products of convolutions to fewer bits.
-        host = self if self.device.type == "cpu" and self._backend == "torch" else self._on_the_host()
+        host = self if self.device.type == "cpu" and self.backend == "torch" else self._on_the_host()
         if int8 is not None:
             validation = None if int8.validation is None else self._matched(int8.validation)
             int8 = dataclasses.replace(int8, train=self._matched(int8.train), test=self._matched(int8.test), validation=validation)

@@ -59,13 +59,15 @@ def test_a_run_that_goes_on_otherwise_says_so(
 ) -> None:
     run = train(tiny, few, Recipe(num_epochs=1, batch_size=80), out=tmp_path / "run", device="cpu", quiet=True)
     (run.path / "result.json").unlink()
+    run.write_config({**run.config, "versions": {**run.config["versions"], "torch": "2.4.0"}})
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
         train(tiny, few, Recipe(num_epochs=1, batch_size=80), out=tmp_path / "run", device="cpu", resume=True)
     finally:
         torch.set_num_threads(before)
-    assert f"begun with threads {before}, now {before + 1}: the same training up to rounding, not to the bit" in capsys.readouterr().err
+    changed = f"torch 2.4.0, now {torch.__version__}; threads {before}, now {before + 1}"
+    assert f"begun with {changed}: the same training up to rounding, not to the bit" in capsys.readouterr().err
 
 
 def test_a_clock_that_jumps_changes_nothing(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -378,6 +378,20 @@ def test_a_network_in_float64_is_trained_in_it(accumulate: int, tiny: NiNConfig,
     assert 0 <= run.metrics[0]["validation_accuracy"] <= 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_network_in_few_bits_is_refused(dtype: torch.dtype, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"the network is in {dtype}, in which small steps are lost; give network\.float\(\)"):
+        train(NiN(tiny).to(dtype), few, ONCE, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_network_without_weights_is_refused(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    with torch.device("meta"):
+        network = NiN(tiny)
+    with pytest.raises(ValueError, match="on the meta device, where it has no weights; make it elsewhere"):
+        train(network, few, ONCE, out=tmp_path / "run", quiet=True)
+
+
 def test_validation_pictures_are_not_held_out_twice(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     splits = replace(few, validation=few.test.select(range(30)))
     with pytest.raises(ValueError, match=r"comes with 30 validation pictures; leave out validation=0\.1"):

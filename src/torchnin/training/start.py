@@ -37,7 +37,7 @@ from torchnin.values import counted, real, whole
 # What a run keeps from its beginning to its end.
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
 # What of a run's device changes its last bits.
-_ELSEWHERE = ("device", "dtype", "threads", "processes", "deterministic", "native")
+_ELSEWHERE = ("torch", "torchnin", "device", "dtype", "threads", "processes", "deterministic", "native")
 # Trainings in several threads take turns: torch's random numbers and switches are those of the whole process.
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -109,7 +109,8 @@ def train(
 
     Raises:
         TypeError: network, data, recipe, name, watcher or on_epoch is of another type.
-        ValueError: the arguments contradict each other, the network is not what its configuration describes, or the run folder is taken.
+        ValueError: the arguments contradict each other; the network is not what its configuration describes, or neither in float32 nor
+            in float64; or the run folder is taken.
         DataError: the data is broken.
         DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
         CollapseError: class maps died, or the loss stood still, or the accuracy was that of guessing, and `on_collapse` is `stop`; or
@@ -192,7 +193,7 @@ def train(
         with processes.together():
             if processes.first:
                 if resume:
-                    _note_elsewhere(begun["device"], config["device"], display)
+                    _note_elsewhere(begun, config, display)
                     if broken is not None:
                         display.note(broken)
                     if broken is not None or options != Options.of_run(begun):
@@ -215,6 +216,14 @@ def _check_network(network: Any) -> None:
         raise TypeError(
             f"network is of type {type(network).__name__}; accepted: a network's name, a NiNConfig, a Classifier or a NiN, "
             "as create_model makes it"
+        )
+    weights = tuple(network.parameters()) if isinstance(network, NiN) else ()
+    if any(weight.is_meta for weight in weights):
+        raise ValueError("the network is on the meta device, where it has no weights; make it elsewhere")
+    if others := {weight.dtype for weight in weights} - {torch.float32, torch.float64}:
+        raise ValueError(
+            f"the network is in {', '.join(sorted(map(str, others)))}, in which small steps are lost; give network.float(); "
+            "with dtype='bfloat16' it is computed in bfloat16 all the same"
         )
 
 
@@ -436,6 +445,7 @@ def _check_alike(processes: Processes, config: dict[str, Any]) -> None:
 
 def _note_elsewhere(before: dict[str, Any], now: dict[str, Any], display: Display) -> None:
     """Say so where a resumed run computes in another way than before, which changes its last bits."""
+    before, now = ({**config["versions"], **config["device"]} for config in (before, now))
     changed = [f"{key} {before[key]}, now {now[key]}" for key in _ELSEWHERE if before.get(key, now[key]) != now[key]]
     if changed:
         display.note(f"begun with {'; '.join(changed)}: the same training up to rounding, not to the bit")

@@ -3,6 +3,7 @@
 python benchmarks/page_picture.py
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ def look_at_boot(page: Page) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     """Serve, look, and take the pictures."""
     command = [sys.executable, "-m", "torchnin", "serve", "fashion-mnist-small", "--port", "8765"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:

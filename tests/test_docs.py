@@ -1,6 +1,7 @@
 """The pages of docs/ say what the recorded results say, in both languages, and what can be counted at once is counted again."""
 
 import re
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,16 @@ def test_dropout_takes_values_and_dropout2d_channels() -> None:
     assert channel["channels_wholly_zero"] + channel["channels_untouched"] == 384
     assert element["value_of_the_rest"] == channel["value_of_the_rest"] == 2
     assert channel["deviation_of_a_channel"] == pytest.approx(5 * element["deviation_of_a_channel"], rel=0.05)  # 25 values in a channel
+
+
+@pytest.mark.parametrize("command", ["repeatable/measure.py", "page_picture.py"])
+def test_a_benchmark_that_takes_no_options_explains_itself_and_does_no_work(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "page_picture.py":
+        pytest.importorskip("playwright")
+    path = ROOT / "benchmarks" / command
+    monkeypatch.setattr("sys.argv", [str(path), "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert (end.value.code, f"python benchmarks/{command}" in capsys.readouterr().out) == (0, True)

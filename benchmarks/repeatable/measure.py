@@ -7,6 +7,7 @@ and in two processes of one thread. Writes `results/repeatable.json`: how many w
 how much, and loss and accuracy of each.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -66,6 +67,7 @@ def processor() -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
     versions = {"torch": torch.__version__, "torchnin": torchnin.__version__, "python": platform.python_version()}

@@ -217,8 +217,11 @@ def test_missing_paths(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="data_dir: expected a folder"):
         load_dataset("mnist", data_dir=tmp_path / "nothing")
     (tmp_path / "list.csv").write_text("a,b")
-    with pytest.raises(ValueError, match=r"expected a folder or an \.npz file, found the file"):
+    with pytest.raises(ValueError, match=r"expected a folder or an \.npz file, found the file .*Give the folder that holds it"):
         load_dataset(tmp_path / "list.csv")
+    (tmp_path / "photos.ZIP").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="Unpack it and give the folder that comes out"):
+        load_dataset(tmp_path / "photos.ZIP")
 
 
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from torchnin.values import real, whole
 
 # Memory-mapped pictures in another size or colour are made once where they take no more than this, and else as they are read.
 _KEPT_BYTES = 1 << 28
+_ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
 def load_dataset(
@@ -117,7 +118,9 @@ def load_dataset(
         datasets = _all_brought(read_npz(path), size, channels, unequal=read_at)
         return _splits_of(datasets, name=path.name, source=str(path.absolute()), seed=seed, test_fraction=test_fraction)
     if is_file(path):
-        raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. Give the folder that holds it.")
+        packed = path.name.lower().endswith(_ARCHIVES)
+        next_step = "Unpack it and give the folder that comes out." if packed else "Give the folder that holds it."
+        raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. {next_step}")
     if isinstance(data, str) and os.sep not in data:
         raise ValueError(_unknown_name(data))
     raise FileNotFoundError(f"data: expected a folder, an .npz file or a dataset's name ({', '.join(CATALOG)}), found nothing at {path}.")

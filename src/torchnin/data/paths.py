@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torchnin.data.pictures import SUFFIXES
+from torchnin.files import is_file, is_folder
 
 NO_PICTURES = frozenset(("__MACOSX", "@eaDir", "lost+found"))
 """Folders that systems leave behind, which hold nobody's pictures."""
@@ -15,7 +16,7 @@ _LEFT_BEHIND = frozenset(("thumbs.db", "desktop.ini"))
 
 
 def pictures_below(folder: Path) -> list[Path]:
-    """Every picture below a folder, by its name's ending, in natural order; hidden files are left out, loops of links end."""
+    """Every picture below a folder, by its name's ending, in natural order; hidden files and runs are left out, loops of links end."""
     return sorted(each_picture_below(folder), key=lambda path: natural_key(str(path.relative_to(folder).as_posix())))
 
 
@@ -36,11 +37,17 @@ def each_picture_below(folder: Path, others: Counter[str] | None = None) -> Iter
         names = sorted(_entries(current, others), key=natural_key)
         for name in names:
             if name.endswith("/"):
-                yield from walk(current / name)
+                if not is_run(current / name):
+                    yield from walk(current / name)
             else:
                 yield current / name
 
     return walk(folder)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training wrote this folder: its curves and explained pictures are nobody's photos."""
+    return is_file(folder / "config.json") and is_folder(folder / "checkpoint")
 
 
 def count_other(name: str, others: Counter[str]) -> None:

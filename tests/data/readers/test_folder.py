@@ -20,10 +20,10 @@ def picture(path: Path, level: int = 100, size: tuple[int, int] = (8, 8), mode: 
     return path
 
 
-def class_folders(root: Path, names: tuple[str, ...] = ("cat", "dog"), count: int = 5) -> Path:
+def class_folders(root: Path, names: tuple[str, ...] = ("cat", "dog"), count: int = 5, level: int = 0) -> Path:
     for label, name in enumerate(names):
         for index in range(count):
-            picture(root / name / f"{index}.png", level=10 * label + index)
+            picture(root / name / f"{index}.png", level=level + 10 * label + index)
     return root
 
 
@@ -38,8 +38,8 @@ def test_train_with_one_other_split(tmp_path: Path, held_out: str) -> None:
 
 
 def test_train_validation_and_test(tmp_path: Path) -> None:
-    for split, count in (("train", 5), ("val", 3), ("test", 2)):
-        class_folders(tmp_path / split, count=count)
+    for split, count, level in (("train", 5, 0), ("val", 3, 50), ("test", 2, 100)):
+        class_folders(tmp_path / split, count=count, level=level)
     (tmp_path / "papers").mkdir()
     data = read_folder(tmp_path)
     assert data.validation is not None
@@ -122,8 +122,8 @@ def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
 
 
 def test_loose_pictures_beside_class_folders_of_any_split_are_told(tmp_path: Path) -> None:
-    for split in ("train", "val", "test"):
-        class_folders(tmp_path / split, count=2)
+    for level, split in enumerate(("train", "val", "test")):
+        class_folders(tmp_path / split, count=2, level=50 * level)
         picture(tmp_path / split / "loose.png")
     picture(tmp_path / "train" / "more.png")
     picture(tmp_path / "loose.png")
@@ -154,7 +154,9 @@ def test_an_empty_class_folder_is_named(tmp_path: Path, split: str) -> None:
     [
         ((), "found no class folder and 0 pictures"),
         (("a.png", "b.png"), "found no class folder and 2 pictures"),
-        (("cat/a.png",), "the one class folder cat"),
+        (("cat/a.png",), r"the one class folder cat\.$"),
+        (("photos/cat/a.png", "photos/dog/a.png"), r"one class folder photos\. If the folders in photos are the classes, give .*photos\.$"),
+        (("photos/train/cat/a.png", "photos/test/cat/a.png"), r"give .*photos\.$"),
         (("train/cat/a.png",), "found the one class 'cat'"),
         (("val/cat/a.png", "val/dog/a.png"), "expected a folder train/"),
         (("train/cat/a.png", "train/dog/a.png", "test/a.png"), "test: expected a folder for each class"),
@@ -246,7 +248,7 @@ def test_what_is_left_out_decides_neither_size_nor_colour_and_is_not_counted(tmp
     """Its header can be read, and its pixels not."""
     for name in ("cat", "dog"):
         for index in range(4):
-            picture(tmp_path / name / f"{index}.png", level=10 * index, mode="L")
+            picture(tmp_path / name / f"{index}.png", level=10 * index + (name == "dog"), mode="L")
     broken = tmp_path / "cat" / "9.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 90, 3), dtype=np.uint8)).save(broken)
     broken.write_bytes(broken.read_bytes()[:2000])
@@ -257,7 +259,7 @@ def test_what_is_left_out_decides_neither_size_nor_colour_and_is_not_counted(tmp
     assert len(data.notes) == 2
     assert "1 of 9 pictures were skipped" in data.notes[1]
     levels = [*data.train.images[:, 0, 0, 0].tolist(), *data.test.images[:, 0, 0, 0].tolist()]
-    assert sorted(levels) == sorted([0, 10, 20, 30] * 2)
+    assert sorted(levels) == [0, 1, 10, 11, 20, 21, 30, 31]
     assert load_dataset(tmp_path, skip_broken=True, image_size=12).train.images.shape[1:] == (1, 12, 12)
     assert load_dataset(tmp_path, skip_broken=True, channels=3).train.images.shape[1:] == (3, 8, 8)
     picture(tmp_path / "dog" / "9.png", size=(70, 20))
@@ -304,6 +306,40 @@ def test_files_of_other_kinds_among_the_pictures_are_told_of(tmp_path: Path) -> 
     (note,) = [note for note in read_folder(tmp_path / "photos").notes if "Files" in note]
     assert note.startswith("Files beside the pictures were left out, for names of pictures end in .bmp, .gif")
     assert note.endswith(": 3 .heic, 1 .avif, 1 without an ending.")
+
+
+def test_what_trainings_wrote_beside_the_class_folders_is_no_class(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    before = read_folder(tmp_path)
+    for run in ("first", "runs/second", "runs/many/seed-0", "runs/many/seed-1", "cat/runs/third"):
+        picture(tmp_path / run / "curves.png")
+        (tmp_path / run / "config.json").write_text("{}")
+        (tmp_path / run / "checkpoint").mkdir()
+    after = read_folder(tmp_path)
+    assert (after.class_names, after.train.checksum, after.test.checksum, after.notes) == (
+        before.class_names,
+        before.train.checksum,
+        before.test.checksum,
+        before.notes,
+    )
+    assert [path.name for path in pictures_below(tmp_path / "first")] == ["curves.png"]  # where it is asked for
+
+
+def test_pictures_that_train_has_too_are_told(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train")
+    class_folders(tmp_path / "test", level=3)
+    (note,) = read_folder(tmp_path).notes
+    train, test = tmp_path / "train" / "cat", tmp_path / "test" / "cat"
+    assert note.startswith(
+        f"4 of 10 test pictures are the same, to the pixel, as train pictures, first {test / '0.png'} and {train / '3.png'}:"
+    )
+
+
+def test_pictures_in_two_classes_are_told(tmp_path: Path) -> None:
+    class_folders(tmp_path)
+    wrong, right = picture(tmp_path / "dog" / "x.png", level=2), tmp_path / "cat" / "2.png"
+    note = read_folder(tmp_path, test_fraction=1).notes[-1]
+    assert note.startswith(f"In two classes, the same to the pixel: 1 picture, first {wrong} (dog) and {right} (cat).")
 
 
 def test_a_class_whose_pictures_are_all_broken_stops(tmp_path: Path) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 
 from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask, held_out_sentence
 from torchnin.data.errors import DataError
-from torchnin.data.paths import NO_PICTURES, count_other, natural_key, others_sentence, pictures_below
+from torchnin.data.paths import NO_PICTURES, count_other, is_run, natural_key, others_sentence, pictures_below
 from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, quiet_pillow
 from torchnin.data.progress import Progress, unheard
 from torchnin.data.resize import resize_bytes
 from torchnin.files import is_file, is_folder
+from torchnin.values import counted
 
 DEFAULT_SIZE = 64
 """Height and width that pictures of mixed or larger sizes are brought to where none is asked for, in pixels."""
@@ -105,6 +106,7 @@ def read_folder(
         notes.append(held_out_sentence(len(datasets["test"]), labels, held_out, seed=seed))
     if image_size is None:
         _note_size(_sizes_of(measured, broken), notes)
+    _note_copies(names, files, decoded, broken, notes)
     skipped = tuple((str(path), reason) for path, reason in broken.items())
     if skipped:
         total = sum(len(split.paths) for split in found.values())
@@ -138,7 +140,9 @@ def _find_pictures(root: Path, notes: list[str], fewest: int) -> tuple[tuple[str
         loose = _loose(root)
         if len(classes) < fewest:
             held = f"the one class folder {folders[0].name}" if classes else f"no class folder and {loose:,} pictures"
-            raise DataError(f"{root}: expected pictures as {_LAYOUTS}, found {held}.")
+            deeper = len(_visible_folders(folders[0])) > 1 if folders else False
+            hint = f" If the folders in {folders[0].name} are the classes, give {folders[0]}." if deeper else ""
+            raise DataError(f"{root}: expected pictures as {_LAYOUTS}, found {held}.{hint}")
         _note_loose(root, loose, notes)
         return tuple(classes), {"train": _label(classes, tuple(classes), root)}
     classes = _classes(train, _visible_folders(train))
@@ -187,6 +191,34 @@ def _note_others(pictures: list[Path], notes: list[str]) -> None:
                 count_other(entry.name, others)
     if others:
         notes.append(others_sentence(others))
+
+
+def _note_copies(
+    names: tuple[str, ...], files: Mapping[str, _Files], decoded: Mapping[str, np.ndarray], broken: Mapping[Path, str], notes: list[str]
+) -> None:
+    """Say which pictures are the same to the pixel where that misleads: among train and what it is judged by, or in two classes."""
+    first: dict[int, tuple[str, Path, int]] = {}
+    learned: dict[str, list[str]] = defaultdict(list)
+    in_two_classes = []
+    for split in sorted(decoded, key=lambda split: split != "train"):
+        for path, label, image in zip(files[split].paths, files[split].labels, decoded[split], strict=True):
+            if path in broken:
+                continue
+            found_in, other, other_label = first.setdefault(hash(image.tobytes()), (split, path, label))
+            if other_label != label:
+                in_two_classes.append(f"{path} ({names[label]}) and {other} ({names[other_label]})")
+            elif found_in == "train" != split:
+                learned[split].append(f"{path} and {other}")
+    for split, pairs in learned.items():
+        notes.append(
+            f"{len(pairs):,} of {len(files[split].paths):,} {split} pictures are the same, to the pixel, as train pictures, first "
+            f"{pairs[0]}: the accuracy on them says little of new pictures. Remove one of each two."
+        )
+    if in_two_classes:
+        notes.append(
+            f"In two classes, the same to the pixel: {counted(len(in_two_classes), 'picture')}, first {in_two_classes[0]}. "
+            "Remove those that are wrong."
+        )
 
 
 def _classes(root: Path, folders: list[Path]) -> dict[str, list[Path]]:
@@ -343,7 +375,21 @@ def _check_memory(count: int, channels: int, image_size: tuple[int, int]) -> Non
 
 def _visible_folders(root: Path) -> list[Path]:
     folders = [entry for entry in root.iterdir() if is_folder(entry) and not entry.name.startswith(".") and entry.name not in NO_PICTURES]
-    return sorted(folders, key=lambda folder: natural_key(folder.name))
+    return sorted((folder for folder in folders if not _of_runs(folder)), key=lambda folder: natural_key(folder.name))
+
+
+def _of_runs(folder: Path, depth: int = 2) -> bool:
+    """Whether trainings wrote this folder, as those begun beside the class folders do: a run, or one of runs or studies of seeds alone."""
+    if is_run(folder):
+        return True
+    inside = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                inside.append(Path(entry.path))
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                return False
+    return depth > 0 and bool(inside) and all(_of_runs(each, depth - 1) for each in inside)
 
 
 def _chunks(paths: list[Path]) -> Iterator[list[Path]]:

@@ -165,7 +165,7 @@ def dataset_sizes(language: str) -> str:
         memory = " / ".join(_mebibytes(by_store[store]) for store in stores)
         firsts = " / ".join(f"{by_store[store]['seconds to the first step']:.1f}" for store in stores)
         rows.append((say(language, work), f"{pictures:,}", _rate(language, by_store[stores[0]]), *shares, memory, firsts))
-    together = "MiB: " + " / ".join(say(language, store) for store in stores)
+    together = ("MiB: " if language == "en" else "MiB：") + " / ".join(say(language, store) for store in stores)
     heads = ("work", "pictures", "in memory, pictures/s", *stores[1:], together, "seconds to the first step")
     said = say(
         language,
@@ -175,7 +175,7 @@ def dataset_sizes(language: str) -> str:
         decoded=files["decode"]["median"],
         memory=_mebibytes(files),
     )
-    return f"{_table(language, heads, rows)}\n\n{said} {_of(language, found)}"
+    return f"{_table(language, heads, rows)}\n\n{said}{' ' if language == 'en' else ''}{_of(language, found)}"
 
 
 def _measured() -> Iterator[tuple[str, str, dict[str, Any]]]:

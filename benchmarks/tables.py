@@ -24,6 +24,8 @@ WORDS: dict[str, dict[str, str]] = {
         "results": "| data | command | network | test accuracy | whole process |",
         "seeds": "mean of {n} seeds, lowest {low:.2%}",
         "seed": "one seed",
+        "spread": " ({})",
+        "more": "; ",
         "at most": "at most {seconds:.0f} s",
         "conditions": "measured {date} on {processor}, {cores} cores, {computes}; torch {torch}",
         "apart": "{data} {conditions}",
@@ -54,6 +56,8 @@ WORDS: dict[str, dict[str, str]] = {
         "results": "| 数据 | 命令 | 网络 | 测试准确率 | 整个进程用时 |",
         "seeds": "{n} 个随机种子的平均，最低 {low:.2%}",
         "seed": "一个种子",
+        "spread": "（{}）",
+        "more": "；",
         "at most": "不超过 {seconds:.0f} 秒",
         "conditions": "测量于 {date}：{processor}，{cores} 核，{computes}；torch {torch}",
         "apart": "{data} {conditions}",
@@ -105,13 +109,14 @@ def results(language: str) -> str:
         command = re.sub(r"--(data-dir|photos) \S+ ?", "", case["command"]).replace("sign-language-digits", "photos/").strip()
         lines.append(
             f"| {names[name]} | `{command}` | `nin_small`, {runs[0]['num_parameters']:,} | "
-            f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {words['at most'].format(seconds=case['max_process_seconds'])} |"
+            f"**{case['mean_test_accuracy']:.2%}**{words['spread'].format(spread)} | "
+            f"{words['at most'].format(seconds=case['max_process_seconds'])} |"
         )
         machine = {**case["machine"], "computes": computes(language, case["machine"]["computes"])}
         conditions.setdefault(words["conditions"].format(date=case["date"], **machine), []).append(SHORT[language][name])
     if len(conditions) > 1:
         conditions = {words["apart"].format(data=_and(language, data), conditions=each): data for each, data in conditions.items()}
-    told = "; ".join(conditions) if language == "en" else "；".join(conditions)
+    told = words["more"].join(conditions)
     whole = words["whole"].format(Conditions=told[:1].upper() + told[1:])
     return "\n".join([*lines, "", whole + _slower(language) + _few(language)])
 
@@ -165,16 +170,16 @@ def records(language: str) -> str:
         if len(seeds) > 1:
             spread = words["deviation"].format(n=len(seeds), deviation=100 * case["standard_deviation"], low=case["min_test_accuracy"])
         if len(seeds) < case["planned_seeds"]:
-            spread += "; " + words["first seeds"].format(n=len(seeds), planned=case["planned_seeds"])
+            spread += words["more"] + words["first seeds"].format(n=len(seeds), planned=case["planned_seeds"])
         if LONGEST[path.stem].stand_in:
-            spread += "; " + words["stands in"]
+            spread += words["more"] + words["stands in"]
         ships = words["no room"]
         if path.stem in weights:
             seed = recorded(weights[path.stem].folder / "card.json")["seed"]
             ships = words["ships"].format(name=path.stem, seed=seed, accuracy=weights[path.stem].test_accuracy)
         lines.append(
             f"| {DATA[training['data']['name']]} | `{case['command']}` | `{training['name']}`, {case['num_parameters']:,} | "
-            f"**{case['mean_test_accuracy']:.2%}** ({spread}) | {ships} |"
+            f"**{case['mean_test_accuracy']:.2%}**{words['spread'].format(spread)} | {ships} |"
         )
     return "\n".join([*lines, "", words["one test"]])
 

@@ -1,4 +1,8 @@
+import dataclasses
+import importlib.util
 import json
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,6 +11,7 @@ from jaxtyping import TypeCheckError
 from PIL import Image
 
 from torchnin import DatasetSplits, ImageDataset, Preprocessing
+from torchnin.data import preprocessing as preprocessing_module
 
 GREY = Preprocessing(channels=1, height=28, width=28, mean=(0.2860,), std=(0.3530,))
 
@@ -16,6 +21,45 @@ def test_it_comes_back_from_its_description() -> None:
     described = json.loads(json.dumps(made.to_dict()))
     assert Preprocessing.from_dict(described) == made
     assert "bilinear" in described["resize"]  # a reader of config.json learns the rule
+
+
+@pytest.fixture(scope="module")
+def unchecked() -> Any:
+    """The class as users have it: without the type check that tests switch on, which would answer before it."""
+    spec = importlib.util.spec_from_file_location("unchecked_preprocessing", preprocessing_module.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Preprocessing
+
+
+@pytest.mark.parametrize("row", [list, np.array, torch.tensor])
+def test_numbers_of_any_library_become_pythons(unchecked: Any, row: Any) -> None:
+    """A classifier with a mean of numpy's could be trained and used, and not saved."""
+    side, quarter = np.int64(7), np.float32(0.25)
+    given = {"channels": np.uint8(3), "height": side, "width": side, "scale": quarter}
+    made = unchecked(**given, mean=row([0.25, 0.5, 0.75]), std=row([1.0, 0.5, 0.25]))
+    assert made == unchecked(channels=3, height=7, width=7, mean=(0.25, 0.5, 0.75), std=(1.0, 0.5, 0.25), scale=0.25)
+    again = unchecked.from_dict(json.loads(json.dumps(made.to_dict())))
+    assert again == made
+    assert hash(again) == hash(made)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"height": 28.5}, "height is 28.5; it is a whole number, at least 1"),
+        ({"channels": "1"}, "channels is '1'; it is a whole number"),
+        ({"mean": 0.5}, "mean is 0.5; it is one number per channel, such as (0.5,)"),
+        ({"std": np.float32(0.5)}, "std is np.float32(0.5); it is one number per channel"),
+        ({"std": ("a",)}, "std is 'a'; it is one number per channel"),
+        ({"scale": None}, "scale is None; it is a number above 0"),
+    ],
+)
+def test_what_is_of_another_type_is_told_by_name(unchecked: Any, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        unchecked(**{**dataclasses.asdict(GREY), **given})
 
 
 @pytest.mark.parametrize(
@@ -35,11 +79,13 @@ def test_a_description_that_fits_nothing_is_refused(changed: dict[str, object], 
         Preprocessing.from_dict({**GREY.to_dict(), **changed})
 
 
-def test_a_missing_field_is_refused() -> None:
+def test_a_missing_field_is_refused(unchecked: Any) -> None:
     description = GREY.to_dict()
     del description["std"]
     with pytest.raises(ValueError, match="'std'"):
         Preprocessing.from_dict(description)
+    with pytest.raises(ValueError, match="this is no description of a preprocessing"):
+        unchecked.from_dict(None)
 
 
 def test_the_notebooks_enlargement_is_pillows(few: DatasetSplits) -> None:

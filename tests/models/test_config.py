@@ -69,6 +69,20 @@ def test_numpys_numbers_are_pythons() -> None:
     assert json.dumps(config.to_dict()) == json.dumps(expected.to_dict())
 
 
+def test_a_list_of_blocks_is_a_row_of_them() -> None:
+    """It could neither be hashed nor was it equal to what came back from its own description."""
+    config = model_entry("nin_small").config
+    listed = dataclasses.replace(config, blocks=list(config.blocks))  # type: ignore[arg-type]
+    assert listed == config == NiNConfig.from_dict(listed.to_dict())
+    assert hash(listed) == hash(config)
+
+
+@pytest.mark.parametrize("change", [{"blocks": ("a",)}, {"blocks": 3}, {"class_block": {}}, {"class_block": None}])
+def test_what_is_no_block_is_told(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"block.* has .*; accepted: (Class)?BlockConfig"):
+        dataclasses.replace(model_entry("nin_small").config, **change)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -123,3 +137,5 @@ def test_a_description_of_another_thing_is_refused(change: dict[str, Any], said:
     assert NiNConfig.from_dict(described) == model_entry("nin_small").config
     with pytest.raises(ValueError, match=said):
         NiNConfig.from_dict({**described, **change})
+    with pytest.raises(ValueError, match="this is no description of a NiN"):
+        NiNConfig.from_dict(None)  # type: ignore[arg-type]

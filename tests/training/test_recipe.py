@@ -68,6 +68,11 @@ def test_the_advice_names_the_rates_that_the_recipe_has() -> None:
     assert named_recipe("d2l").remedy == "use --recipe steady, whose start keeps the class maps alive, or a lower --lr (now 0.1)"
 
 
+def test_an_augmentation_is_no_dictionary() -> None:
+    with pytest.raises(ValueError, match=re.escape("augmentation is {'flip': True}; accepted: an Augmentation")):
+        Recipe(augmentation={"flip": True})  # type: ignore[arg-type]
+
+
 def test_an_unknown_field_is_refused() -> None:
     with pytest.raises(ValueError, match="'learning_rate'"):
         Recipe.from_dict({"learning_rate": 0.1})

@@ -1,7 +1,7 @@
 """From pixels to what the network sees: one definition for training, prediction, export and service."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,9 +14,11 @@ from torchnin.data.dataset import ImageDataset
 from torchnin.data.mapped import Pictures
 from torchnin.data.pictures import PictureSource, decode_picture
 from torchnin.data.resize import resize_pixels
+from torchnin.values import real, whole
 
 # Values at a time when their mean is taken: bounds the memory, not the result.
 _CHUNK_VALUES = 1 << 22
+_ROW = "one number per channel"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,15 @@ class Preprocessing:
     """Brings pixels 0 to 255 to [0, 1]."""
 
     def __post_init__(self) -> None:
+        # Of numpy's numbers no record can be written, and of a list no hash.
+        for name in ("channels", "height", "width"):
+            object.__setattr__(self, name, whole(name, getattr(self, name), "a whole number, at least 1"))
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            if not isinstance(given, Iterable) or not getattr(given, "ndim", 1):
+                raise ValueError(f"{name} is {given!r}; it is {_ROW}, such as (0.5,)")
+            object.__setattr__(self, name, tuple(real(name, value, _ROW) for value in given))
+        object.__setattr__(self, "scale", real("scale", self.scale, "a number above 0"))
         if min(self.channels, self.height, self.width) < 1:
             raise ValueError(f"channels, height, width are {self.channels}, {self.height}, {self.width}; each must be at least 1")
         if not len(self.mean) == len(self.std) == self.channels:
@@ -116,10 +127,10 @@ class Preprocessing:
         Raises:
             ValueError: a field is unknown, missing or out of range.
         """
-        fields = {key: value for key, value in values.items() if key != "resize"}
         try:
+            fields = {key: value for key, value in values.items() if key != "resize"}
             return cls(**{**fields, "mean": tuple(map(float, fields["mean"])), "std": tuple(map(float, fields["std"]))})
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"this is no description of a preprocessing: {error}; expected the fields of Preprocessing") from error
 
 

@@ -114,8 +114,14 @@ class NiNConfig:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
             # numpy's numbers are equal to Python's, and of them no record can be written.
             object.__setattr__(self, name, accepted[accepted.index(value)])
-        if not self.blocks:
+        blocks = tuple(self.blocks) if isinstance(self.blocks, Iterable) else (self.blocks,)
+        if not blocks:
             raise ValueError("blocks is empty; a NiN has at least one block before its last one")
+        for name, kind, parts in (("blocks", BlockConfig, blocks), ("class_block", ClassBlockConfig, (self.class_block,))):
+            for part in parts:
+                if not isinstance(part, kind):
+                    raise ValueError(f"{name} has {part!r}; accepted: {kind.__name__}")
+        object.__setattr__(self, "blocks", blocks)  # of a list there is no hash, and it equals no tuple
 
     def map_size(self, size: int) -> int | None:
         """Side of the class maps for a picture of side `size`, in pixels; None if the picture is too small for the layers."""
@@ -151,8 +157,8 @@ class NiNConfig:
         Raises:
             ValueError: a field is unknown, missing or out of range.
         """
-        fields = dict(values)
         try:
+            fields = dict(values)
             fields["blocks"] = tuple(BlockConfig(**{**block, "channels": tuple(block["channels"])}) for block in fields["blocks"])
             last = fields["class_block"]
             fields["class_block"] = ClassBlockConfig(**{**last, "hidden": tuple(last["hidden"])})

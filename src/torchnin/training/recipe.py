@@ -81,6 +81,8 @@ class Recipe:
         for name, accepted in _CHOICES.items():
             if (value := getattr(self, name)) not in accepted and not (value is None and name in _MAY_BE_NONE):
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
+        if not isinstance(self.augmentation, Augmentation):
+            raise ValueError(f"augmentation is {self.augmentation!r}; accepted: an Augmentation")
         for name in ("lr", "muon_lr"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")

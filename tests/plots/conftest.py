@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 from torchnin.plots import style
@@ -48,6 +50,20 @@ def has_its_words(
         for words in expected:
             assert words in found
         assert bool(CHINESE.search(found)) == bool(CHINESE.search("".join(expected)))
+
+    return look
+
+
+@pytest.fixture
+def drawn_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], Figure]:
+    """Draws a picture, and gives the figure, laid out, to measure where its parts lie."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(style, "_set_texts", figures.append)
+
+    def look(draw: Callable[..., None]) -> Figure:
+        draw(tmp_path / "drawn.png")
+        FigureCanvasAgg(figures[-1]).draw()
+        return figures[-1]
 
     return look
 

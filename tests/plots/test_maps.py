@@ -1,5 +1,6 @@
 """Pictures of a network's inside have their titles, units and words in both languages, and show what there is at any size."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from torchnin import plots
@@ -69,6 +71,16 @@ PICTURES: dict[str, tuple[Draw, list[str], list[str]]] = {
         ["像素 (13, 17) 处的 MLP", "块 1，第 9 行，第 7 列", "3x3 (24)", "通道", *NAMES],
     ),
 }
+
+
+def test_titles_over_narrow_pictures_stay_clear_of_the_colour_bar(drawn_figure: Callable[[Draw], Figure]) -> None:
+    picture = RANDOM.integers(256, size=(1, 200, 10), dtype=np.uint8)
+    maps, names = RANDOM.normal(size=(3, 200, 10)), [*NAMES[:2], "a class of a name of 34 characters"]
+    figure = drawn_figure(lambda path: plots.class_maps_over_picture(picture, maps, names, [0.5, 0.3, 0.2], [1.0, 0.0, -1.0], path))
+    *panels, bar = figure.axes
+    places = [axes.title.get_window_extent() for axes in panels]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(places))
+    assert places[-1].x1 < bar.get_window_extent().x0
 
 
 @pytest.mark.parametrize("picture", PICTURES)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from torchnin import plots
 
@@ -58,6 +59,15 @@ def test_a_picture_has_its_words(picture: str, has_its_words: Callable[..., None
 @pytest.mark.parametrize("picture", [name for name in PICTURES if name != "sheet"])
 def test_a_picture_is_a_file_of_the_kind_its_name_says(picture: str, is_a_file_of_its_kind: Callable[[Draw], None]) -> None:
     is_a_file_of_its_kind(PICTURES[picture][0])
+
+
+@pytest.mark.parametrize(("classes", "most"), [(10, 28_424_901), (20, 8_888_888), (2, 10**9), (10, 950)])
+def test_a_count_stays_in_its_cell(classes: int, most: int, drawn_figure: Callable[[Draw], Figure]) -> None:
+    confusion = np.full((classes, classes), most)
+    axes = drawn_figure(lambda path: plots.confusion_matrix(confusion, [f"class {place}" for place in range(classes)], path)).axes[0]
+    cell = axes.get_window_extent().width / classes
+    assert len(axes.texts) == classes**2
+    assert all(text.get_window_extent().width < cell for text in axes.texts)
 
 
 def test_nothing_to_draw_is_said() -> None:

@@ -92,7 +92,8 @@ def class_maps_over_picture(
         if values and seen and given:
             sides = {name: "x".join(map(str, sides)) for name, sides in (("values", values), ("seen", seen), ("given", given))}
             figure.supxlabel(say("seen", **sides), fontsize=SMALL + 1)
-        bar = figure.colorbar(drawn, ax=list(panels), shrink=0.9, aspect=30 * rows, pad=0.015)
+        # Without panchor narrow pictures stand at the right of their places, and their titles reach into the bar.
+        bar = figure.colorbar(drawn, ax=list(panels), shrink=0.9, aspect=30 * rows, pad=0.015, panchor=False)
         bar.set_label(say("class_map"), fontsize=SMALL + 1)
         bar.ax.tick_params(labelsize=SMALL)
         for axes, one in zip(panels[1:count], maps, strict=True):

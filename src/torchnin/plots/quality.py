@@ -10,6 +10,7 @@ from .style import BLACK, BLUE, GREY, SHARES, SMALL, Language, bare, clipped, dr
 
 _NUMBERED = 20  # classes up to which the cells hold their counts
 _NAMED = 120  # classes up to which rows and columns have names
+_LETTER = 0.65  # width of a digit, as a share of the letters' size, with some room
 
 
 def confusion_matrix(
@@ -47,10 +48,12 @@ def confusion_matrix(
             axes.set_xticks(range(k), names, rotation=90, fontsize=size)
             axes.set_yticks(range(k), names, fontsize=size)
         if k <= _NUMBERED:
+            longest = len(f"{confusion.max():,}")
+            size = min(SMALL, 72 * side / k / (_LETTER * longest))  # points: a cell's width over that of the longest count
             for (row, column), count in np.ndenumerate(confusion):
                 if count:
                     colour = "white" if shares[row, column] > 0.3 else BLACK
-                    axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=SMALL, color=colour)
+                    axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=size, color=colour)
         bar = figure.colorbar(drawn, ax=axes, shrink=0.6, aspect=25, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
         bar.ax.set_yticklabels(["0", "0.01", "0.05", "0.2", "0.5", "1"])
         bar.set_label(say("share"), fontsize=SMALL + 1)

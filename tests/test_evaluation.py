@@ -177,3 +177,13 @@ def test_half_precision_and_gradients_are_taken() -> None:
 def test_a_wrong_call_is_answered_with_a_sentence(logits: torch.Tensor, labels: torch.Tensor, names: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         evaluate_logits(logits, labels, names)
+
+
+@pytest.mark.parametrize("num_classes", [3, 16])
+def test_a_line_break_in_a_name_breaks_no_line(num_classes: int) -> None:
+    names = [f"class {place}" for place in range(num_classes)]
+    logits, labels = torch.eye(num_classes), torch.arange(num_classes).roll(1)
+    expected = str(evaluate_logits(logits, labels, names))
+    found = str(evaluate_logits(logits, labels, [name.replace(" ", "\n") for name in names]))
+    assert len(found.splitlines()) == len(expected.splitlines())
+    assert r"class\n1" in found

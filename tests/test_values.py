@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchnin.values import counted, real, switch, whole
+from torchnin.values import counted, on_one_line, real, switch, whole
 
 
 def test_numbers_and_switches_of_any_library_become_pythons_own() -> None:
@@ -36,3 +36,9 @@ def test_what_is_none_is_told_by_its_name_with_what_it_must_be(kind: Any, value:
 
 def test_one_of_a_thing_is_no_plural() -> None:
     assert [counted(number, "epoch") for number in (0, 1, 2, 1000)] == ["0 epochs", "1 epoch", "2 epochs", "1,000 epochs"]
+
+
+def test_a_name_is_shown_on_one_line_whatever_is_in_it() -> None:
+    assert on_one_line("a\nb\r\tc\x1b[31m\u2028d\x85") == r"a\nb\r\tc\x1b[31m\u2028d\x85"
+    for name in ("T-shirt/top", "外套　大", "🧑\u200d🌾", r"C:\new", "caf\u0301 \xa0", "\udc80"):
+        assert on_one_line(name) == name

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnin.prediction import without_probabilities
+from torchnin.values import on_one_line
 
 _NUM_BINS = 15  # of equal width, as in Guo et al. (arXiv 1706.04599), so that errors compare with published ones
 _Z_95 = 1.959963984540054  # the normal distribution's quantile at 0.975
@@ -168,7 +169,9 @@ class Report:
 
     def _per_class_lines(self) -> list[str]:
         rows: list[tuple[str, ...]] = [("class", "precision", "recall", "f1", "pictures")]
-        rows += [(one.name, *map(_fraction, (one.precision, one.recall, one.f1)), f"{one.num_pictures:,}") for one in self.per_class]
+        rows += [
+            (on_one_line(one.name), *map(_fraction, (one.precision, one.recall, one.f1)), f"{one.num_pictures:,}") for one in self.per_class
+        ]
         means = (self.macro_precision, self.balanced_accuracy, self.macro_f1)
         rows.append(("mean", *map(_fraction, means), f"{self.num_pictures:,}"))
         header, *body, last = _aligned(rows)
@@ -179,13 +182,16 @@ class Report:
         numbers = [str(index) for index in range(len(self.class_names))]
         rows = [("true class", "", *numbers)]
         rows += [
-            (name, number, *(f"{count:,}" if count else "." for count in counts))
+            (on_one_line(name), number, *(f"{count:,}" if count else "." for count in counts))
             for name, number, counts in zip(self.class_names, numbers, self.confusion.tolist(), strict=True)
         ]
         return ["confusion: rows are true classes, columns predicted ones, in the same order", *_aligned(rows)]
 
     def _confusions_lines(self) -> list[str]:
-        rows = [(name, f"taken for {predicted}", f"{count:,}") for name, predicted, count in self.confusions(_NUM_CONFUSIONS)]
+        rows = [
+            (on_one_line(name), f"taken for {on_one_line(predicted)}", f"{count:,}")
+            for name, predicted, count in self.confusions(_NUM_CONFUSIONS)
+        ]
         if not rows:
             return []
         left, right = (max(_columns(row[side]) for row in rows) for side in (0, 1))

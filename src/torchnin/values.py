@@ -1,6 +1,7 @@
-"""Numbers and switches of any library as Python's own, which is what records can be written of; and numbers in words."""
+"""Numbers and switches of any library as Python's own, which is what records can be written of; numbers in words, and names on a line."""
 
 import operator
+import unicodedata
 from typing import Any
 
 
@@ -31,6 +32,11 @@ def real(name: str, value: Any, meaning: str) -> float:
 def counted(number: int, thing: str) -> str:
     """`1 epoch`, `2 epochs`: so many of a thing whose plural ends in s."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def on_one_line(text: str) -> str:
+    """A name as it is shown in a line of text: line breaks and other control characters as Python escapes them."""
+    return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
 def switch(name: str, value: Any, meaning: str = "True or False") -> bool:

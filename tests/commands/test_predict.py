@@ -41,6 +41,17 @@ def test_a_broken_picture_stands_in_its_place(nin: Callable[..., Any], trained: 
     assert f"{broken}: expected a picture" in plain.err
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no file has such a name there")
+def test_a_line_break_in_a_name_breaks_no_line(nin: Callable[..., Any], trained: Run, pictures: Path) -> None:
+    odd = (pictures / "2.png").rename(pictures / "2\n3.png")
+    (pictures / "4\n5.png").write_bytes(b"no")
+    answer = nin("predict", trained.path, pictures)
+    assert rf"{pictures}/2\n3.png: " in answer.out
+    assert len(answer.out.splitlines()) == 3
+    assert rf"{pictures}/4\n5.png: expected a picture" in answer.err
+    assert json.loads(nin("predict", trained.path, odd, "--json").out)["path"] == str(odd)
+
+
 def test_files_of_folders_that_are_no_pictures_are_told_of_once(nin: Callable[..., Any], trained: Run, pictures: Path) -> None:
     for name in ("4.heic", "deeper/5.HEIC", "deeper/notes.txt", "Thumbs.db", ".hidden.heic"):
         (pictures / name).write_bytes(b"")

@@ -11,6 +11,7 @@ from torchnin.commands.loading import load_classifier
 from torchnin.commands.networks import Given, Json, Switch
 from torchnin.commands.output import note, result, table
 from torchnin.files import exists
+from torchnin.values import on_one_line
 
 if TYPE_CHECKING:
     from torchnin import Classifier
@@ -84,7 +85,9 @@ def _class_maps(
         }
         for index in explanation.top(len(explanation.class_names))
     ]
-    text = "\n".join(f"{row['label']}: probability {row['probability']:.4f}, mean of its map {row['logit']:.3f}" for row in rows[:top])
+    text = "\n".join(
+        f"{on_one_line(row['label'])}: probability {row['probability']:.4f}, mean of its map {row['logit']:.3f}" for row in rows[:top]
+    )
     facts = {"map_size": list(grid.size), "seen_pixels": list(grid.seen), "given_pixels": list(grid.picture_size)}
     return {"classes": rows, **facts}, text
 

@@ -17,6 +17,7 @@ from torchnin.commands.networks import Csv, Given, JsonLines
 from torchnin.commands.output import note, to_json, write
 from torchnin.commands.progress import picture_bar
 from torchnin.files import exists, is_folder
+from torchnin.values import on_one_line
 
 if TYPE_CHECKING:
     from torchnin import Classifier, ExportedClassifier, Prediction
@@ -67,7 +68,7 @@ def predict(
                 reason = str(found).removeprefix(f"{path}: ")
                 say(line(path, reason, shown))
                 if not (as_json or as_csv):
-                    note(f"{path}: {reason}")
+                    note(on_one_line(f"{path}: {reason}"))
             else:
                 say(line(path, found, shown))
     if others:
@@ -90,7 +91,7 @@ def _load(classifier: str, device: str) -> "Classifier | ExportedClassifier":
 def _plain_line(path: Path, found: "Prediction | str", top: int) -> str | None:
     if isinstance(found, str):
         return None
-    return f"{path}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in _best(found, top))
+    return on_one_line(f"{path}: " + ", ".join(f"{name} {probability:.4f}" for name, probability in _best(found, top)))
 
 
 def _json_line(path: Path, found: "Prediction | str", top: int) -> str:

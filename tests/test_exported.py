@@ -1,10 +1,13 @@
 import contextlib
+import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -53,6 +56,26 @@ def test_a_batch_in_any_memory_is_its_pictures_one_by_one(exported: Path, few: D
         for found, expected in zip(file.predict(batch), one_by_one, strict=True):
             assert found.probabilities == pytest.approx(expected, abs=1e-6)
     assert file.predict(images[:0]) == []
+
+
+@pytest.mark.parametrize(
+    "given", [np.zeros((1, 28, 28), np.uint8), np.zeros((1, 3, 28, 28), np.uint8), np.zeros((1, 1, 28, 28)), [[[[0]]]]]
+)
+def test_run_names_what_is_no_batch_of_pixels(given: Any, exported: Path) -> None:
+    file = ExportedClassifier(exported)
+    for run in (file.run, file.class_maps):
+        with pytest.raises(ValueError, match=r"pictures is .*; expected uint8 \(n, 1, h, w\), 0 to 255"):
+            run(given)
+
+
+def test_it_can_be_copied_and_pickled(exported: Path, few: DatasetSplits, tmp_path: Path) -> None:
+    (tmp_path / "gone.onnx").write_bytes(exported.read_bytes())
+    file = ExportedClassifier(tmp_path / "gone.onnx", threads=1)
+    (tmp_path / "gone.onnx").unlink()
+    images = few.test.images[:4]
+    for twin in (copy.deepcopy(file), pickle.loads(pickle.dumps(file))):
+        assert twin.predict(images) == file.predict(images)
+        assert twin.metadata == file.metadata
 
 
 def test_what_the_metadata_say(exported: Path, trained: Run) -> None:

@@ -27,7 +27,8 @@ _LOG_FATAL_ONLY = 4  # errors are raised, and told once
 class ExportedClassifier(Predictor[np.ndarray]):
     """A classifier out of an .onnx file: class names and preprocessing travel in it, and torch is not needed.
 
-    `predict`, `predict_each` and `predict_or_error` are those of `Classifier`; `run` gives the arrays that the graph gives.
+    `predict`, `predict_each` and `predict_or_error` are those of `Classifier`; `run` gives the arrays that the graph gives. It can be
+    copied and pickled, for which it keeps the file's bytes.
 
     Args:
         source: the path of a file that `Classifier.export_onnx` or `nin export` wrote, or its bytes.
@@ -42,8 +43,9 @@ class ExportedClassifier(Predictor[np.ndarray]):
 
     def __init__(self, source: str | os.PathLike[str] | bytes, *, threads: int | None = None) -> None:
         name = "the exported classifier" if isinstance(source, bytes) else os.fspath(source)
-        self._name = name
-        self._session = open_session(source if isinstance(source, bytes) else _read(Path(source)), name, threads)
+        self._name, self._threads = name, threads
+        self._model = source if isinstance(source, bytes) else _read(Path(source))
+        self._session = open_session(self._model, name, threads)
         self.metadata: dict[str, str] = _metadata(self._session, name)
         """What the file says of itself, as text: `class_names`, `preprocessing` and `network` are JSON."""
         if self.metadata.get("format") != FORMAT:
@@ -65,21 +67,37 @@ class ExportedClassifier(Predictor[np.ndarray]):
     def __repr__(self) -> str:
         return f"ExportedClassifier({len(self.class_names)} classes, {self._channels}x{self._height}x{self._width})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_session"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._session = open_session(self._model, self._name, self._threads)
+
     def run(self, pictures: np.ndarray) -> np.ndarray:
-        """Probabilities `(n, num_classes)`, float32, of pictures `(n, channels, h, w)`, uint8, of any size."""
+        """Probabilities `(n, num_classes)`, float32, of pictures `(n, channels, h, w)`, uint8, of any size.
+
+        Raises:
+            ValueError: the pictures are no such array.
+        """
         return self._run(PROBABILITIES, pictures)
 
     def class_maps(self, pictures: np.ndarray) -> np.ndarray:
         """Class maps `(n, num_classes, rows, columns)`, float32, whose means are the logits.
 
         Raises:
-            ValueError: the network's head is fully connected, so its file has none.
+            ValueError: the network's head is fully connected, so its file has none; or the pictures are not as for `run`.
         """
         if not self.has_class_maps:
             raise ValueError("this network has a fully connected head, so no map's mean is a logit, and its file gives no class maps")
         return self._run(CLASS_MAPS, pictures)
 
     def _run(self, output: str, pictures: np.ndarray) -> np.ndarray:
+        if not isinstance(pictures, np.ndarray) or pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1] != self._channels:
+            given = f"{pictures.dtype} {pictures.shape}" if isinstance(pictures, np.ndarray) else f"of type {type(pictures).__name__}"
+            raise ValueError(
+                f"pictures is {given}; expected uint8 (n, {self._channels}, h, w), 0 to 255; predict takes pictures of any form"
+            )
         try:
             values: np.ndarray = self._session.run([output], {INPUT: pictures})[0]
         # A file that was changed may be a sound graph, and yet not one that computes; what onnxruntime raises then can be anything.

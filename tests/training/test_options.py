@@ -104,3 +104,13 @@ def test_a_wrong_value_is_told_with_what_is_accepted(name: str, tiny: NiNConfig,
     with pytest.raises(ValueError, match=rf"{name} is 'recovr'; accepted: .*'stop'"):
         train(tiny, few, out=tmp_path / "run", quiet=True, **{name: "recovr"})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["resume", "overwrite", "quiet", "deterministic"])
+def test_a_switch_is_true_or_false_and_no_text_that_looks_like_it(name: str, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    """`overwrite="no"` would replace a run."""
+    with pytest.raises(ValueError, match=f"^{name} is 'no'; it is True or False"):
+        train(tiny, few, out=tmp_path / "run", **{name: "no"})
+    with pytest.raises(ValueError, match=f"^{name} is 'no'; it is True or False"):
+        train_seeds(tiny, few, seeds=1, out=tmp_path / "study", **{name: "no"})
+    assert not list(tmp_path.rglob("config.json"))

@@ -28,6 +28,8 @@ class Options:
             if (value := getattr(self, name)) not in accepted:
                 raise ValueError(f"{name} is {value!r}; accepted: {', '.join(map(repr, accepted))}")
         object.__setattr__(self, "compile", switch("compile", self.compile))
+        if self.deterministic is not None:
+            object.__setattr__(self, "deterministic", switch("deterministic", self.deterministic))
         if not isinstance(self.device, str):
             raise ValueError(f"device is {self.device!r}; it is a name such as 'cpu', or 'auto'")
         if self.accumulate is not None:

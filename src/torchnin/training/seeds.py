@@ -18,7 +18,7 @@ from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
 from torchnin.training.run import Run, is_run_folder, locked, remove_run
 from torchnin.training.start import recipe_of, train
-from torchnin.values import whole
+from torchnin.values import switch, whole
 
 
 def train_seeds(
@@ -61,6 +61,7 @@ def train_seeds(
     """
     folder, recipe = path_of(out, "out"), recipe_of(recipe)
     seed, seeds = whole("seed", seed, "a whole number"), whole("seeds", seeds, "a whole number of seeds, at least 1")
+    resume, overwrite = switch("resume", resume), switch("overwrite", overwrite)
     if seeds < 1:
         raise ValueError(f"seeds is {seeds}; it must be at least 1")
     if not isinstance(network, NiNConfig | str):

@@ -32,7 +32,7 @@ from torchnin.training.provenance import load_recorded
 from torchnin.training.recipe import RECIPES, Recipe, named_recipe
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, holds_run, is_run_folder, new_run_folder, opened
-from torchnin.values import counted, real, whole
+from torchnin.values import counted, real, switch, whole
 
 # What a run keeps from its beginning to its end.
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
@@ -123,6 +123,7 @@ def train(
     _check_told(name, watcher, on_epoch)
     recipe = recipe_of(recipe)
     seed = whole("seed", seed, "a whole number")
+    resume, overwrite, quiet = switch("resume", resume), switch("overwrite", overwrite), switch("quiet", quiet)
     validation = real("validation", validation, "the share of train pictures to hold out, at least 0 and below 1")
     with _ONE_AT_A_TIME, named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
         begun = _begun(Run(out), processes) if resume and out is not None else {}

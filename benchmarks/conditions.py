@@ -2,29 +2,35 @@
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, system and versions."""
-    import torch
-
-    import torchnin
-
-    name = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line)
-        named = {key.strip(): value.strip() for key, value in lines.items()}
-        name = f"{named.get('model name', name)} (family {named.get('cpu family')}, model {named.get('model')})"
-    choice = torchnin.choose_device().to_dict()
+def machine(*packages: str) -> dict[str, Any]:
+    """Processor, cores, system, and the versions of Python, torch, torchnin and the packages named."""
     return {
-        "processor": name,
+        "processor": processor(),
         "cores": os.cpu_count(),
-        "computes": f"{choice['device']}, {choice['dtype']}, {choice['memory_format']}, {choice['threads']} threads",
         "system": platform.platform(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchnin": torchnin.__version__,
+        **{name: version(name) for name in ("torch", "torchnin", *packages)},
     }
+
+
+def processor() -> str:
+    """The processor's name, family and model, as Linux knows them."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.processor()
+    lines = info.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    named = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return f"{named.get('model name', platform.processor())} (family {named.get('cpu family')}, model {named.get('model')})"
+
+
+def computes(device: str = "auto", dtype: str = "auto") -> str:
+    """What torchnin computes on and in, where it is asked for such a device and dtype."""
+    import torchnin
+
+    choice = torchnin.choose_device(device, dtype).to_dict()
+    return f"{choice['device']}, {choice['dtype']}, {choice['memory_format']}, {choice['threads']} threads"

@@ -14,8 +14,6 @@ Each exercise writes `results/NAME.json`; `benchmarks/docs_tables.py` makes the 
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import claims
-import torch
 
 import torchnin
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from conditions import machine  # noqa: E402
+
+RESULTS = HERE / "results"
 TRAINING = ("--num-epochs", "2", "--validation", "0.1", "--device", "cpu", "--dtype", "float32")
 
 # As the chapter builds it, at 28 pixels: two 1x1, no normalisation, ReLU on the class maps, to ten channels at once.
@@ -156,20 +157,6 @@ def measured(
     ]
 
 
-def conditions() -> dict[str, Any]:
-    """The machine and the versions."""
-    info = Path("/proc/cpuinfo")
-    fields = dict(line.split(":", 1) for line in info.read_text().split("\n\n")[0].splitlines() if ":" in line) if info.is_file() else {}
-    named = {key.strip(): value.strip() for key, value in fields.items()}
-    return {
-        "processor": f"{named.get('model name', platform.processor())} (family {named.get('cpu family')}, model {named.get('model')})",
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchnin": torchnin.__version__,
-    }
-
-
 def main() -> None:
     """Answer the exercises that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -196,7 +183,7 @@ def main() -> None:
             "exercise": name,
             "command": f"python benchmarks/exercises/measure.py {name}",
             "date": datetime.now(UTC).date().isoformat(),
-            "machine": conditions(),
+            "machine": machine(),
             **found,
         }
         print(json.dumps({name: found}, indent=1), flush=True)

@@ -25,15 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from PIL import Image
 
 import torchnin
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[0] / "first_training"))
-from measure import machine  # noqa: E402
+sys.path.insert(0, str(HERE.parent))
+from conditions import computes, machine  # noqa: E402
 
 SIZES = ((28, 28), (1, 2), (9, 15), (27, 29), (56, 56), (15, 63), (89, 9), (224, 224), (480, 640), (1201, 1603))
 BATCHES = (1, 2, 7, 64)
@@ -158,7 +157,7 @@ def main() -> None:
                     "epochs": result.get("epochs"),
                 },
                 "date": datetime.now(UTC).date().isoformat(),
-                "machine": {**machine(), "onnxruntime": onnxruntime.__version__, "load_before": load},
+                "machine": {**machine("onnxruntime"), "computes": computes(), "load_before": load},
                 **found,
             }
             (HERE / "results").mkdir(exist_ok=True)

@@ -161,9 +161,11 @@ def fuzz(name: str, runs: int, seed: int, keep: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    sys.path.append(str(HERE.parent))
     from fuzz_programs import PROGRAMS
     from fuzz_targets import READERS
-    from machine import machine
+
+    from conditions import machine
 
     targets = READERS | PROGRAMS
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -186,7 +188,7 @@ def main() -> None:
         bad |= bool(result["findings"] or result["exit_code"] or result["inputs"] < given.runs)
         print(f"{name}: {json.dumps(result)}", flush=True)
         given.results.mkdir(parents=True, exist_ok=True)
-        record = {**result, "measured": datetime.now(UTC).date().isoformat(), "machine": machine()}
+        record = {**result, "measured": datetime.now(UTC).date().isoformat(), "machine": machine("numpy", "pillow", "safetensors")}
         (given.results / f"fuzz-{name}.json").write_text(json.dumps(record, indent=2) + "\n")
     sys.exit(bad)
 

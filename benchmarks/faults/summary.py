@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from machine import machine
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from conditions import machine
 
 
 def begun(path: Path, kind: str) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def begun(path: Path, kind: str) -> dict[str, Any]:
 def write(path: Path, found: dict[str, Any]) -> None:
     """Write what was found, with the machine it was found on."""
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found | {"machine": machine()}, indent=2, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(found | {"machine": machine("numpy", "pillow", "safetensors")}, indent=2, ensure_ascii=False) + "\n")
 
 
 def today() -> str:

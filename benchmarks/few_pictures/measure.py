@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parent))
 import numpy as np  # noqa: E402
 
 import torchnin  # noqa: E402
-from conditions import machine  # noqa: E402
+from conditions import computes, machine  # noqa: E402
 from torchnin.files import write_json  # noqa: E402
 
 RESULTS = HERE / "results"
@@ -75,7 +75,7 @@ def main() -> None:
         "data": Path(options.photos).name,
         "ways": {way: {"mean": statistics.mean(row["test_accuracy"] for row in rows), "runs": rows} for way, rows in found.items()},
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": {**machine(), "computes": computes()},
     }
     write_json(RESULTS / f"few_pictures{f'-{options.num_epochs}-epochs' if options.num_epochs else ''}.json", document)
 

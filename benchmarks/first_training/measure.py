@@ -23,7 +23,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from conditions import machine  # noqa: E402
+from conditions import computes, machine  # noqa: E402
 
 RESULTS = HERE / "results"
 
@@ -62,7 +62,7 @@ def measure(name: str, arguments: list[str], seeds: int) -> dict[str, Any]:
         "case": name,
         "command": " ".join(["nin train", *shown]),
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": {**machine(), "computes": computes()},
         "mean_test_accuracy": statistics.fmean(accuracies),
         "min_test_accuracy": min(accuracies),
         "max_process_seconds": max(run["process_seconds"] for run in runs),

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -24,11 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import torchnin
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from conditions import machine  # noqa: E402
+
+RESULTS = HERE / "results"
 HOSTS = {"torchnin-one": "10.77.0.1", "torchnin-two": "10.77.0.2"}
 TRAIN = (
     "fashion-mnist-sample",
@@ -129,25 +130,17 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    """The processor's name, as Linux knows it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     if shutil.which("ip") is None or os.geteuid() != 0:
         sys.exit("two_hosts: needs root and the command ip (iproute2)")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
-    versions = {"torch": torch.__version__, "torchnin": torchnin.__version__, "python": platform.python_version()}
     document = {
         "command": ["nin", "train", *TRAIN],
         **found,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"processor": processor(), "system": platform.platform(), "cores": os.cpu_count(), **versions},
+        "machine": machine(),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "two_hosts.json").write_text(json.dumps(document, indent=2) + "\n")

@@ -23,7 +23,7 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 import torchnin  # noqa: E402
-from conditions import machine  # noqa: E402
+from conditions import computes, machine  # noqa: E402
 from records import RECORDS, RESULTS, Record, choices, made_by  # noqa: E402
 from torchnin.files import write_json  # noqa: E402
 
@@ -56,7 +56,7 @@ def described(run: torchnin.Run) -> dict[str, Any]:
 
 def row(run: torchnin.Run, shared: bool) -> dict[str, Any]:
     """What one finished run reached, and where it was trained."""
-    config, here = run.config, machine()
+    config, here = run.config, {**machine(), "computes": computes()}
     device = {key: value for key, value in config["device"].items() if key != "reasons"}
     # The run says which system trained it; the processor is this one's where that is the same.
     at_home = config["versions"]["platform"] == platform.platform() and device["device"] == "cpu"

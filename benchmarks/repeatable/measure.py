@@ -10,7 +10,6 @@ how much, and loss and accuracy of each.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,11 @@ from safetensors.torch import load_file
 
 import torchnin
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from conditions import machine  # noqa: E402
+
+RESULTS = HERE / "results"
 TRAIN = ("fashion-mnist-sample", "--num-epochs", "1", "--batch-size", "128", "--seed", "5", "--device", "cpu", "--dtype", "float32")
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29433")
 WAYS: dict[str, tuple[int, tuple[str, ...]]] = {
@@ -59,23 +62,15 @@ def measure(folder: Path) -> dict[str, Any]:
     return found
 
 
-def processor() -> str:
-    """The processor's name, as Linux knows it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
-
-
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder))
-    versions = {"torch": torch.__version__, "torchnin": torchnin.__version__, "python": platform.python_version()}
     document = {
         "command": ["nin", "train", *TRAIN],
         "ways": found,
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {"processor": processor(), "system": platform.platform(), "cores": os.cpu_count(), **versions},
+        "machine": machine(),
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "repeatable.json").write_text(json.dumps(document, indent=2) + "\n")

@@ -38,7 +38,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from running import Connection, machine, record, running
+from running import Connection, record, running
 
 import torchnin
 from torchnin.commands.process import set_up_process
@@ -250,7 +250,6 @@ def main() -> None:
         "num_macs": classifier.summarize().num_macs,
         "load_tool": {"speed": wrk, "answers": "the client in running.py", "memory": None}[options.what],
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": machine(),
     }
 
     def keep(document: dict[str, Any]) -> None:

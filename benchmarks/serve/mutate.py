@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mutations import bad_ones, good_ones, mutated
-from running import Connection, machine, record, running
+from running import Connection, record, running
 
 import torchnin
 
@@ -105,7 +105,7 @@ def main() -> None:
     found = measure(options.classifier, options.files)
     print({key: value for key, value in found.items() if key != "first_wrong"})
     print(*found["first_wrong"], sep="\n")
-    head = {"command": "python benchmarks/serve/mutate.py RUN", "date": datetime.now(UTC).date().isoformat(), "machine": machine()}
+    head = {"command": "python benchmarks/serve/mutate.py RUN", "date": datetime.now(UTC).date().isoformat()}
     record("mutations", {**head, **found})
 
 

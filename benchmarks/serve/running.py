@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -15,7 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from conditions import machine  # noqa: E402
+
+RESULTS = HERE / "results"
 
 
 class Running:
@@ -105,28 +108,8 @@ class Connection:
         self._writer.close()
 
 
-def machine() -> dict[str, Any]:
-    """Processor, cores, system and versions."""
-    from importlib.metadata import version
-
-    import torch
-
-    import torchnin
-
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    named = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in lines if ":" in line)}
-    return {
-        "processor": f"{named.get('model name')} (family {named.get('cpu family')}, model {named.get('model')})",
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchnin": torchnin.__version__,
-        **{name: version(name) for name in ("starlette", "uvicorn", "uvloop", "httptools", "pillow")},
-    }
-
-
 def record(name: str, document: dict[str, Any]) -> None:
-    """Write `results/NAME.json`."""
+    """Write `results/NAME.json`, with the machine and the versions."""
     RESULTS.mkdir(exist_ok=True)
+    document = {**document, "machine": machine("starlette", "uvicorn", "uvloop", "httptools", "pillow")}
     (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -26,7 +26,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent / "faults"))  # machine.py
+sys.path.insert(0, str(HERE.parent))  # conditions.py
 
 from ways import CASES, THROUGHPUT, Case, case_of  # noqa: E402
 
@@ -174,14 +174,12 @@ def measure(name: str, rows: list[str], device: str, dtype: str, rounds: int, qu
 def conditions(device: str, dtype: str = "auto") -> dict[str, Any]:
     """Date, load and machine of a row."""
     import torch
-    from machine import machine
 
-    import torchnin
+    from conditions import computes, machine
 
-    choice = torchnin.choose_device(device, dtype).to_dict()
-    computes = f"{choice['device']}, {choice['dtype']}, {choice['memory_format']}, {choice['threads']} threads"
     gpu = {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda} if device != "cpu" else {}
-    return {"date": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1), **machine(), "computes": computes, **gpu}
+    when = {"date": datetime.now(UTC).date().isoformat(), "load": round(os.getloadavg()[0], 1)}
+    return {**when, **machine("numpy", "pillow", "safetensors"), "computes": computes(device, dtype), **gpu}
 
 
 def computed_in(device: str, dtype: str = "auto") -> str:

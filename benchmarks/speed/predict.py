@@ -41,8 +41,8 @@ from torch import Tensor, nn  # noqa: E402
 import torchnin  # noqa: E402
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "first_training"))
-from measure import machine  # noqa: E402
+sys.path.insert(0, str(HERE.parent))
+from conditions import computes, machine  # noqa: E402
 
 NETWORKS = ("nin_small", "nin_mnist", "nin_base", "nin_d2l")
 WAYS = ("predict", "predict by torch", "eager", "compiled", "onnxruntime")
@@ -288,7 +288,6 @@ def main() -> None:
         way, folder, size = options.serve
         serve(way, Path(folder), int(size))
         return
-    import onnxruntime
 
     path = HERE / "results" / "predict.json"
     document: dict[str, Any] = (
@@ -299,7 +298,7 @@ def main() -> None:
         load = os.getloadavg()[0]
         found = measure()
         when = {"date": datetime.now(UTC).date().isoformat(), "load_before": load, "rounds": ROUNDS}
-        place[key] = {**when, "machine": {**machine(), "onnxruntime": onnxruntime.__version__}, "rows": found}
+        place[key] = {**when, "machine": {**machine("onnxruntime"), "computes": computes()}, "rows": found}
         if not options.quick:
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -48,8 +48,8 @@ from torchnin.data.ahead import decode_ahead  # noqa: E402
 from torchnin.training.optimisation import make_optimizers  # noqa: E402
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "first_training"))
-from measure import machine  # noqa: E402
+sys.path.insert(0, str(HERE.parent))
+from conditions import computes, machine  # noqa: E402
 
 BATCHES = (1, 4, 16, 64, 256, 1024, 4096)
 SIZES = (28, 56, 112, 224, 512)
@@ -265,7 +265,11 @@ def main() -> None:
             document: dict[str, Any] = {"command": "python benchmarks/speed/scaling.py"}
             if path.is_file():
                 document = json.loads(path.read_text(encoding="utf-8"))
-            conditions = {"date": datetime.now(UTC).date().isoformat(), "machine": machine(), "threads": torch.get_num_threads()}
+            conditions = {
+                "date": datetime.now(UTC).date().isoformat(),
+                "machine": {**machine(), "computes": computes()},
+                "threads": torch.get_num_threads(),
+            }
             document[part] = {**conditions, "load_before": load, "rows": found}
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

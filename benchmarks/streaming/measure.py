@@ -12,7 +12,6 @@ largest that the process held at any time (its peak resident set). Written to `r
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,12 +20,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 import torchnin
 
-RESULTS = Path(__file__).parent / "results"
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from conditions import machine  # noqa: E402
+
+RESULTS = HERE / "results"
 COUNTS = (1_000, 10_000, 100_000)
 BROKEN = 100
 
@@ -79,14 +81,6 @@ def measure(run: str, count: int) -> dict[str, Any]:
     }
 
 
-def processor() -> str:
-    """The processor's name, family and model."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().split("\n\n")[0].splitlines() if info.is_file() else []
-    named = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in lines if ":" in line)}
-    return f"{named.get('model name', platform.processor())} (family {named.get('cpu family')}, model {named.get('model')})"
-
-
 def main() -> None:
     """Measure each count and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,13 +94,7 @@ def main() -> None:
     document = {
         "command": "python benchmarks/streaming/measure.py RUN",
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": {
-            "processor": processor(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchnin": torchnin.__version__,
-        },
+        "machine": machine(),
         "rows": rows,
     }
     RESULTS.mkdir(exist_ok=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from torchnin.data.catalog import CATALOG, FASHION_MNIST, MAX_FILE_BYTES, SAMPLE, DataFile, NamedDataset, dataset_of_files, read_checked
+from torchnin.data.copies import copies
 from torchnin.data.dataset import DatasetSplits, ImageDataset, check_label_range, held_out_sentence
 from torchnin.data.download import fetch
 from torchnin.data.errors import DataError
@@ -239,6 +240,7 @@ def _read_loose(
         # Named by their numbers, and one split goes further than the other.
         names = max(train.class_names, test.class_names, key=len)
         train, test = train.with_class_names(names), test.with_class_names(names)
+    notes += () if known else copies({"train": train, "test": test})
     brought = _all_brought({"train": train, "test": test}, size, channels, unequal=unequal)
     return DatasetSplits(
         name=known.name if known else folder_name,
@@ -306,7 +308,7 @@ def _splits_of(datasets: Mapping[str, ImageDataset], *, name: str, source: str, 
         validation=validation,
         test=test,
         source=source,
-        notes=notes,
+        notes=notes + copies({"train": train, "test": test} | ({} if validation is None else {"validation": validation})),
         split_seed=seed,
         test_fraction=held_out,
     )

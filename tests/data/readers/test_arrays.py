@@ -78,7 +78,7 @@ def test_ragged_lists_are_refused() -> None:
     [("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels")],
 )
 def test_the_usual_keys(tmp_path: Path, keys: tuple[str, str, str, str]) -> None:
-    arrays = dict(zip(keys, (IMAGES, LABELS[:, None], IMAGES[:3], LABELS[:3, None]), strict=True))
+    arrays = dict(zip(keys, (IMAGES, LABELS[:, None], 255 - IMAGES[:3], LABELS[:3, None]), strict=True))
     data = load_dataset(npz(tmp_path / "set.npz", **arrays, class_names=np.array(["cat", "dog", "owl"])))
     assert (len(data.train), len(data.test), data.validation) == (6, 3, None)
     assert data.class_names == ("cat", "dog", "owl")

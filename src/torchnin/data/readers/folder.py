@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from torchnin.data.copies import copies
 from torchnin.data.dataset import DatasetSplits, ImageDataset, held_out_mask, held_out_sentence
 from torchnin.data.errors import DataError
 from torchnin.data.paths import NO_PICTURES, count_other, is_run, natural_key, others_sentence, pictures_below
@@ -19,7 +20,6 @@ from torchnin.data.pictures import SUFFIXES, decode_quietly, measure_quietly, qu
 from torchnin.data.progress import Progress, unheard
 from torchnin.data.resize import resize_bytes
 from torchnin.files import is_file, is_folder
-from torchnin.values import counted
 
 DEFAULT_SIZE = 64
 """Height and width that pictures of mixed or larger sizes are brought to where none is asked for, in pixels."""
@@ -106,7 +106,7 @@ def read_folder(
         notes.append(held_out_sentence(len(datasets["test"]), labels, held_out, seed=seed))
     if image_size is None:
         _note_size(_sizes_of(measured, broken), notes)
-    _note_copies(names, files, decoded, broken, notes)
+    notes += copies(datasets, {split: [path for path in files[split].paths if path not in broken] for split in datasets})
     skipped = tuple((str(path), reason) for path, reason in broken.items())
     if skipped:
         total = sum(len(split.paths) for split in found.values())
@@ -191,34 +191,6 @@ def _note_others(pictures: list[Path], notes: list[str]) -> None:
                 count_other(entry.name, others)
     if others:
         notes.append(others_sentence(others))
-
-
-def _note_copies(
-    names: tuple[str, ...], files: Mapping[str, _Files], decoded: Mapping[str, np.ndarray], broken: Mapping[Path, str], notes: list[str]
-) -> None:
-    """Say which pictures are the same to the pixel where that misleads: among train and what it is judged by, or in two classes."""
-    first: dict[int, tuple[str, Path, int]] = {}
-    learned: dict[str, list[str]] = defaultdict(list)
-    in_two_classes = []
-    for split in sorted(decoded, key=lambda split: split != "train"):
-        for path, label, image in zip(files[split].paths, files[split].labels, decoded[split], strict=True):
-            if path in broken:
-                continue
-            found_in, other, other_label = first.setdefault(hash(image.tobytes()), (split, path, label))
-            if other_label != label:
-                in_two_classes.append(f"{path} ({names[label]}) and {other} ({names[other_label]})")
-            elif found_in == "train" != split:
-                learned[split].append(f"{path} and {other}")
-    for split, pairs in learned.items():
-        notes.append(
-            f"{len(pairs):,} of {len(files[split].paths):,} {split} pictures are the same, to the pixel, as train pictures, first "
-            f"{pairs[0]}: the accuracy on them says little of new pictures. Remove one of each two."
-        )
-    if in_two_classes:
-        notes.append(
-            f"In two classes, the same to the pixel: {counted(len(in_two_classes), 'picture')}, first {in_two_classes[0]}. "
-            "Remove those that are wrong."
-        )
 
 
 def _classes(root: Path, folders: list[Path]) -> dict[str, list[Path]]:

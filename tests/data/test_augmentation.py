@@ -1,6 +1,6 @@
 import dataclasses
-import importlib.util
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from torchnin import Augmentation, DatasetSplits
-from torchnin.data import augmentation as augmentation_module
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -101,14 +100,8 @@ def test_a_shift_beyond_the_picture_is_still_a_picture(pictures: Tensor) -> None
 
 
 @pytest.fixture(scope="module")
-def unchecked() -> Any:
-    """The class as users have it: without the type check that tests switch on, which would answer before it."""
-    spec = importlib.util.spec_from_file_location("unchecked_augmentation", augmentation_module.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.Augmentation
+def unchecked(as_users_have_it: Callable[[type], Any]) -> Any:
+    return as_users_have_it(Augmentation)
 
 
 @pytest.mark.parametrize(

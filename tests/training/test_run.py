@@ -14,6 +14,8 @@ import pytest
 from torchnin import DataError, DatasetSplits, NiNConfig, Recipe, Run, files, train
 from torchnin.training.run import new_run_folder, opened
 
+RESULT = dict.fromkeys(("test_accuracy", "test_loss", "test_pictures", "num_parameters", "epochs", "seconds", "dead_class_maps"), 1)
+
 
 def test_the_folder_is_the_stated_one(trained: Run) -> None:
     """INTERFACE.md's run folder, file by file."""
@@ -250,13 +252,21 @@ def test_a_run_that_another_process_ended_a_moment_ago_is_not_wiped_out(tmp_path
 
     def after_another(file: int) -> bool:
         Run(tmp_path).write_config({"network": {}, "recipe": {}, "data": {}, "versions": {}})
-        Run(tmp_path).write_result({"test_accuracy": 0.9})
+        Run(tmp_path).write_result(RESULT)
         return lock(file)
 
     monkeypatch.setattr(files, "lock", after_another)
     with pytest.raises(ValueError, match="already holds a run"), opened(tmp_path, resume=False, overwrite=False):
         pass
-    assert Run(tmp_path).result == {"test_accuracy": 0.9}
+    assert Run(tmp_path).result == RESULT
+
+
+@pytest.mark.parametrize("changed", [None, {"test_accuracy": None}, {"test_pictures": "many"}, {"seconds": True}])
+def test_a_result_that_no_training_wrote_is_told_by_what_it_lacks(changed: dict[str, object] | None, tmp_path: Path) -> None:
+    """As after an edit by hand: nin train --resume ended in a KeyError."""
+    Run(tmp_path).write_result({} if changed is None else RESULT | changed)
+    with pytest.raises(DataError, match=r"result\.json is not what a training wrote: \w+ is missing or no number"):
+        _ = Run(tmp_path).result
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="as somebody else a folder without permission shows the same")

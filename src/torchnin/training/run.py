@@ -33,6 +33,8 @@ from torchnin.training.checkpoint import has_checkpoint
 _PARTS = ("result.json", "curves.png", "classifier", "metrics.csv", "metrics.jsonl", "tensorboard", "config.json", "checkpoint")
 _COPY = Path("checkpoint", "config.json")  # a second one, for the day on which the first is broken
 _CHECKSUM = "checksum"
+# What a result has in every version, and is shown of it.
+_FIGURES = ("test_accuracy", "test_loss", "test_pictures", "num_parameters", "epochs", "seconds", "dead_class_maps")
 _CONFIG_HAS = {"network", "recipe", "data", "versions"}
 # What a training leaves that was killed before its configuration stood; nothing of it is needed.
 _BEGUN = {"checkpoint", "metrics.jsonl", "metrics.csv", "config.json.tmp", LOCK}
@@ -81,7 +83,12 @@ class Run:
     @property
     def result(self) -> dict[str, Any]:
         """What came out: test accuracy and loss, parameters, epochs, seconds; figures are fractions of one."""
-        return _read_json(self.path / "result.json")
+        path = self.path / "result.json"
+        result = _read_json(path)
+        for name in _FIGURES:
+            if type(result.get(name)) not in (int, float):
+                raise DataError(f"{path} is not what a training wrote: {name} is missing or no number")
+        return result
 
     @property
     def finished(self) -> bool:

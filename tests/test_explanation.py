@@ -112,6 +112,13 @@ def test_a_fully_connected_head_has_no_maps_that_explain_it() -> None:
     assert len(feature_maps(network, preprocessing_of(network), picture)) == 3
 
 
+def test_nor_has_a_head_that_was_put_in_the_place_of_the_means() -> None:
+    network = small()
+    network.head = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    with pytest.raises(ValueError, match=r"not the AdaptiveAvgPool2d and Flatten .* not the means of the maps"):
+        explain(network, preprocessing_of(network), names_of(network), torch.zeros(1, 32, 32, dtype=torch.uint8))
+
+
 def test_class_names_must_fit() -> None:
     network = small()
     with pytest.raises(ValueError, match="2 class names for a network of 5 classes"):

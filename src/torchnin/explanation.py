@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from torchnin.data import Preprocessing
 from torchnin.models import NiN, NiNBlock
+from torchnin.models.folded import is_mean
 from torchnin.models.summary import Sight
 from torchnin.plots import Language, class_maps_over_picture
 from torchnin.values import whole
@@ -264,10 +265,12 @@ def prepared(network: NiN, preprocessing: Preprocessing, pictures: Tensor, resiz
 
 def require_means(network: NiN) -> None:
     """Raise ValueError where the logits are not the means of the class maps."""
-    if network.config.head != "gap":
+    if not is_mean(network.head):
+        replaced = "not the AdaptiveAvgPool2d and Flatten that it was built with, which take the means of the class maps"
+        connected = "'fc': a fully connected layer makes its logits from all pixels of all class maps"
         raise ValueError(
-            f"this network's head is {network.config.head!r}: a fully connected layer makes its logits from all pixels of all class maps, "
-            "so they are not the means of the maps and a map does not say what its class got from where; "
+            f"this network's head is {connected if network.config.head == 'fc' else replaced}, so its logits are not the means of the maps "
+            "and a map does not say what its class got from where; "
             'explain a network with head="gap", or look at its feature maps and at the channels of a pixel'
         )
 
@@ -322,7 +325,10 @@ def _sights(network: NiN) -> list[Sight]:
 
 def class_map_grid(network: NiN, maps: Tensor, inputs: Tensor) -> Grid:
     """Where the values of class maps `(n, k, y, x)` lie in the inputs `(n, c, h, w)` that they are of."""
-    return _grid(_sights(network)[-1], maps, inputs)
+    sight = Sight()
+    for module in (*network.body.modules(), *network.class_block.modules()):
+        sight = sight.through(module)
+    return _grid(sight, maps, inputs)
 
 
 def _grid(sight: Sight, maps: Tensor, inputs: Tensor) -> Grid:

@@ -3,6 +3,7 @@ import json
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from torchnin import NiN, NiNConfig, Preprocessing
 from torchnin.export.graph import build, describe
@@ -56,3 +57,11 @@ def test_the_network_stays_as_it_was_and_gives_the_same_file_again(network: NiN,
     assert network.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert again.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+
+
+def test_no_class_maps_are_promised_where_the_logits_are_not_their_means(tiny: NiNConfig) -> None:
+    network = NiN(tiny).eval()
+    network.head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())
+    model = build(network, PREPROCESSING, [f"class {n}" for n in range(10)], {})
+    assert [output.name for output in model.graph.output] == ["probabilities"]
+    assert "class_maps" not in model.doc_string

@@ -57,3 +57,12 @@ def test_pooling_before_relu_changes_no_bit_of_output_or_gradient(changes: dict[
         logits.square().sum().backward()
         results.append([logits.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_slice_is_a_block_of_the_same_layers(training: bool) -> None:
+    block, pictures = NiNBlock(1, (8, 6, 4), 3).train(training), torch.rand(4, 1, 14, 14)
+    first = block[:2]  # the spatial convolution and its ReLU
+    assert isinstance(first, NiNBlock)
+    assert (list(first), first.training, list(block[4:].state_dict())) == ([block[0], block[1]], training, ["4.weight", "4.bias"])
+    torch.testing.assert_close(first(pictures), nn.functional.relu(block[0](pictures)))

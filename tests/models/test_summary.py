@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from torchnin.models import create_model, list_models, summarize
@@ -93,3 +94,20 @@ def test_table_prints_totals_and_is_json() -> None:
 def test_impossible_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="four positive numbers"):
         summarize(create_model("nin_d2l"), (0, 1, 224, 224))
+
+
+def test_a_network_that_was_changed_by_hand_has_a_table_too() -> None:
+    network = create_model("nin_d2l")
+    network.body[0] = network.body[0][:4]  # one 1x1 convolution less
+    network.class_block = nn.Sequential(network.class_block[:4], nn.Conv2d(10, 10, 1))
+    network.head = Highest()
+    rows = summarize(network, (1, 1, 224, 224)).rows
+    assert [row.part for row in rows if row.num_parameters] == ["block 1"] * 2 + ["block 2"] * 3 + ["block 3"] * 3 + ["block 4"] * 3
+    assert (rows[-1].part, rows[-1].layer, rows[-1].output_shape) == ("head", "highest", (1, 10))
+
+
+class Highest(nn.Module):
+    """A head that takes the highest value of each map."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps.amax((2, 3))

@@ -16,6 +16,7 @@ from torchnin.data import Preprocessing
 from torchnin.exported import CLASS_MAPS, FORMAT, INPUT, PROBABILITIES, import_onnxruntime
 from torchnin.files import utf8
 from torchnin.models import NiN
+from torchnin.models.folded import is_mean
 from torchnin.version import __version__
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def build(network: NiN, preprocessing: Preprocessing, class_names: Sequence[str]
     model.producer_name, model.producer_version = "torchnin", __version__
     model.graph.name = utf8(str(facts.get("name") or "NiN")).decode()
     channels = _CHANNELS.get(preprocessing.channels, f"{preprocessing.channels} channels")
-    model.doc_string = _DOCUMENTATION.format(channels=channels, maps=_MAPS if network.config.head == "gap" else "")
+    model.doc_string = _DOCUMENTATION.format(channels=channels, maps=_MAPS if is_mean(network.head) else "")
     describe(
         model,
         {
@@ -108,14 +109,14 @@ class _Answers(nn.Module):
     def forward(self, normalised: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         maps = self.network.class_maps(normalised)
         probabilities = self.network.head(maps).softmax(1)
-        return (probabilities, maps) if self.network.config.head == "gap" else probabilities
+        return (probabilities, maps) if is_mean(self.network.head) else probabilities
 
 
 def _network_graph(network: NiN, preprocessing: Preprocessing) -> "ModelProto":
     """The network from normalised pixels of its own size on, by torch's exporter; any number of pictures."""
     twin = copy.deepcopy(network).eval().to("cpu", torch.float32)
     twin.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    names = [PROBABILITIES] + [CLASS_MAPS] * (network.config.head == "gap")
+    names = [PROBABILITIES] + [CLASS_MAPS] * is_mean(network.head)
     # Two pictures: of one the exporter would conclude that it is always one.
     example = torch.zeros(2, preprocessing.channels, preprocessing.height, preprocessing.width)
     with _quiet_exporter():

@@ -1,5 +1,6 @@
 """The NiN block: one k x k convolution, then 1 x 1 convolutions, a small MLP applied at every pixel."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import Tensor, nn
@@ -56,6 +57,15 @@ class NiNBlock(nn.Sequential):
                 layers.append(nn.ReLU(inplace=True))  # safe: neither a convolution nor a norm needs its output for the gradient
             in_channels = out_channels
         super().__init__(*layers)
+
+    def __getitem__(self, index: slice | int) -> nn.Module:
+        """A layer; of a slice a block of these layers themselves, under the names that they have here, as of an `nn.Sequential`."""
+        if not isinstance(index, slice):
+            return super().__getitem__(index)
+        block = NiNBlock.__new__(NiNBlock)
+        nn.Sequential.__init__(block, OrderedDict(list(self._modules.items())[index]))
+        block.training = self.training
+        return block
 
     def forward(self, pictures: Tensor, pool: nn.Module | None = None) -> Tensor:
         """The block's output; with `pool`, that of the block and the max pooling after it.

@@ -66,7 +66,7 @@ class FoldedNiN:
         """Convolutions, poolings and layers of other kinds in the order in which they run, up to the class maps."""
         self.linear = _linear(network.head)
         """Weight and bias of a fully connected head; empty where the head is another one."""
-        self.other_head = None if self.linear or _is_mean(network.head) else _copied(network.head)
+        self.other_head = None if self.linear or is_mean(network.head) else _copied(network.head)
         """A head that is neither fully connected nor the means of the class maps; None where it is one of these."""
         self._dtype = next(network.parameters()).dtype
         convolutions = [step for step in self.steps if isinstance(step, FoldedConvolution)]
@@ -238,7 +238,7 @@ def _linear(head: nn.Module) -> tuple[Tensor, ...]:
     return ()
 
 
-def _is_mean(head: nn.Module) -> bool:
+def is_mean(head: nn.Module) -> bool:
     """Whether a head's logits are the means of the class maps."""
     layers = list(head.children()) if _computes_as(head, nn.Sequential) else []
     if len(layers) == 2 and _computes_as(layers[0], nn.AdaptiveAvgPool2d) and _computes_as(layers[1], nn.Flatten):

@@ -224,20 +224,21 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _parts(network: NiN) -> dict[str, str]:
-    """The part of the network that each leaf stands in: `block 1`, `pool 1`, ..., `block 4`, `head`."""
-    parts = {}
+    """The part of the network that each leaf stands in: `block 1`, `pool 1`, ..., `block 4`, `head`; of what was added, its name."""
+    parts: dict[str, str] = {}
+
+    def note(part: str, name: str, module: nn.Module) -> None:
+        parts.update((leaf, part) for leaf, inner in module.named_modules(prefix=name) if not list(inner.children()))
+
     blocks = 0
     for name, module in network.body.named_children():
         kind = "dropout" if isinstance(module, nn.Dropout | nn.Dropout2d) else "pool"
         if isinstance(module, NiNBlock):
             kind, blocks = "block", blocks + 1
-        for leaf, inner in module.named_modules():
-            if not list(inner.children()):
-                parts[f"body.{name}.{leaf}".rstrip(".")] = kind if kind == "dropout" else f"{kind} {blocks}"
-    for leaf, _ in network.class_block.named_children():
-        parts[f"class_block.{leaf}"] = f"block {blocks + 1}"
-    for leaf, _ in network.head.named_children():
-        parts[f"head.{leaf}"] = "head"
+        note(kind if kind == "dropout" else f"{kind} {blocks}", f"body.{name}", module)
+    for name, module in network.named_children():
+        if name != "body":
+            note(f"block {blocks + 1}" if name == "class_block" else name, name, module)
     return parts
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from torchnin import Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Run
+from torchnin import RECIPES, Classifier, DatasetSplits, NiN, NiNConfig, Preprocessing, Run
 from torchnin.commands.train import _show_seeds
 from torchnin.training.going_on import describe_beginning
 from torchnin.training.seeds import summarise
@@ -81,6 +81,14 @@ def test_pictures_are_read_at_the_size_that_the_weights_know(
     assert (config["data"]["shape"], config["preprocessing"]["height"]) == ([1, 28, 28], 32)
 
 
+def test_optimizer_and_schedule_are_flags(nin: Callable[..., Any], few_file: Path, tmp_path: Path) -> None:
+    flags = ("--optimizer", "muon", "--muon-lr", ".02", "--schedule", "constant", "--warmup", "0", "--recipe", "d2l", "--image-size", "32")
+    assert nin("train", few_file, *flags, "--out", tmp_path / "run", *SHORT).code == 0
+    recipe = Run(tmp_path / "run").config["recipe"]
+    assert [recipe[name] for name in ("optimizer", "muon_lr", "schedule", "warmup")] == ["muon", 0.02, "constant", 0.0]
+    assert recipe["lr"] == RECIPES["d2l"].lr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -93,6 +101,8 @@ def test_pictures_are_read_at_the_size_that_the_weights_know(
         (("--muon-lr", "0"), "muon_lr is 0.0"),
         (("--muon-lr", ".1", "--recipe", "d2l"), "--muon-lr is for a recipe with Muon"),
         (("--muon-momentum", ".9", "--recipe", "d2l"), "--muon-momentum is for a recipe with Muon"),
+        (("--optimizer", "sgd", "--muon-lr", ".1"), "nin: --muon-lr is for a recipe with Muon"),
+        (("--warmup", "1"), "warmup is 1.0; it is a share of all steps"),
         (("--keep-norms", "--recipe", "d2l"), "nin: --keep-norms is for a recipe with Muon"),
         (("--no-keep-norms", "--recipe", "d2l"), "nin: --no-keep-norms is for a recipe with Muon"),
         (("--level-class-maps", "--recipe", "d2l"), "nin: --level-class-maps is for a recipe whose class maps start alive"),

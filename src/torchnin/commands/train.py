@@ -30,12 +30,18 @@ class RecipeChoices:
     """Passes over the training pictures."""
     batch_size: Given[int] = None
     """Pictures in a step."""
+    optimizer: Given[Literal["sgd", "muon"]] = None
+    """SGD for everything, or Muon for the convolutions between the first and the last and SGD for the rest."""
     lr: Given[float] = None
     """Learning rate at its highest; where the recipe is Muon's, that of the first and last convolution, biases and norms."""
     muon_lr: Given[float] = None
     """Muon's learning rate at its highest: that of the other convolutions, where the recipe is Muon's."""
     muon_momentum: Given[float] = None
     """Muon's momentum."""
+    schedule: Given[Literal["constant", "linear", "cosine"]] = None
+    """What the learning rates do after the warm-up: stay, or fall to zero."""
+    warmup: Given[float] = None
+    """Share of all steps over which the learning rates rise from zero."""
     keep_norms: Given[bool] = None
     """Bring the weights that Muon trains back to their first norms after every step, as `steady` and `long` do."""
     level_class_maps: Given[bool] = None
@@ -247,7 +253,7 @@ def _load(
 def _changed(recipe: "torchnin.Recipe", choices: RecipeChoices) -> "torchnin.Recipe":
     given = choices.given()
     for name in ("muon_lr", "muon_momentum", "keep_norms"):
-        if name in given and recipe.optimizer != "muon":
+        if name in given and given.get("optimizer", recipe.optimizer) != "muon":
             flag = ("--no-" if given[name] is False else "--") + name.replace("_", "-")
             raise ValueError(f"{flag} is for a recipe with Muon, as fast and steady are; this one learns by SGD alone, at --lr")
     if "level_class_maps" in given and recipe.initialisation != "alive":

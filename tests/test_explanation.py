@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from torchnin.data import Preprocessing, load_dataset
-from torchnin.explanation import explain, feature_maps, pixel_vectors
+from torchnin.explanation import Grid, explain, feature_maps, pixel_vectors
 from torchnin.models import BlockConfig, ClassBlockConfig, NiN, NiNConfig, create_model
 
 
@@ -271,3 +271,13 @@ def test_an_explanation_is_drawn(relu: bool, tmp_path: Path, boot: torch.Tensor)
     assert [file.name for file in path.parent.iterdir()] == ["maps.png"]
     with pytest.raises(ValueError, match="top is 0; it must be at least 1"):
         explanation.save(path, top=0)
+
+
+def test_of_a_large_picture_the_maps_are_made_as_fine_as_they_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a photo of 50 million pixels three maps at its own size would take 600 MB."""
+    network, made = small(), []
+    upsample = Grid.upsample
+    monkeypatch.setattr(Grid, "upsample", lambda grid, maps, *size: made.append(size) or upsample(grid, maps, *size))
+    large = torch.zeros(network.config.in_channels, 1500, 3000, dtype=torch.uint8)
+    explain(network, preprocessing_of(network), names_of(network), large).save(tmp_path / "maps.png", top=2)
+    assert made == [(500, 1000)]

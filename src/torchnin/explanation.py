@@ -20,7 +20,7 @@ from torchnin.data import Preprocessing
 from torchnin.models import NiN, NiNBlock
 from torchnin.models.folded import is_mean
 from torchnin.models.summary import Sight
-from torchnin.plots import Language, class_maps_over_picture
+from torchnin.plots import Language, class_maps_over_picture, drawn_size
 from torchnin.values import whole
 
 
@@ -122,7 +122,7 @@ class Explanation:
         best = list(self.top(top))
         class_maps_over_picture(
             self.picture.numpy(),
-            self.grid.upsample(self.class_maps[best], *self.picture.shape[1:]).numpy(),
+            self.grid.upsample(self.class_maps[best], *drawn_size(*self.picture.shape[1:])).numpy(),
             [self.class_names[index] for index in best],
             self.probabilities[best].tolist(),
             self.logits[best].tolist(),

@@ -83,6 +83,18 @@ def test_titles_over_narrow_pictures_stay_clear_of_the_colour_bar(drawn_figure: 
     assert places[-1].x1 < bar.get_window_extent().x0
 
 
+@pytest.mark.parametrize(("width", "columns"), [(400, 3), (800, 2), (3000, 1)])
+def test_wide_pictures_have_the_width_of_the_page(width: int, columns: int, drawn_figure: Callable[[Draw], Figure]) -> None:
+    picture, maps = RANDOM.integers(256, size=(1, 200, width), dtype=np.uint8), RANDOM.normal(size=(2, 20, width // 10))
+    figure = drawn_figure(lambda path: plots.class_maps_over_picture(picture, maps, NAMES[:2], [0.5, 0.3], [1.0, 0.0], path))
+    *panels, bar = figure.axes
+    shown = [axes.get_window_extent() for axes in panels[:3]]
+    assert len({round(box.x0) for box in shown}) == columns
+    assert all(box.width * columns > 0.75 * bar.get_window_extent().x0 for box in shown)
+    titles = [axes.title.get_window_extent() for axes in panels[:3]]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations([*titles, *shown], 2))
+
+
 @pytest.mark.parametrize("picture", PICTURES)
 def test_a_picture_has_its_words(picture: str, has_its_words: Callable[..., None]) -> None:
     has_its_words(*PICTURES[picture])

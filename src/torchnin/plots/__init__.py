@@ -5,7 +5,7 @@ Each function takes arrays and a path and writes one file (.png, .pdf, .svg, .jp
 """
 
 from .collapse import accuracies_beside, changes_over_steps, class_map_lives, price_of_dead_maps, signal_at_the_start
-from .maps import class_maps_over_picture, feature_maps, pixel_mlp
+from .maps import class_maps_over_picture, drawn_size, feature_maps, pixel_mlp
 from .quality import confusion_matrix, mistakes, picture_sheet, reliability_diagram
 from .runs import training_curves
 from .speed import training_speeds
@@ -19,6 +19,7 @@ __all__ = [
     "class_map_lives",
     "class_maps_over_picture",
     "confusion_matrix",
+    "drawn_size",
     "feature_maps",
     "mistakes",
     "picture_sheet",

@@ -28,7 +28,7 @@ from .style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_PANELS_PER_ROW = 4
+_ROW_WIDTH = 10.4  # inches
 _MOST_PIXELS = 1200  # a side; more than the drawing can show
 _TILES_PER_ROW = 16
 _MAP_OPACITY = 0.62
@@ -54,7 +54,7 @@ def class_maps_over_picture(
 
     Args:
         picture: uint8 `(c, h, w)`.
-        maps: float `(k, h, w)`, the class maps at the picture's resolution, in units of the logit.
+        maps: float `(k, y, x)`, the class maps over the whole picture, in any resolution, in units of the logit.
         names: the k classes' names.
         probabilities: the k classes' probabilities, 0 to 1.
         logits: the means of the k maps before they were brought to the picture's resolution.
@@ -68,20 +68,21 @@ def class_maps_over_picture(
     _, height, width = picture.shape
     signed, limit = bool(maps.min() < 0), float(np.abs(maps).max()) or 1.0
     count = 1 + len(maps)
-    columns = min(count, _PANELS_PER_ROW)
+    per_row = 4 if width <= 3 * height else 2 if width <= 6 * height else 1  # wide pictures need the width of the page
+    columns, side = min(count, per_row), _ROW_WIDTH / per_row
     rows = math.ceil(count / columns)
-    panel = min(max(2.5 * height / width, 1.2), 5.0)
-    with drawing(path, width=2.6 * columns + 0.9, height=(panel + 0.65) * rows + 0.5, title=say("class_maps")) as figure:
+    panel = min(max(0.96 * side * height / width, 1.2 if rows == 1 else 0.3), 5.0)
+    with drawing(path, width=side * columns + 0.9, height=(panel + 0.65) * rows + 0.5, title=say("class_maps")) as figure:
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
-        every, extent = _thinning(height, width)
-        show_picture(panels[0], picture[:, ::every, ::every], extent=extent)
         plain(panels[0], title=say("picture"), grid=False)
+        extent = _in_pixels(panels[0], picture, side, panel)
+        grey, maps = grey_of(_thinned(picture)), _thinned(maps)
         for axes, one, name, probability, logit in zip(panels[1:count], maps, names, probabilities, logits, strict=True):
             bare(axes, f"{clipped(name, 34)}\n{say('probability', probability=probability, logit=logit)}")
             # The picture only from middle grey to white, so that its dark parts do not swallow the colours.
-            axes.imshow(grey_of(picture[:, ::every, ::every]), cmap="gray", vmin=-200, vmax=255, extent=extent, interpolation="nearest")
+            axes.imshow(grey, cmap="gray", vmin=-200, vmax=255, extent=extent, interpolation="nearest")
             drawn = axes.imshow(
-                one[::every, ::every],
+                one,
                 cmap=DIVERGING if signed else SEQUENTIAL,
                 vmin=-limit if signed else 0,
                 vmax=limit,
@@ -97,14 +98,36 @@ def class_maps_over_picture(
         bar.set_label(say("class_map"), fontsize=SMALL + 1)
         bar.ax.tick_params(labelsize=SMALL)
         for axes, one in zip(panels[1:count], maps, strict=True):
-            _contours(axes, one[::every, ::every], extent, bar.get_ticks())
+            _contours(axes, one, extent, bar.get_ticks())
         for axes in panels[count:]:
             axes.set_axis_off()
 
 
-def _thinning(height: int, width: int) -> tuple[int, tuple[float, float, float, float]]:
-    """Every which row and column is drawn, and the place of the whole picture in its own pixels."""
-    return max(1, math.ceil(max(height, width) / _MOST_PIXELS)), (-0.5, width - 0.5, height - 0.5, -0.5)
+def drawn_size(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns that are drawn of maps over a picture of this size: more cannot be seen."""
+    every = _every(height, width)
+    return math.ceil(height / every), math.ceil(width / every)
+
+
+def _every(height: int, width: int) -> int:
+    return max(1, math.ceil(max(height, width) / _MOST_PIXELS))
+
+
+def _thinned(values: np.ndarray) -> np.ndarray:
+    every = _every(*values.shape[1:])
+    return values[:, ::every, ::every]
+
+
+def _in_pixels(axes: "Axes", picture: np.ndarray, wide: float, high: float) -> tuple[float, float, float, float]:
+    """Show a picture within so many inches, its sides marked in its own pixels, and give the place of the whole of it there."""
+    _, height, width = picture.shape
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    show_picture(axes, _thinned(picture), extent=extent)
+    scale = min(wide / width, high / height)
+    for axis, pixels in ((axes.xaxis, width), (axes.yaxis, height)):
+        if pixels * scale < 0.5:  # too short for two numbers
+            axis.set_ticks([0])
+    return extent
 
 
 def _contours(axes: "Axes", values: np.ndarray, extent: tuple[float, ...], ticks: np.ndarray) -> None:
@@ -211,8 +234,7 @@ def pixel_mlp(
     with drawing(path, width=2.3 + 3.0 * columns, height=1.9 * len(blocks) + 0.6, title=title) as figure:
         left, right = figure.subfigures(1, 2, width_ratios=[2.3, 3.0 * columns], squeeze=False)[0]
         axes = plain(left.subplots(), title=say("picture"), grid=False)
-        every, extent = _thinning(*picture.shape[1:])
-        show_picture(axes, picture[:, ::every, ::every], extent=extent)
+        _in_pixels(axes, picture, 2.3, 5.0)
         axes.plot(*place, marker="+", markersize=14, markeredgewidth=3.5, color="white")
         axes.plot(*place, marker="+", markersize=13, markeredgewidth=1.5, color=BLACK)
         panels = right.subplots(len(blocks), columns, squeeze=False, sharey="row")

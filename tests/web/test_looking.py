@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from torchnin import BlockConfig, ClassBlockConfig, Classifier, NiN, NiNConfig, Preprocessing
 from torchnin.saved import without_places
@@ -70,8 +71,11 @@ def test_the_layers_are_those_of_pixel_vectors(photo: np.ndarray, choices: dict[
             assert at_pixel == pytest.approx(values.numpy(), abs=(layer["high"] - layer["low"]) / 65535)
 
 
-def test_a_fully_connected_head_has_no_class_maps(photo: np.ndarray) -> None:
-    classifier = classifier_of(head="fc")
+@pytest.mark.filterwarnings("ignore:torch predicts, for onnxruntime does not")
+@pytest.mark.parametrize("head", [None, nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())])
+def test_a_head_that_takes_no_means_has_no_class_maps(photo: np.ndarray, head: nn.Module | None) -> None:
+    classifier = classifier_of(head="gap" if head else "fc")
+    classifier.network.head = head or classifier.network.head
     told = explanation_json(classifier, photo)
     assert (told["class_maps"], told["means"], told["grid"]) == (None, None, None)
     assert told["label"] == classifier.predict(photo).label

@@ -15,6 +15,7 @@ from torch import Tensor
 from torchnin.classifier import Classifier
 from torchnin.explanation import BlockMaps
 from torchnin.models import LayerRow
+from torchnin.models.folded import is_mean
 from torchnin.saved import number_in, record_of_data, without_places
 
 _CODES = 65535
@@ -58,7 +59,7 @@ def explanation_json(classifier: Classifier, pixels: np.ndarray, *, layers: bool
     """What the network makes of one picture: class maps, their means, the softmax; with `layers`, every layer's maps too.
 
     Args:
-        classifier: any classifier; where its head is fully connected, its maps are no class maps and `means` is None.
+        classifier: any classifier; where its head does not take the means of the maps, they are no class maps and `means` is None.
         pixels: what `Classifier.decode` made of the picture.
         layers: whether to add the maps of all layers, which are many numbers.
 
@@ -67,14 +68,14 @@ def explanation_json(classifier: Classifier, pixels: np.ndarray, *, layers: bool
         class map (the logits, exactly); `picture`, what the network sees after resizing, uint8 `(c, h, w)`; `class_maps`,
         float32 `(k, y, x)`; `grid`, where the class maps' values lie in that picture; and `blocks`, of each block its
         `grid` and its `layers`, whose maps are `low + code * (high - low) / 65535`. Of every map of `blocks` its place in
-        the picture is as `Grid` has it. A fully connected head gives `class_maps` and `grid` None.
+        the picture is as `Grid` has it. A head of another kind gives `class_maps` and `grid` None.
     """
     blocks = classifier.block_maps_decoded(pixels)
     maps = blocks[-1].layers[-1][1]
     logits = classifier.logits_of_maps(maps)
     probabilities = logits.double().softmax(0)
     best = int(logits.argmax())
-    averaged = classifier.config.head == "gap"
+    averaged = is_mean(classifier.network.head)
     seen = classifier.preprocessing.resize(torch.from_numpy(pixels)[None])[0].round().clamp(0, 255).to(torch.uint8)
     return {
         "label": classifier.class_names[best],

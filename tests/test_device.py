@@ -68,6 +68,17 @@ def test_a_network_is_placed_as_chosen() -> None:
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
+def test_bfloat16_sees_weights_that_change_inside_another_autocast() -> None:
+    layer, pictures = torch.nn.Linear(4, 2), torch.rand(3, 4)
+    with torch.autocast("cpu", enabled=False):
+        for _ in range(2):
+            with choose_device("cpu", "bfloat16").autocast():
+                found = layer(pictures)
+            torch.testing.assert_close(found.float(), layer(pictures), atol=0.05, rtol=0.05)
+            with torch.no_grad():
+                layer.weight += 1
+
+
 def test_where_memory_is_short_pictures_are_halved_down_to_single_ones() -> None:
     seen: list[int] = []
 

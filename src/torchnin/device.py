@@ -47,7 +47,10 @@ class DeviceChoice:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context for a forward pass: autocast in bfloat16, nothing in float32."""
-        return torch.autocast(self.device.type, self.dtype) if self.dtype != torch.float32 else nullcontext()
+        if self.dtype == torch.float32:
+            return nullcontext()
+        # torch keeps its bfloat16 copies of the weights until the outermost autocast ends: inside another one they would outlast updates.
+        return torch.autocast(self.device.type, self.dtype, cache_enabled=False)
 
     def place(self, network: _Module) -> _Module:
         """Move a network to the device and lay out its weights, in place."""

@@ -221,6 +221,13 @@ def test_what_the_caller_has_switched_to_changes_no_training(
     assert_same_weights(*runs)
 
 
+def test_bfloat16_learns_with_the_weights_that_it_keeps(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    # The head is torch's own, which autocast gives a bfloat16 copy of the weights; that of an earlier step would teach something else.
+    config, recipe = replace(tiny, head="fc"), replace(ONCE, num_epochs=4, optimizer="sgd", lr=0.2)
+    runs = [train(config, few, recipe, out=tmp_path / dtype, dtype=dtype, quiet=True) for dtype in ("float32", "bfloat16")]
+    assert runs[1].result["test_loss"] == pytest.approx(runs[0].result["test_loss"], rel=0.05)
+
+
 def test_a_run_can_be_resumed_where_no_gradients_are_wanted(trained: Run, tmp_path: Path) -> None:
     out = Path(shutil.copytree(trained.path, tmp_path / "run"))
     (out / "result.json").unlink()

@@ -1,11 +1,13 @@
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from torchnin import DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model
+from torchnin import DatasetSplits, NiN, NiNConfig, Preprocessing, Recipe, create_model, train
 from torchnin.training.optimisation import WeightMean, gradient_norm, initialise, level_class_maps, make_optimizers
+from torchnin.training.recipe import named_recipe
 
 
 def convolutions(network: NiN) -> list[nn.Conv2d]:
@@ -42,6 +44,31 @@ def test_he_keeps_the_size_of_gradients_and_of_the_class_maps() -> None:
     assert float(last.weight.detach().std()) == pytest.approx(math.sqrt(1 / last.weight[0].numel()), rel=0.1)
     assert last.bias is not None
     assert not last.bias.any()
+
+
+def test_a_fully_connected_head_starts_and_learns_as_one_of_all_pixels(few: DatasetSplits, tmp_path: Path) -> None:
+    """Drawn for its outputs and at the rate of an average it ended in a weight that is no number, within three passes."""
+    torch.manual_seed(0)
+    network = create_model("nin_small", head="fc", image_size=96)
+    pixels = network.class_maps(torch.rand(1, 1, 96, 96)).shape[2:].numel()
+    head = network.head[-1]
+    assert isinstance(head, nn.Linear)
+    for start in ("he", "alive"):
+        initialise(network, Recipe(initialisation=start))  # type: ignore[arg-type]
+        gain = 1 if start == "he" else 2
+        assert float(head.weight.detach().std()) == pytest.approx(math.sqrt(gain / (10 * pixels)), rel=0.1)
+    rates = {
+        id(parameter): group["peak_lr"]
+        for optimizer in make_optimizers(network, Recipe(lr=0.1))
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert rates.keys() == {id(parameter) for parameter in network.parameters()}
+    assert rates[id(head.weight)] == pytest.approx(0.1 / pixels)
+    assert rates[id(head.bias)] == 0.1
+    recipe = named_recipe("fast").changed(num_epochs=4)
+    run = train(create_model("nin_small", head="fc"), few, recipe, out=tmp_path / "run", device="cpu", dtype="float32", quiet=True)
+    assert run.metrics[-1]["train_loss"] < 1.5
 
 
 def test_alive_leaves_no_class_map_dead(few: DatasetSplits) -> None:

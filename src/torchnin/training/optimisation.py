@@ -22,7 +22,8 @@ def initialise(network: NiN, recipe: Recipe) -> None:
     """Draw the weights that the recipe starts from, out of torch's global random numbers.
 
     - `as built`: nothing is drawn; the network starts as it was given.
-    - `he`: weights are drawn He-normal for the outputs, the class maps' for their inputs, biases are zero.
+    - `he`: weights are drawn He-normal for the outputs, those of the class maps and of a fully connected head for their inputs, biases
+      are zero.
     - `xavier`: every convolution and linear weight is drawn Xavier-uniform, biases stay as built (the notebooks' `train_ch6`).
     - `alive`: He-normal weights and zero biases, so that signals keep their size through the ReLUs; the class maps start
       from small weights and a positive bias, so that the last ReLU silences none of them.
@@ -36,7 +37,8 @@ def initialise(network: NiN, recipe: Recipe) -> None:
     if recipe.initialisation == "alive":
         revive_class_maps(network)
     elif recipe.initialisation == "he":
-        nn.init.kaiming_normal_(_convolutions(network.class_block)[-1].weight, nonlinearity="linear")
+        for weight in (_convolutions(network.class_block)[-1].weight, *(layer.weight for layer in _linear(network.head))):
+            nn.init.kaiming_normal_(weight, nonlinearity="linear")
 
 
 @torch.no_grad()
@@ -105,6 +107,10 @@ def _convolutions(block: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in block.modules() if isinstance(layer, nn.Conv2d)]
 
 
+def _linear(block: nn.Module) -> list[nn.Linear]:
+    return [layer for layer in block.modules() if isinstance(layer, nn.Linear)]
+
+
 def _he(layer: nn.Conv2d | nn.Linear, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
     nn.init.kaiming_normal_(layer.weight, mode=mode, nonlinearity="relu")
     if layer.bias is not None:
@@ -120,13 +126,21 @@ def turned_by_muon(network: NiN, recipe: Recipe) -> list[nn.Parameter]:
 def make_optimizers(network: NiN, recipe: Recipe) -> list[Descent]:
     """SGD with Nesterov's momentum, its weight decay on convolution and linear weights alone; and Muon where the recipe asks.
 
-    Each group remembers its highest learning rate as `peak_lr`.
+    A fully connected head adds up all pixels of the class maps, of which an averaged one takes the mean; so the rate of its weights is
+    the recipe's divided by the pixels of a map. Each group remembers its highest learning rate as `peak_lr`.
     """
     turned = turned_by_muon(network, recipe)
-    apart = {id(parameter) for parameter in turned}
+    connected = [layer.weight for layer in _linear(network.head)] if network.config.head == "fc" else []
+    apart = {id(parameter) for parameter in (*turned, *connected)}
     decayed = [parameter for parameter in network.parameters() if parameter.ndim > 1 and id(parameter) not in apart]
     plain = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    if connected:
+        side = network.config.map_size(network.config.image_size) or 1
+        groups.append({"params": connected, "weight_decay": recipe.weight_decay, "lr": recipe.lr / side**2})
     optimizers: list[Descent] = [SGD([group for group in groups if group["params"]], lr=recipe.lr, momentum=recipe.momentum)]
     if turned:
         optimizers.append(Muon(turned, lr=recipe.muon_lr, momentum=recipe.muon_momentum, keep_norms=recipe.keep_norms))

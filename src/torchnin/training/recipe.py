@@ -30,7 +30,7 @@ class Recipe:
     optimizer: Literal["sgd", "muon"] = "muon"
     """SGD for everything, or Muon for the convolutions between the first and the last and SGD for the rest."""
     lr: float = 0.005
-    """SGD's learning rate at its highest."""
+    """SGD's learning rate at its highest; that of a fully connected head's weights is it divided by the pixels of a class map."""
     muon_lr: float = 0.05
     """Muon's learning rate at its highest."""
     muon_momentum: float = 0.6

@@ -46,13 +46,6 @@ def test_curves_can_be_drawn_while_it_learns(tiny: NiNConfig, few: DatasetSplits
     assert len(run.metrics) == 3
 
 
-def test_the_curves_have_the_test_accuracy(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[float] = []
-    monkeypatch.setattr("torchnin.training.start.training_curves", lambda rows, path, *, test_accuracy: drawn.append(test_accuracy))
-    run = train(tiny, few, ONCE, out=tmp_path / "run", quiet=True)
-    assert drawn == [run.result["test_accuracy"]]
-
-
 def test_numpys_numbers_are_recorded_as_pythons(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     given: dict[str, Any] = {"seed": np.int64(3), "validation": np.float32(0.25), "accumulate": np.int64(2)}
     run = train(tiny, few, ONCE, out=tmp_path / "run", quiet=True, **given)
@@ -310,16 +303,6 @@ def test_named_data_that_are_not_to_be_had_say_what_is(tmp_path: Path, monkeypat
 def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no run to resume; leave out --resume"):
         resume(tmp_path)
-
-
-def test_a_short_training_that_learns_nothing_says_so_when_it_ends(
-    few: DatasetSplits, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    grey = replace(few.train, images=np.full_like(np.asarray(few.train.images), 128))
-    for number, (train_set, expected) in enumerate(((grey, True), (few.train, False))):
-        data = replace(few, train=train_set, test=train_set)
-        train("nin_small", data, Recipe(num_epochs=6, lr=0.1, muon_lr=0.05, batch_size=40), out=tmp_path / str(number))
-        assert ("no better than guessing" in capsys.readouterr().err) == expected
 
 
 def test_a_study_of_several_seeds_is_no_run(trained: Run, tmp_path: Path) -> None:

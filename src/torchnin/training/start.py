@@ -1,4 +1,4 @@
-"""The verbs `train` and `resume`: a plan, a run folder, the loop, and what is measured and written at its end."""
+"""The verbs `train` and `resume`: a plan, a run folder, the loop and its end."""
 
 import contextlib
 import dataclasses
@@ -17,14 +17,12 @@ from torchnin.classifier import Classifier
 from torchnin.data import DataError, DatasetSplits
 from torchnin.data.progress import Progress
 from torchnin.device import DtypeName, choose_device
-from torchnin.evaluation import Report
 from torchnin.files import in_command, path_of
 from torchnin.models import NiN, NiNConfig
-from torchnin.plots import training_curves
+from torchnin.training.finish import finish
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training
 from torchnin.training.memory import named_when_short
-from torchnin.training.monitor import is_guessing
 from torchnin.training.options import OnCollapse, OnOutOfMemory, Options
 from torchnin.training.plan import make_plan
 from torchnin.training.processes import Processes, joined
@@ -32,7 +30,7 @@ from torchnin.training.provenance import load_recorded
 from torchnin.training.recipe import RECIPES, Recipe, named_recipe
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, holds_run, is_run_folder, new_run_folder, opened
-from torchnin.values import counted, real, switch, whole
+from torchnin.values import real, switch, whole
 
 # What a run keeps from its beginning to its end.
 _FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
@@ -208,7 +206,7 @@ def train(
         with processes.together():
             made = training.classifier(plan.splits.test.class_names, config)  # in every process, whose network is the user's
             if processes.first:
-                _finish(training, made, plan.splits, display)
+                finish(training, made, plan.splits, display)
         return run
 
 
@@ -262,52 +260,6 @@ def _trained_when_done(network: NiN) -> Iterator[None]:
         network.pretrained = before
         raise
     network.pretrained = True
-
-
-def _finish(training: Training, classifier: Classifier, splits: DatasetSplits, display: Display) -> None:
-    """Measure on the test pictures what was learned, and write what is left to write."""
-    run = training.run
-    report = classifier.evaluate(splits.test)
-    classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
-    classifier.save(run.path / "classifier")
-    _draw_curves(run, report.accuracy, display)
-    if (sentence := _nothing_learned(training, report, splits)) is not None:
-        display.note(sentence)
-    run.write_result(_result(training, report))
-
-
-def _nothing_learned(training: Training, report: Report, splits: DatasetSplits) -> str | None:
-    """What to say where neither train nor test pictures are answered better than by guessing, and the monitor, which gives a network
-    time to learn, has not said so.
-    """
-    counts, reached = splits.test.class_counts.tolist(), training.rows[-1]["train_accuracy"]
-    guess = max(counts) / sum(counts)
-    said = any(finding.kind == "accuracy at chance" for finding in training.findings)
-    if said or reached is None or not (training.monitor.at_chance(reached) and is_guessing(report.accuracy, guess, sum(counts))):
-        return None
-    return (
-        f"nothing was learned in {counted(training.num_steps, 'step')}: the accuracy is {reached:.3f} of the train and "
-        f"{report.accuracy:.3f} of the test pictures, no better than guessing ({guess:.3f}) can be by chance; train for more epochs "
-        "(--num-epochs), or check that pictures of different classes differ and the labels belong to them"
-    )
-
-
-def _result(training: Training, report: Report) -> dict[str, Any]:
-    """What `result.json` says."""
-    rows, seconds = training.rows, training.total_seconds
-    return {
-        "test_accuracy": report.accuracy,
-        "test_loss": report.loss,
-        "test_pictures": report.num_pictures,
-        **{key: rows[-1][key] for key in ("validation_accuracy",) if key in rows[-1]},
-        "num_parameters": sum(parameter.numel() for parameter in training.network.parameters()),
-        "epochs": training.recipe.num_epochs,
-        "seconds": seconds,
-        "images_per_second": sum(row["images_per_second"] * row["seconds"] for row in rows) / max(seconds, 1e-9),
-        "dead_class_maps": rows[-1]["dead_class_maps"],
-        "recoveries": training.recoveries,
-        "seed": training.seed,
-    }
 
 
 def resume(
@@ -416,13 +368,6 @@ def _network_as_begun(values: dict[str, Any], run: Run) -> NiN:
     except (RuntimeError, OverflowError, TypeError) as error:
         said = str(error).partition("\n")[0][:200]
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: no network is made of it ({said})") from error
-
-
-def _draw_curves(run: Run, test_accuracy: float, display: Display) -> None:
-    try:
-        training_curves(run.metrics, run.path / "curves.png", test_accuracy=test_accuracy)
-    except ImportError:
-        display.note("no curves.png: matplotlib is not installed (pip install 'torchnin[plot]')")
 
 
 def _check_alike(processes: Processes, config: dict[str, Any]) -> None:

@@ -1,0 +1,66 @@
+"""The end of a training: what was learned is measured and written."""
+
+from typing import Any
+
+from torchnin.classifier import Classifier
+from torchnin.data import DatasetSplits
+from torchnin.evaluation import Report
+from torchnin.plots import training_curves
+from torchnin.training.log import Display
+from torchnin.training.loop import Training
+from torchnin.training.monitor import is_guessing
+from torchnin.training.run import Run
+from torchnin.values import counted
+
+
+def finish(training: Training, classifier: Classifier, splits: DatasetSplits, display: Display) -> None:
+    """Measure on the test pictures what was learned, and write what is left to write."""
+    run = training.run
+    report = classifier.evaluate(splits.test)
+    classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
+    classifier.save(run.path / "classifier")
+    _draw_curves(run, report.accuracy, display)
+    if (sentence := _nothing_learned(training, report, splits)) is not None:
+        display.note(sentence)
+    run.write_result(_result(training, report))
+
+
+def _nothing_learned(training: Training, report: Report, splits: DatasetSplits) -> str | None:
+    """What to say where neither train nor test pictures are answered better than by guessing, and the monitor, which gives a network
+    time to learn, has not said so.
+    """
+    counts, reached = splits.test.class_counts.tolist(), training.rows[-1]["train_accuracy"]
+    guess = max(counts) / sum(counts)
+    said = any(finding.kind == "accuracy at chance" for finding in training.findings)
+    if said or reached is None or not (training.monitor.at_chance(reached) and is_guessing(report.accuracy, guess, sum(counts))):
+        return None
+    return (
+        f"nothing was learned in {counted(training.num_steps, 'step')}: the accuracy is {reached:.3f} of the train and "
+        f"{report.accuracy:.3f} of the test pictures, no better than guessing ({guess:.3f}) can be by chance; train for more epochs "
+        "(--num-epochs), or check that pictures of different classes differ and the labels belong to them"
+    )
+
+
+def _result(training: Training, report: Report) -> dict[str, Any]:
+    """What `result.json` says."""
+    rows, seconds = training.rows, training.total_seconds
+    return {
+        "test_accuracy": report.accuracy,
+        "test_loss": report.loss,
+        "test_pictures": report.num_pictures,
+        **{key: rows[-1][key] for key in ("validation_accuracy",) if key in rows[-1]},
+        "num_parameters": sum(parameter.numel() for parameter in training.network.parameters()),
+        "epochs": training.recipe.num_epochs,
+        "seconds": seconds,
+        "images_per_second": sum(row["images_per_second"] * row["seconds"] for row in rows) / max(seconds, 1e-9),
+        "dead_class_maps": rows[-1]["dead_class_maps"],
+        "recoveries": training.recoveries,
+        "seed": training.seed,
+    }
+
+
+def _draw_curves(run: Run, test_accuracy: float, display: Display) -> None:
+    try:
+        training_curves(run.metrics, run.path / "curves.png", test_accuracy=test_accuracy)
+    except ImportError:
+        display.note("no curves.png: matplotlib is not installed (pip install 'torchnin[plot]')")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchnin.values import counted, on_one_line, real, switch, whole
+from torchnin.values import columns_of, counted, on_one_line, padded, real, switch, whole
 
 
 def test_numbers_and_switches_of_any_library_become_pythons_own() -> None:
@@ -42,3 +42,24 @@ def test_a_name_is_shown_on_one_line_whatever_is_in_it() -> None:
     assert on_one_line("a\nb\r\tc\x1b[31m\u2028d\x85") == r"a\nb\r\tc\x1b[31m\u2028d\x85"
     for name in ("T-shirt/top", "外套　大", "🧑\u200d🌾", r"C:\new", "caf\u0301 \xa0", "\udc80"):
         assert on_one_line(name) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("T-shirt", 7),
+        ("裤子", 4),
+        ("가방", 4),
+        ("กิน", 2),
+        ("ที่นี่", 2),
+        ("หมู", 2),
+        ("बिल्ली", 5),
+        ("कुत्ता", 4),
+        ("cafe\u0301", 4),
+        ("a\u200db", 2),
+        ("", 0),
+    ],
+)
+def test_marks_take_no_column_of_a_terminal(name: str, columns: int) -> None:
+    assert columns_of(name) == columns
+    assert padded(name, 8) == name + " " * (8 - columns)

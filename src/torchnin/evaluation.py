@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import io
 import math
-import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnin.prediction import without_probabilities
-from torchnin.values import on_one_line
+from torchnin.values import columns_of, on_one_line, padded
 
 _NUM_BINS = 15  # of equal width, as in Guo et al. (arXiv 1706.04599), so that errors compare with published ones
 _Z_95 = 1.959963984540054  # the normal distribution's quantile at 0.975
@@ -175,7 +174,7 @@ class Report:
         means = (self.macro_precision, self.balanced_accuracy, self.macro_f1)
         rows.append(("mean", *map(_fraction, means), f"{self.num_pictures:,}"))
         header, *body, last = _aligned(rows)
-        rule = "-" * _columns(header)
+        rule = "-" * columns_of(header)
         return [header, rule, *body, rule, last]
 
     def _confusion_lines(self) -> list[str]:
@@ -194,8 +193,8 @@ class Report:
         ]
         if not rows:
             return []
-        left, right = (max(_columns(row[side]) for row in rows) for side in (0, 1))
-        return ["the most frequent confusions", *(f"{_padded(a, left)}  {_padded(b, right)}  {c:>7}" for a, b, c in rows)]
+        left, right = (max(columns_of(row[side]) for row in rows) for side in (0, 1))
+        return ["the most frequent confusions", *(f"{padded(a, left)}  {padded(b, right)}  {c:>7}" for a, b, c in rows)]
 
 
 def evaluate_logits(logits: Float[Tensor, "n k"], labels: Int[Tensor, "n"], class_names: Sequence[str]) -> Report:
@@ -323,19 +322,10 @@ def _fraction(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _columns(text: str) -> int:
-    """Columns of a terminal that the text takes: Chinese, Japanese and Korean characters take two, combining marks none."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _columns(text))
-
-
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows as lines: first column to the left, the others to the right."""
-    widths = [max(_columns(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(columns_of(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
-        "  ".join((_padded(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)))).rstrip()
+        "  ".join((padded(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)))).rstrip()
         for row in rows
     ]

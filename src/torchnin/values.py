@@ -39,6 +39,19 @@ def on_one_line(text: str) -> str:
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
 
 
+_NO_WIDTH = ("Mn", "Me", "Cf")  # Thai and Indian vowel signs are marks, too, whose combining class is 0
+
+
+def columns_of(text: str) -> int:
+    """Columns of a terminal that the text takes: Chinese, Japanese and Korean characters take two, marks on other characters none."""
+    return sum(0 if unicodedata.category(c) in _NO_WIDTH else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def padded(text: str, width: int) -> str:
+    """The text with spaces behind it up to so many columns of a terminal."""
+    return text + " " * (width - columns_of(text))
+
+
 def switch(name: str, value: Any, meaning: str = "True or False") -> bool:
     """True or False, also numpy's; no number stands for either.
 

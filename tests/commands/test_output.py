@@ -49,3 +49,5 @@ def test_columns_stand_in_line() -> None:
     lines = table(("name", "number"), [("short", "1"), ("a longer one", "1,000,000")], right=frozenset({1})).splitlines()
     assert lines == ["name             number", "short                 1", "a longer one  1,000,000"]
     assert table(("one", "two"), [("a", "")]) == "one  two\na"
+    lines = table(("network", "input"), [("runs/裤子", "1x28x28"), ("runs/ที่นี่", "1x28x28")]).splitlines()
+    assert lines == ["network    input", "runs/裤子  1x28x28", "runs/ที่นี่    1x28x28"]

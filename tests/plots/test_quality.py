@@ -70,6 +70,16 @@ def test_a_count_stays_in_its_cell(classes: int, most: int, drawn_figure: Callab
     assert all(text.get_window_extent().width < cell for text in axes.texts)
 
 
+@pytest.mark.parametrize(("classes", "step"), [(2, 1), (120, 1), (121, 2), (1000, 9)])
+def test_rows_and_columns_bear_names_as_far_as_there_is_room(classes: int, step: int, drawn_figure: Callable[[Draw], Figure]) -> None:
+    names = [f"class {place}" for place in range(classes)]
+    axes = drawn_figure(lambda path: plots.confusion_matrix(np.eye(classes, dtype=int), names, path)).axes[0]
+    for ticks in (axes.get_xticks(), axes.get_yticks()):
+        assert list(ticks) == list(range(0, classes, step))
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == names[::step]
+
+
 def test_nothing_to_draw_is_said() -> None:
     with pytest.raises(ValueError, match="0 pictures and 0 captions"):
         plots.picture_sheet([], [], "sheet.png")

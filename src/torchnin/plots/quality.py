@@ -9,7 +9,7 @@ import numpy as np
 from .style import BLACK, BLUE, GREY, SHARES, SMALL, Language, bare, clipped, drawing, plain, show_picture, words, wrapped
 
 _NUMBERED = 20  # classes up to which the cells hold their counts
-_NAMED = 120  # classes up to which rows and columns have names
+_NAMED = 120  # rows and columns that have names, at most
 _LETTER = 0.65  # width of a digit, as a share of the letters' size, with some room
 
 
@@ -23,7 +23,8 @@ def confusion_matrix(
 ) -> None:
     """Draw the confusion matrix: colour is the share of the row, the numbers are counts of pictures.
 
-    The colour scale is that of the square root, so that a mistake of one in a hundred is seen beside the diagonal.
+    The colour scale is that of the square root, so that a mistake of one in a hundred is seen beside the diagonal. Of more than 120
+    classes every second, every third or so is named.
 
     Args:
         confusion: counts `(k, k)`, rows true classes, columns predicted ones.
@@ -42,11 +43,11 @@ def confusion_matrix(
         axes = plain(figure.subplots(), xlabel=say("predicted"), ylabel=say("true"), grid=False)
         # Colours are looked up before the picture is enlarged: the same, and faster.
         drawn = axes.imshow(shares, cmap=SHARES, norm=PowerNorm(0.5, 0, 1), interpolation="nearest", interpolation_stage="rgba")
-        if k <= _NAMED:
-            size = SMALL + 0.5 if k <= _NUMBERED else 5.5
-            names = [clipped(name, 24) for name in class_names]
-            axes.set_xticks(range(k), names, rotation=90, fontsize=size)
-            axes.set_yticks(range(k), names, fontsize=size)
+        named = range(0, k, math.ceil(k / _NAMED))
+        size = SMALL + 0.5 if k <= _NUMBERED else 5.5
+        names = [clipped(class_names[place], 24) for place in named]
+        axes.set_xticks(named, names, rotation=90, fontsize=size)
+        axes.set_yticks(named, names, fontsize=size)
         if k <= _NUMBERED:
             longest = len(f"{confusion.max():,}")
             size = min(SMALL, 72 * side / k / (_LETTER * longest))  # points: a cell's width over that of the longest count

@@ -166,6 +166,11 @@ def model_entry(name: str) -> ModelEntry:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         if name in list_weights():
             hint = f"it is trained weights of {weights_entry(name).network}: torchnin.load({name!r}), or nin train --weights {name}; "
+        if (base := name.partition(":")[0]) in _BY_NAME:
+            hint = (
+                f"variants are written so for the command nin, and in Python create_model({base!r}, FIELD=VALUE), whose .config a training "
+                "builds for its data; "
+            )
         raise ValueError(f"no network is named {name!r}; {hint}the networks: {', '.join(_BY_NAME)}")
     return _BY_NAME[name]
 

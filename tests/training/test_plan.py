@@ -110,7 +110,12 @@ def test_classes_that_are_missing_are_said_and_one_class_alone_is_refused(few: D
     with joined("cpu") as processes:
         notes = list(plan("nin_small", without).notes(processes, goes_on=False))
         assert f"there is no picture to learn from of 2 of 10 classes: {few.class_names[0]!r}, {few.class_names[1]!r}" in notes
-        assert not any("no picture to learn" in note for note in plan("nin_small", few).notes(processes, goes_on=False))
+        assert not any("picture of 2" in note for note in notes)
+        notes = list(plan("nin_small", replace(few, test=without.test, validation=without.test)).notes(processes, goes_on=False))
+        for what in ("validation", "test"):
+            said = f"there is no {what} picture of 2 of 10 classes, of which the {what} accuracy says nothing: {few.class_names[0]!r}, "
+            assert said + repr(few.class_names[1]) in notes
+        assert not any("there is no" in note for note in plan("nin_small", few).notes(processes, goes_on=False))
     one = [split.select(which).with_class_names(few.class_names[:1]) for split, which in zip((few.train, few.test), zeros, strict=True)]
     with pytest.raises(ValueError, match="all pictures are of one class, 'T-shirt/top'"):
         plan("nin_small", replace(few, train=one[0], test=one[1]))

@@ -215,7 +215,8 @@ def held_out_sentence(held_out: int, labels: np.ndarray, fraction: float, *, see
     """What a split for testing did with pictures that came without one, said to who trains on them."""
     counts = np.unique(labels, return_counts=True)[1]
     few = round(fraction * int(counts[counts > 1].min())) < 1 if (counts > 1).any() else False
-    share = f"{100 * fraction:g}% of each class{', at least one picture' if few else ''}"
+    of_each = "each class" if (counts > 1).all() else "each class of two pictures or more"
+    share = f"{100 * fraction:g}% of {of_each}{', at least one picture' if few else ''}"
     return f"There is no test split: {held_out:,} of {len(labels):,} pictures, {share}, were held out for testing (seed {seed})."
 
 

@@ -78,8 +78,17 @@ class Plan:
                 f"{len(self.learned):,} pictures are few for {counted(asked.num_epochs, 'epoch')} in batches of {asked.batch_size}: "
                 f"{counted(recipe.num_epochs, 'epoch')} in batches of {recipe.batch_size}"
             )
-        if missing := [name for name, count in zip(self.splits.class_names, self.splits.train.class_counts, strict=True) if not count]:
-            yield f"there is no picture to learn from of {len(missing)} of {len(self.splits.class_names)} classes: {listed(missing)}"
+        names, there = self.splits.class_names, self.splits.train.class_counts
+        if missing := [name for name, count in zip(names, there, strict=True) if not count]:
+            yield f"there is no picture to learn from of {len(missing)} of {len(names)} classes: {listed(missing)}"
+        for what, judged in (("validation", self.held_out), ("test", self.splits.test)):
+            if judged is None or len(judged) == 1:  # a single picture is of a single class, which needs no words
+                continue
+            if missing := [name for name, learned, count in zip(names, there, judged.class_counts, strict=True) if learned and not count]:
+                yield (
+                    f"there is no {what} picture of {len(missing)} of {len(names)} classes, of which the {what} accuracy says nothing: "
+                    f"{listed(missing)}"
+                )
         images, count = self.learned.images, len(self.learned)
         if count > 1 and all(np.array_equal(images[0], images[place]) for place in range(1, count)):
             yield f"all {count:,} pictures to learn from are the same one: there is nothing in them by which to tell classes apart"

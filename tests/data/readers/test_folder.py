@@ -69,6 +69,9 @@ def test_of_a_class_of_few_pictures_one_is_held_out(tmp_path: Path) -> None:
     data = load_dataset(tmp_path, test_fraction=0.125)
     assert (len(data.train), len(data.test)) == (2, 2)
     assert "2 of 4 pictures, 12.5% of each class, at least one picture, were held out for testing (seed 0)" in data.notes[0]
+    class_folders(tmp_path, names=("one",), count=1)
+    said = "2 of 5 pictures, 12.5% of each class of two pictures or more, at least one picture, were held out for testing (seed 0)"
+    assert said in load_dataset(tmp_path, test_fraction=0.125).notes[0]
 
 
 def test_class_folders_alone_are_split_by_the_seed(tmp_path: Path) -> None:

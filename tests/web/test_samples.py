@@ -21,6 +21,10 @@ def test_samples_of_a_run_on_pictures_in_a_folder(trained: Run, few: DatasetSpli
         found = samples_json(classifier)["samples"]
         assert [sample["label"] for sample in found] == [names[3]]  # "T-shirt/top" is no name of a folder
         assert found[0]["picture"].startswith("data:image/png;base64,")
+        (tmp_path / "test" / names[3] / "broken.png").write_bytes(b"left out by --skip-broken")
+        assert samples_json(classifier)["samples"] == found
+        (tmp_path / "test").rename(tmp_path / "Val")
+        assert samples_json(classifier)["samples"] == found
         assert samples_json(classifier, own=False) == {"samples": []}
         classifier.metadata["data"] = {"name": "fashion-mnist-sample", "source": "inside the package"}
         assert [sample["label"] for sample in samples_json(classifier)["samples"]] == list(names)

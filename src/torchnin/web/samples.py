@@ -2,7 +2,9 @@
 
 import base64
 import io
+import unicodedata
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from torchnin.saved import known_as, record_of_data
 
 MOST = 12
 _SIDE = 256  # of what is handed out, in pixels; the network looks at no more than this in any shipped configuration
-_TEST_FOLDERS = ("test", "testing", "val", "validation", "valid", ".")
+_TEST_FOLDERS = ("test", "testing", "val", "validation", "valid")
 
 
 def samples_json(classifier: Classifier, *, own: bool = True) -> dict[str, Any]:
@@ -62,12 +64,22 @@ def _of_dataset(splits: DatasetSplits, wanted: list[str], channels: int) -> Iter
 
 
 def _of_folder(root: Path, wanted: list[str], channels: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Of each class the first picture that decodes; folders bear the names under which a training finds them."""
+    splits = {folder.name.lower(): folder for folder in _folders(root)}
+    parts = [splits[name] for name in _TEST_FOLDERS if name in splits] + [root]
+    classes = [{unicodedata.normalize("NFC", folder.name): folder for folder in _folders(part)} for part in parts]
     for name in wanted:
-        for folder in (root / split / name for split in _TEST_FOLDERS):
-            picture = next(each_picture_below(folder), None) if is_folder(folder) else None
-            if picture is not None:
-                yield name, decode_picture(picture, channels)
-                break
+        for picture in chain.from_iterable(each_picture_below(part[name]) for part in classes if name in part):
+            try:
+                pixels = decode_picture(picture, channels)
+            except DataError:  # left out of the training, too (--skip-broken)
+                continue
+            yield name, pixels
+            break
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if is_folder(entry)]
 
 
 def _data_address(pixels: np.ndarray) -> str:

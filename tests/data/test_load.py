@@ -219,6 +219,9 @@ def test_missing_paths(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("a,b")
     with pytest.raises(ValueError, match=r"expected a folder or an \.npz file, found the file .*Give the folder that holds it"):
         load_dataset(tmp_path / "list.csv")
+    (tmp_path / "pictures.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"found the file .*pictures\.npy\. Put pictures and labels into one file: np\.savez"):
+        load_dataset(tmp_path / "pictures.npy")
     (tmp_path / "photos.ZIP").write_bytes(b"PK")
     with pytest.raises(ValueError, match="Unpack it and give the folder that comes out"):
         load_dataset(tmp_path / "photos.ZIP")

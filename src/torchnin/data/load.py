@@ -23,7 +23,7 @@ from torchnin.data.locate import INSIDE_PACKAGE, Location, existing_folder, find
 from torchnin.data.mapped import Pictures, as_mapped
 from torchnin.data.pictures import convert_channels
 from torchnin.data.progress import Progress
-from torchnin.data.readers.arrays import datasets_of_pairs, read_npz
+from torchnin.data.readers.arrays import advice_of_torch, datasets_of_pairs, read_npz
 from torchnin.data.readers.cifar import parse_batch, parse_class_lines, parse_class_names, parse_records
 from torchnin.data.readers.folder import read_folder
 from torchnin.data.readers.idx import parse_idx, read_idx_bytes
@@ -97,6 +97,7 @@ def load_dataset(
         raise TypeError(
             f"data: expected a dataset's name, a folder of pictures, an .npz file, DatasetSplits, or arrays as a tuple, "
             f"((x_train, y_train), (x_test, y_test)) or (x, y), found {type(data).__name__}."
+            f"{advice_of_torch(data)}"
         )
     folder = None if data_dir is None else existing_folder(data_dir)
     if isinstance(data, str) and data in CATALOG:
@@ -121,6 +122,8 @@ def load_dataset(
     if is_file(path):
         packed = path.name.lower().endswith(_ARCHIVES)
         next_step = "Unpack it and give the folder that comes out." if packed else "Give the folder that holds it."
+        if path.suffix.lower() == ".npy":
+            next_step = "Put pictures and labels into one file: np.savez('pictures.npz', x=pictures, y=labels)."
         raise ValueError(f"data: expected a folder or an .npz file, found the file {path}. {next_step}")
     if isinstance(data, str) and os.sep not in data:
         raise ValueError(_unknown_name(data))

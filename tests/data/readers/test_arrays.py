@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, TensorDataset
 
 from torchnin.data import DataError, load_dataset
-from torchnin.data.readers.arrays import read_npz, to_dataset
+from torchnin.data.readers.arrays import dataset_of, read_npz, to_dataset
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2])
@@ -169,6 +170,17 @@ def test_cut_and_flipped_files_give_datasets_or_the_named_error(tmp_path_factory
         message = str(error)
         assert "flipped.npz" in message or "arrays" in message
     assert found is None or "train" in found
+
+
+def test_how_the_pictures_of_a_torch_dataset_are_given_is_said_and_so_they_are_taken() -> None:
+    dataset = TensorDataset(torch.from_numpy(IMAGES), torch.from_numpy(LABELS))
+    for data in (dataset, DataLoader(dataset), (dataset, dataset), (dataset, LABELS)):
+        with pytest.raises(TypeError, match=r"found (TensorDataset|DataLoader)\. Of a torch dataset give pictures and labels: "):
+            load_dataset(data)
+    with pytest.raises(TypeError, match=r"found TensorDataset\. Of a torch dataset"):
+        dataset_of(dataset, "abc")
+    taken = load_dataset((np.stack([np.asarray(x) for x, _ in dataset]), [y for _, y in dataset]))
+    assert taken.train.checksum == load_dataset((IMAGES, LABELS)).train.checksum
 
 
 def test_arrays_from_python() -> None:

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import numpy as np
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from torchnin.data.dataset import ImageDataset, check_label_range, listed
 from torchnin.data.errors import DataError, broken_file
@@ -125,13 +126,23 @@ def dataset_of(data: Any, class_names: Sequence[str]) -> ImageDataset:
         return to_dataset(images, labels, class_names, where="dataset")
     raise TypeError(
         f"dataset: expected an ImageDataset, such as load_dataset(...).test, or (pictures, labels), found {type(data).__name__}."
+        f"{advice_of_torch(data)}"
     )
+
+
+def advice_of_torch(data: Any) -> str:
+    """How the pictures of a dataset of torch's are given; nothing of anything else."""
+    if not isinstance(data, Dataset | DataLoader):
+        return ""
+    return " Of a torch dataset give pictures and labels: (np.stack([np.asarray(x) for x, _ in dataset]), [y for _, y in dataset])."
 
 
 def _as_array(values: Any, *, where: str, text: bool = False) -> np.ndarray:
     """Of numbers; with `text` also of text, as pandas keeps it as objects."""
     if isinstance(values, Tensor):
         return array_of_tensor(values)
+    if advice := advice_of_torch(values):
+        raise TypeError(f"{where}: expected an array or a tensor, found {type(values).__name__}.{advice}")
     try:
         array = np.asarray(values)
     except ValueError as error:  # of numpy: an inhomogeneous shape

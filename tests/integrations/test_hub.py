@@ -199,6 +199,9 @@ def test_a_card_that_is_there_stays(hub: Hub, classifier: Classifier) -> None:
     hub.repositories["me/digits"]["README.md"] = b"my own words"
     push_to_hub(classifier, "me/digits", token=TOKEN)
     assert hub.repositories["me/digits"]["README.md"] == b"my own words"
+    with pytest.warns(UserWarning, match="me/digits has a card, which stays as it is, without license and picture; replace_card=True"):
+        push_to_hub(classifier, "me/digits", token=TOKEN, license="mit", picture=np.zeros((28, 28), np.uint8))
+    assert hub.repositories["me/digits"]["README.md"] == b"my own words"
     picture = np.zeros((28, 28), np.uint8)
     push_to_hub(classifier, "me/digits", token=TOKEN, replace_card=True, picture=picture)
     files = hub.repositories["me/digits"]
@@ -268,6 +271,10 @@ def test_nothing_is_said_of_this_machine(hub: Hub, classifier: Classifier, tmp_p
 def test_a_repository_is_made_when_it_can_be_filled(hub: Hub, classifier: Classifier, tmp_path: Path) -> None:
     with pytest.raises(torchnin.DataError):
         push_to_hub(classifier, "me/digits", token=TOKEN, picture=tmp_path / "none.png")
+    with pytest.raises(ValueError, match="me/digits has no revision 'v1' on the Hub"):
+        push_to_hub(classifier, "me/digits", token=TOKEN, revision="v1")
+    with pytest.raises(ValueError, match="'digits' names no owner; a repository is written to as owner/name"):
+        push_to_hub(classifier, "digits", token=TOKEN)
     assert not hub.repositories
 
 

@@ -13,6 +13,7 @@ import copy
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,12 +112,17 @@ def push_to_hub(
 
     Of where the data lie on this machine nothing is uploaded.
 
+    Warns:
+        UserWarning: the card stays as it is, so that `license` or `picture` has no effect.
+
     Raises:
-        ValueError: `repo_id` is no name of a repository, or the branch does not exist.
+        ValueError: `repo_id` is no name of a repository with its owner, or the branch does not exist.
         ModuleNotFoundError: a picture is to be drawn, and the extra `plot` is not installed.
         PermissionError: there is no token, or it may not write there.
         ConnectionError: the Hub cannot be reached.
     """
+    if "/" not in repo_id:
+        raise ValueError(f"{repo_id!r} names no owner; a repository is written to as owner/name")
     api = HfApi(token=token, library_name="torchnin", library_version=__version__)
     with _told(repo_id, revision, "written to"), tempfile.TemporaryDirectory(prefix="torchnin-") as name:
         told = copy.copy(classifier)
@@ -127,6 +133,11 @@ def push_to_hub(
                 classifier.explain(picture).save(folder / _PICTURE)
             card = model_card(told, repo_id, license=license, has_picture=picture is not None)
             (folder / "README.md").write_bytes(utf8(card))
+        elif idle := [name for name, given in (("license", license), ("picture", picture)) if given is not None]:
+            sentence = f"{repo_id} has a card, which stays as it is, without {' and '.join(idle)}; replace_card=True writes it anew"
+            warnings.warn(sentence, stacklevel=2)
+        if revision is not None and not api.revision_exists(repo_id, revision):
+            raise ValueError(f"{repo_id} has no revision {revision!r} on the Hub")
         api.create_repo(repo_id, private=private, exist_ok=True)  # last, so that nothing is left empty where something goes wrong before
         message = commit_message or f"{classifier.metadata.get('name') or 'A Network in Network'}, from torchnin {__version__}"
         return api.upload_folder(repo_id=repo_id, folder_path=folder, revision=revision, commit_message=message).commit_url

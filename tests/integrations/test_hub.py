@@ -236,6 +236,9 @@ def test_the_card_says_what_is_known(classifier: Classifier) -> None:
     assert "model-index" not in said
     assert "How good it is" not in said
     assert "license" not in said
+    assert "class-activation-map" in said
+    connected = Classifier(torchnin.create_model("nin_mnist", head="fc"), classifier.preprocessing, classifier.class_names)
+    assert "class-activation-map" not in model_card(connected, "me/connected")
     bare.metadata = {"data": "my photos", "test_accuracy": "0.9"}
     assert model_card(bare, "me/bare") == said
 

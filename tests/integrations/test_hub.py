@@ -278,6 +278,8 @@ def test_a_repository_is_made_when_it_can_be_filled(hub: Hub, classifier: Classi
         push_to_hub(classifier, "me/digits", token=TOKEN, revision="v1")
     with pytest.raises(ValueError, match="'digits' names no owner; a repository is written to as owner/name"):
         push_to_hub(classifier, "digits", token=TOKEN)
+    with pytest.raises(TypeError, match=r"classifier is of type str; accepted: a Classifier, such as torchnin\.load"):
+        push_to_hub("runs/first", "me/digits", token=TOKEN)  # type: ignore[arg-type]
     assert not hub.repositories
 
 

@@ -116,11 +116,14 @@ def push_to_hub(
         UserWarning: the card stays as it is, so that `license` or `picture` has no effect.
 
     Raises:
+        TypeError: `classifier` is none.
         ValueError: `repo_id` is no name of a repository with its owner, or the branch does not exist.
         ModuleNotFoundError: a picture is to be drawn, and the extra `plot` is not installed.
         PermissionError: there is no token, or it may not write there.
         ConnectionError: the Hub cannot be reached.
     """
+    if not isinstance(classifier, Classifier):
+        raise TypeError(f"classifier is of type {type(classifier).__name__}; accepted: a Classifier, such as torchnin.load('runs/first')")
     if "/" not in repo_id:
         raise ValueError(f"{repo_id!r} names no owner; a repository is written to as owner/name")
     api = HfApi(token=token, library_name="torchnin", library_version=__version__)

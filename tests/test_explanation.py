@@ -104,6 +104,27 @@ def test_a_picture_too_small_for_the_layers_is_refused_with_the_smallest_that_wo
     explain(network, preprocessing_of(network), names_of(network), tiny)  # resized, it is welcome
 
 
+def test_a_block_may_have_a_forward_pass_of_its_own_and_the_body_be_a_module_of_ones_own() -> None:
+    network, picture = small(), torch.randint(256, (1, 28, 28), dtype=torch.uint8)
+    own = network.class_block.forward
+    network.class_block.forward = lambda pictures: 2 * own(pictures)  # type: ignore[method-assign, misc]
+
+    class Around(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.inner(pictures)
+            return found
+
+    for body in (network.body, Around(network.body)):
+        network.body = body  # type: ignore[assignment]
+        preprocessing = preprocessing_of(network)
+        explanation = explain(network, preprocessing, names_of(network), picture)
+        assert torch.equal(feature_maps(network, preprocessing, picture)[-1][1], explanation.class_maps)
+
+
 def test_a_fully_connected_head_has_no_maps_that_explain_it() -> None:
     network = small(head="fc")
     picture = torch.zeros(1, 32, 32, dtype=torch.uint8)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchnin.data import Preprocessing
 from torchnin.models import NiN, NiNBlock
 from torchnin.models.folded import is_mean
+from torchnin.models.shortcuts import computes_as
 from torchnin.models.summary import Sight
 from torchnin.plots import Language, class_maps_over_picture, drawn_size
 from torchnin.values import whole
@@ -296,11 +297,12 @@ def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor
     network.check_pictures(inputs)
     found: list[tuple[str, list[tuple[str, Tensor]]]] = []
     with at_rest(network):
-        for part in (*network.body, network.class_block):
+        for part in network.parts():
             if not isinstance(part, NiNBlock):
                 inputs = part(inputs)
                 continue
             layers: list[tuple[str, Tensor]] = []
+            entering = inputs
             for module in part:
                 inputs = module(inputs)
                 # Only ends of layers are kept: what stands before a ReLU is overwritten by it.
@@ -308,6 +310,9 @@ def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor
                     layers.append(("x".join(map(str, module.kernel_size)), inputs))
                 else:
                     layers[-1] = (layers[-1][0], inputs)
+            if not computes_as(part, NiNBlock):
+                inputs = part(entering)  # a forward pass of its own may make more of it than its layers do
+                layers[-1] = (layers[-1][0], inputs)
             found.append((f"block {len(found) + 1}", [(layer, values.float().cpu()) for layer, values in layers]))
     return found
 
@@ -315,7 +320,7 @@ def _run(network: NiN, inputs: Tensor) -> list[tuple[str, list[tuple[str, Tensor
 def _sights(network: NiN) -> list[Sight]:
     """What the values behind each block see of the picture."""
     sight, found = Sight(), []
-    for part in (*network.body, network.class_block):
+    for part in network.parts():
         for module in part.modules():
             sight = sight.through(module)
         if isinstance(part, NiNBlock):

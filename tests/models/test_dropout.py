@@ -107,3 +107,9 @@ def test_of_pictures_side_by_side_each_has_its_own_mask_where_that_is_asked_for(
     assert not torch.equal(different[0], different[1])
     same = torch.func.vmap(layer, randomness="same")(torch.ones(3, 1, 4, 9, 9))
     assert torch.equal(same[0], same[1])
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")  # torch's own
+def test_traced_it_takes_any_number_of_pictures() -> None:
+    traced = torch.jit.trace(Dropout(0.5), ones(), check_trace=False)
+    assert traced(ones()[:1].repeat(7, 1, 1, 1)).unique().tolist() == [0, 2]

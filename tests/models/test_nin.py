@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from torchnin import NiN, NiNConfig
+from torchnin import NiN, NiNConfig, create_model
 from torchnin.models import FoldedNiN, NiNBlock
 
 
@@ -86,6 +86,63 @@ def test_who_listens_to_every_module_sees_what_layers_give(network: NiN) -> None
     assert shapes[: len(one_by_one)] == one_by_one
 
 
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", ["body", "body.0", "body.0.0", "body.0.1", "body.0.2", "body.1", "body.3", "class_block", "class_block.2"])
+def test_a_forward_pass_that_was_put_in_the_place_of_a_modules_own_is_taken(tiny: NiNConfig, name: str, autocast: bool) -> None:
+    network = NiN(dataclasses.replace(tiny, batch_norm=True, dropout=0.5, dropout_at="every")).eval()
+    pictures, calls = torch.randn(4, 1, 28, 28), []
+    folded = FoldedNiN(network)
+    folded(pictures)
+    module = network.get_submodule(name)
+    own = module.forward
+    module.forward = lambda values: calls.append(name) or own(values)
+    assert not folded.is_current(network)
+    FoldedNiN(network)(pictures)
+    assert calls == [name]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        network.train()(pictures).float().square().sum().backward()
+    assert calls == [name] * 2
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_body_and_blocks_may_be_modules_of_ones_own(network: NiN, training: bool) -> None:
+    class Scaled(NiNBlock):
+        def forward(self, pictures: Tensor) -> Tensor:  # type: ignore[override]
+            return 2 * super().forward(pictures)
+
+    class Around(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, pictures: Tensor) -> Tensor:
+            found: Tensor = self.inner(pictures)
+            return found
+
+    network.train(training)
+    pictures, plain = torch.randn(4, 1, 28, 28), copy.deepcopy(network)
+    with torch.no_grad():
+        plain.body[0][-2].weight.mul_(2)
+        plain.body[0][-2].bias.mul_(2)
+    expected = plain(pictures)
+    network.body[0].__class__ = Scaled
+    torch.testing.assert_close(network(pictures), expected)
+    network.body = Around(network.body)  # type: ignore[assignment]
+    for compute in (network, FoldedNiN(network)):
+        torch.testing.assert_close(compute(pictures), expected)
+
+
+def test_weights_that_lie_elsewhere_are_left_to_torch_to_refuse() -> None:
+    pictures = torch.randn(4, 1, 28, 28).contiguous(memory_format=torch.channels_last)
+    for kind in (nn.Conv2d, nn.BatchNorm2d):
+        network = create_model("nin_small")
+        for module in network.modules():
+            if type(module) is kind:
+                module.to("meta")
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(RuntimeError):
+            network(pictures)
+
+
 def test_pictures_without_a_batch_are_told_of(network: NiN) -> None:
     check = inspect.unwrap(NiN.check_pictures)  # tests check the shapes of signatures too, and before
     with pytest.raises(ValueError, match=r"the pictures have shape \(1, 28, 28\); expected \(batch, channels, height, width\)"):
@@ -143,5 +200,18 @@ def test_compiled_it_learns_the_same() -> None:
         "    gradients.append([parameter.grad for parameter in each.parameters()])\n"
         "for one, other in zip(*gradients, strict=True):\n"
         "    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(one.abs().max()))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_traced_by_torch_fx_it_computes_the_same() -> None:
+    """In a process of its own, as above."""
+    code = (
+        "import torch, torchnin\n"
+        "for changes in ({}, {'head': 'fc'}, {'batch_norm': False, 'dropout': 0.5}):\n"
+        "    network, pictures = torchnin.create_model('nin_small', **changes), torch.randn(4, 1, 28, 28)\n"
+        "    torch.fx.symbolic_trace(network)(pictures).sum().backward()\n"
+        "    network.eval()\n"
+        "    assert torch.equal(torch.fx.symbolic_trace(network)(pictures), network(pictures))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)

@@ -150,6 +150,16 @@ def test_moving_a_network_or_giving_it_other_classes_trains_nothing(tiny: NiNCon
     assert not NiN(tiny).to("meta").pretrained
 
 
+def test_a_network_made_without_memory_has_the_weights_that_it_was_given(tiny: NiNConfig) -> None:
+    with torch.device("meta"):
+        network = NiN(tiny)
+    assert not network.pretrained
+    network.to_empty(device="cpu")
+    for weight in network.parameters():
+        nn.init.normal_(weight)
+    assert network.pretrained
+
+
 def test_a_training_that_diverged_leaves_nothing_to_go_on_from(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     network = NiN(tiny)
     with pytest.raises(DivergenceError):

@@ -5,7 +5,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.fx import Proxy
+
+
+def have_memory(*values: Tensor | None) -> bool:
+    """Whether values lie on the host, with memory to point to: other kinds, as those that have a shape alone, have none."""
+    return all(each is None or (type(each) in (Tensor, nn.Parameter) and each.device.type == "cpu") for each in values)
+
+
+def is_traced(values: Tensor | Proxy) -> bool:
+    """Whether what is done to values is written down, to be done to others: by `torch.compile`, `torch.jit.trace` or `torch.fx`."""
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None or isinstance(values, Proxy)
 
 
 def are_transformed() -> bool:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .derivatives import are_transformed
+from .derivatives import are_transformed, is_traced
 
 _LEVELS = 256  # of a random byte
 
@@ -17,7 +17,7 @@ class Dropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """`(n, c, h, w)`: some values zero while training, the others larger by as much."""
-        if not self.training or torch.compiler.is_compiling() or are_transformed() or not draws_bytes(input, self.p):
+        if not self.training or is_traced(input) or are_transformed() or not draws_bytes(input, self.p):
             return super().forward(input)
         return input * dropout_mask(input, self.p)
 

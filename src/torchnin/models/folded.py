@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from .block import NiNBlock
 from .nin import NiN
+from .shortcuts import computes_as
 from .winograd import Prepared
 
 Layer = Callable[[Tensor], Tensor]
-_Module = TypeVar("_Module", bound=nn.Module)
 
 # Multiply-adds up to which a convolution, of kernels up to 3, is computed as a plain matrix product: oneDNN takes longer to begin.
 _LITTLE_WORK = 16_000_000
@@ -59,6 +59,7 @@ class FoldedNiN:
         # The dictionaries themselves, because walking through the modules takes longer than a small picture; empty ones too, because
         # pruning puts its masks there.
         self._rooms = [module._modules for module in network.modules()]
+        self._own = [vars(module) for module in network.modules()]
         self._places = [place for module in network.modules() for place in (module._parameters, module._buffers)]
         self._parts = self._modules()
         self._state = self._versions()
@@ -142,8 +143,9 @@ class FoldedNiN:
     def _blocked(self) -> tuple[Layer, ...]:
         return tuple(_blocked(step) if isinstance(step, FoldedConvolution) else step for step in self.steps)
 
-    def _modules(self) -> list[nn.Module | None]:
-        return [part for room in self._rooms for part in room.values()]
+    def _modules(self) -> list[Any]:
+        """The parts, and the forward passes that were put in the place of their own."""
+        return [part for room in self._rooms for part in room.values()] + [own.get("forward") for own in self._own]
 
     def _versions(self) -> list[tuple[int, int, int]]:
         tensors = [tensor for place in self._places for tensor in place.values() if tensor is not None]
@@ -190,14 +192,14 @@ def _renew_weights(network: NiN) -> None:
 
 def _steps(network: NiN) -> Iterator[FoldedConvolution | nn.Module]:
     """What is computed, in the order in which it runs; dropout is nothing at rest."""
-    for part in (*network.body, network.class_block):
-        modules = list(part) if _computes_as(part, NiNBlock) else [part]
+    for part in network.parts():
+        modules = list(part) if computes_as(part, NiNBlock) else [part]
         while modules:
             module = modules.pop(0)
             if _is_plain_convolution(module):
                 norm = modules[0] if modules and _is_at_rest(modules[0]) else None
                 del modules[: 0 if norm is None else 1]
-                relu = bool(modules) and _computes_as(modules[0], nn.ReLU)
+                relu = bool(modules) and computes_as(modules[0], nn.ReLU)
                 del modules[: int(relu)]
                 yield _folded(module, norm, relu=relu)
             elif _is_pool(module):
@@ -206,14 +208,9 @@ def _steps(network: NiN) -> Iterator[FoldedConvolution | nn.Module]:
                 yield _copied(module)
 
 
-def _computes_as(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
-    """Whether a module is of a kind, and no other forward pass was written for it."""
-    return isinstance(module, kind) and type(module).forward is kind.forward
-
-
 def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
     return (
-        _computes_as(module, nn.Conv2d)
+        computes_as(module, nn.Conv2d)
         and module.groups == 1
         and module.dilation == (1, 1)
         and module.padding_mode == "zeros"
@@ -222,26 +219,26 @@ def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
 
 
 def _is_pool(module: nn.Module) -> TypeGuard[nn.MaxPool2d | nn.AvgPool2d]:
-    return _computes_as(module, nn.MaxPool2d) or _computes_as(module, nn.AvgPool2d)
+    return computes_as(module, nn.MaxPool2d) or computes_as(module, nn.AvgPool2d)
 
 
 def _is_at_rest(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
     """Whether a module is batch normalisation that at rest multiplies and adds what does not depend on the pictures."""
-    return _computes_as(module, nn.BatchNorm2d) and module.affine and module.running_mean is not None and module.running_var is not None
+    return computes_as(module, nn.BatchNorm2d) and module.affine and module.running_mean is not None and module.running_var is not None
 
 
 def _linear(head: nn.Module) -> tuple[Tensor, ...]:
     """Weight and bias of a head that is one fully connected layer on all pixels; empty for every other."""
-    layers = list(head.children()) if _computes_as(head, nn.Sequential) else []
-    if len(layers) == 2 and _computes_as(layers[0], nn.Flatten) and _computes_as(layers[1], nn.Linear) and layers[1].bias is not None:
+    layers = list(head.children()) if computes_as(head, nn.Sequential) else []
+    if len(layers) == 2 and computes_as(layers[0], nn.Flatten) and computes_as(layers[1], nn.Linear) and layers[1].bias is not None:
         return _detached(layers[1].weight), _detached(layers[1].bias)
     return ()
 
 
 def is_mean(head: nn.Module) -> bool:
     """Whether a head's logits are the means of the class maps."""
-    layers = list(head.children()) if _computes_as(head, nn.Sequential) else []
-    if len(layers) == 2 and _computes_as(layers[0], nn.AdaptiveAvgPool2d) and _computes_as(layers[1], nn.Flatten):
+    layers = list(head.children()) if computes_as(head, nn.Sequential) else []
+    if len(layers) == 2 and computes_as(layers[0], nn.AdaptiveAvgPool2d) and computes_as(layers[1], nn.Flatten):
         return layers[0].output_size in (1, (1, 1))
     return False
 

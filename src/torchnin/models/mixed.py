@@ -39,7 +39,7 @@ def takes(layer: nn.Conv2d, pictures: Tensor) -> bool:
         torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
         and layer.weight.dtype == torch.float32
-        and type(pictures) in (Tensor, nn.Parameter)  # other kinds, as those that have a shape alone, have no memory to point to
+        and derivatives.have_memory(pictures, layer.weight, layer.bias)
         and pictures.dtype in (torch.float32, torch.bfloat16)
         and pictures.numel() > 0
         and pictures.is_contiguous(memory_format=torch.channels_last)

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 
 from .block import NiNBlock
 from .config import POOL_KERNEL, POOL_STRIDE, NiNConfig
 from .dropout import Dropout
-from .shortcuts import is_heard, run
+from .shortcuts import computes_as, is_heard, run
 
 # As many values of every parameter are remembered, to see whether the weights are still those that the network was built with.
 _REMEMBERED = 16
@@ -114,7 +115,7 @@ class NiN(nn.Module):
             ValueError: the pictures have another number of channels than the network, or are too small for its layers.
         """
         self.check_pictures(pictures)
-        return self._trained_body(pictures) if self.training else self.body(pictures)
+        return self._trained_body(pictures) if self.training and not isinstance(pictures, Proxy) else self.body(pictures)
 
     def check_pictures(self, pictures: Float[Tensor, "n c h w"]) -> None:
         """Whether the network admits such pictures.
@@ -122,6 +123,8 @@ class NiN(nn.Module):
         Raises:
             ValueError: the pictures have no batch dimension, another number of channels than the network, or are too small for its layers.
         """
+        if isinstance(pictures, Proxy):  # torch.fx asks what is done with pictures, and shows none
+            return
         if pictures.dim() != 4:
             raise ValueError(f"the pictures have shape {tuple(pictures.shape)}; expected (batch, channels, height, width)")
         channels, height, width = pictures.shape[1:]
@@ -157,23 +160,27 @@ class NiN(nn.Module):
                 "head='gap', which takes any, or with their image_size"
             )
 
+    def parts(self) -> list[nn.Module]:
+        """What runs one after the other, up to the class maps: the body's layers, or a module that was put in its place; the last block."""
+        return [*(self.body if computes_as(self.body, nn.Sequential) else [self.body]), self.class_block]
+
     def _trained_body(self, features: Tensor) -> Tensor:
         """`body`, with each max pooling moved before the ReLU that stands before it, which saves time where gradients are kept.
 
         Blocks without hooks are run as one row of layers, because `passes` computes layers of neighbouring blocks together. Pooling stays
         behind a block that does not end in a ReLU, and where hooks would see the difference.
         """
-        if _is_heard(self.body):
-            heard: Tensor = self.body(features)
-            return heard
+        if not computes_as(self.body, nn.Sequential) or _is_heard(self.body):
+            own: Tensor = self.body(features)
+            return own
         layers = list(self.body)
         together: list[nn.Module] = []  # what runs one after the other, layer by layer
         while layers:
             layer = layers.pop(0)
-            if not isinstance(layer, NiNBlock):
+            if not computes_as(layer, NiNBlock):
                 together.append(layer)
                 continue
-            pool = layers.pop(0) if layers and isinstance(layers[0], nn.MaxPool2d) and _commute(layer, layers[0]) else None
+            pool = layers.pop(0) if layers and computes_as(layers[0], nn.MaxPool2d) and _commute(layer, layers[0]) else None
             if type(layer) is NiNBlock and not is_heard(layer):
                 together += layer.layers(pool)
             else:
@@ -193,7 +200,8 @@ class NiN(nn.Module):
         if pre_logits:
             return features.mean((2, 3))
         maps = self.class_block(features)
-        self.check_maps(*maps.shape[2:])
+        if not isinstance(maps, Proxy):
+            self.check_maps(*maps.shape[2:])
         logits: Tensor = self.head(maps)
         return logits
 
@@ -218,9 +226,9 @@ def _remembered(parameter: nn.Parameter) -> Tensor:
 
 
 def _is_as_remembered(parameter: nn.Parameter, remembered: Tensor) -> bool:
-    """Also where the network was moved to another device or dtype meanwhile; of weights without values (meta) nothing is known."""
+    """Also where the network was moved to another device or dtype meanwhile; without values (meta) it has none but those to come."""
     if parameter.is_meta or remembered.is_meta:
-        return True
+        return parameter.is_meta
     now = _remembered(parameter)
     return now.shape == remembered.shape and torch.allclose(now, remembered.to(now.dtype), rtol=0, atol=0, equal_nan=True)
 
@@ -234,7 +242,7 @@ def _is_heard(module: nn.Module) -> bool:
 
 def _commute(block: NiNBlock, pool: nn.MaxPool2d) -> bool:
     """Whether the ReLU that a block ends with may come behind the pooling that follows it."""
-    return type(block[-1]) is nn.ReLU and not any(map(_is_heard, (block, block[-1], pool)))
+    return computes_as(block[-1], nn.ReLU) and not any(map(_is_heard, (block, block[-1], pool)))
 
 
 def _note_read(network: nn.Module, keys: Any) -> None:

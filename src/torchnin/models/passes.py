@@ -126,7 +126,7 @@ def _drops(layer: nn.Module) -> TypeGuard[Dropout]:
 def _admits(norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, pictures: Tensor) -> bool:
     if (
         native.compiled() is None
-        or type(pictures) is not Tensor  # other kinds, as those that have a shape alone, have no memory to point to
+        or not derivatives.have_memory(pictures, *_values_of(norm))
         or pictures.dtype not in (torch.float32, torch.bfloat16)
         or not pictures.is_contiguous(memory_format=torch.channels_last)
         or pictures.numel() <= pictures.shape[1]  # of one pixel there is no variance, which torch says in a sentence
@@ -150,8 +150,8 @@ def _admits(norm: nn.BatchNorm2d | None, pool: nn.MaxPool2d | None, pictures: Te
     )
 
 
-def _values_of(norm: nn.BatchNorm2d) -> tuple[Tensor | None, ...]:
-    return norm.weight, norm.bias, norm.running_mean, norm.running_var
+def _values_of(norm: nn.BatchNorm2d | None) -> tuple[Tensor | None, ...]:
+    return () if norm is None else (norm.weight, norm.bias, norm.running_mean, norm.running_var)
 
 
 def _pooled(side: int, *, ceil: bool) -> int:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TypeGuard
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ _SMALL_SIDE = 4
 _SAVED, _CHANNELS, _PIXELS = 4, 48, 2048
 # From so many channels on the way back through a 1x1 convolution is matrix products, whether they pass a ReLU or not.
 _WIDE = 128
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 _unwanted = 0  # how many have asked for torch's own kernels
 _asking = threading.Lock()
@@ -97,16 +99,15 @@ def _is_plain(layer: nn.Module, pictures: Tensor) -> TypeGuard[nn.Conv2d]:
         and layer.groups == 1
         and layer.padding_mode == "zeros"
         and not is_heard(layer)
-        and layer.weight.requires_grad
         and _is_wanted(pictures)
+        and layer.weight.requires_grad
     )
 
 
 def _is_wanted(pictures: Tensor) -> bool:
     """Whether shorter ways are wanted at all: on a CPU, where gradients are and nothing else, and not while it is traced."""
     return (
-        not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
+        not derivatives.is_traced(pictures)
         and not _unwanted
         and torch.is_grad_enabled()
         and pictures.device.type == "cpu"
@@ -116,16 +117,21 @@ def _is_wanted(pictures: Tensor) -> bool:
 
 
 def is_heard(layer: nn.Module) -> bool:
-    """Whether hooks are told of a layer's values, its own or those of every layer."""
+    """Whether somebody is told of a layer's values: hooks, its own or those of every layer, or a forward pass that was put in its place."""
     own = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return bool(own) or torch.nn.modules.module._has_any_global_hook()
+    return bool(own) or "forward" in vars(layer) or torch.nn.modules.module._has_any_global_hook()
+
+
+def computes_as(module: nn.Module, kind: type[_Module]) -> TypeGuard[_Module]:
+    """Whether a module is of a kind, and no other forward pass was written for it, or put in its place."""
+    return isinstance(module, kind) and type(module).forward is kind.forward and "forward" not in vars(module)
 
 
 def _way(layer: nn.Conv2d, pictures: Tensor, *, behind: bool, before: bool) -> rectified.Way | None:
     """How a plain convolution in float32 is computed, with a ReLU behind it, or with one before it to pass; None: as torch does."""
     if (
         not pictures.dtype == layer.weight.dtype == torch.float32
-        or type(pictures) not in (Tensor, nn.Parameter)  # other kinds, as those that have a shape alone, have no memory to point to
+        or not derivatives.have_memory(pictures, layer.weight, layer.bias)
         or not pictures.is_contiguous(memory_format=torch.channels_last)
         or pictures.numel() == 0
         or isinstance(layer.padding, str)

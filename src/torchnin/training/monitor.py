@@ -137,7 +137,7 @@ class Monitor:
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        blocks = [layer for layer in self.network.body if isinstance(layer, NiNBlock)]
+        blocks = [part for part in self.network.parts()[:-1] if isinstance(part, NiNBlock)]
         alive: dict[str, Tensor] = {}
         handles = [block.register_forward_hook(_look(alive, f"block {number}")) for number, block in enumerate(blocks, 1)]
         try:

@@ -122,6 +122,7 @@ def test_columns_of_another_order_are_told(digits: tuple[np.ndarray, np.ndarray]
     assert (model.predict_proba(X) == model.predict_proba(digits[0].reshape(-1, 8, 8))).all()
     with pytest.raises(ValueError, match="feature names should match"):
         model.predict(X[X.columns[::-1]])
+    assert (model.predict_proba(X.convert_dtypes()) == model.predict_proba(X)).all()  # columns of pandas' own types
 
 
 def test_bytes_are_refused_where_fit_saw_0_to_1(digits: tuple[np.ndarray, np.ndarray]) -> None:

@@ -10,6 +10,7 @@ GridSearchCV(NiNClassifier(num_epochs=3), {"network": ["nin_small", "nin_base"],
 import operator
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -292,6 +293,9 @@ def _numbers(X: Any) -> np.ndarray:
     if hasattr(X, "toarray"):
         raise ValueError(f"X is a {type(X).__name__}, a sparse matrix; pictures are dense: X.toarray()")
     values = array_of_tensor(X) if isinstance(X, torch.Tensor) else np.asarray(X)
+    if values.dtype.kind == "O":  # as tables are whose columns have types of pandas' own
+        with suppress(TypeError, ValueError):
+            values = values.astype(np.float64)
     if values.dtype.kind not in "buif":
         raise ValueError(
             f"X has values of type {values.dtype}; pictures are numbers in one regular shape. Files and folders: torchnin.load_dataset"

@@ -239,3 +239,16 @@ def test_a_seed_after_the_other(few_file: Path, tmp_path: Path) -> None:
     assert json.loads(answers[0][1])["num_done"] == 2
     assert answers[1][1] == ""
     assert sorted(entry.name for entry in out.iterdir()) == ["seed-0", "seed-1", "summary.json"]
+
+
+def test_processes_may_join_again_and_again(tmp_path: Path) -> None:
+    script = tmp_path / "again.py"
+    script.write_text(
+        "from torchnin.training.processes import joined\n"
+        "for _ in range(6):\n"
+        "    with joined('cpu') as processes:\n"
+        "        assert processes.highest(processes.rank) == 1\n"
+        "        processes.wait()\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    subprocess.run(command, check=True, timeout=300, capture_output=True)

@@ -145,6 +145,7 @@ class Processes:
 
 ALONE = Processes()
 _joined: Processes | None = None
+_joinings = 0  # how often this process has met the others
 
 
 def launched() -> bool:
@@ -164,7 +165,7 @@ def joined(device: str | torch.device = "auto") -> Iterator[Processes]:
     Raises:
         LostProcessError: another process ended, or does not answer.
     """
-    global _joined
+    global _joined, _joinings
     device = str(device)
     if _joined is not None or not launched():
         yield _joined or ALONE
@@ -176,7 +177,13 @@ def joined(device: str | torch.device = "auto") -> Iterator[Processes]:
         if gpu and local_rank < torch.cuda.device_count():
             torch.cuda.set_device(local_rank)
         if ours:
-            dist.init_process_group("nccl" if gpu else "gloo", rank=rank, world_size=count, timeout=_TIMEOUT)
+            from torch.distributed.distributed_c10d import PrefixStore
+            from torch.distributed.rendezvous import rendezvous
+
+            # torchrun keeps what was said at an earlier joining, to which the next one would listen: each has keys of its own.
+            store = PrefixStore(f"joining {_joinings}", next(rendezvous("env://", timeout=_TIMEOUT))[0])
+            _joinings += 1
+            dist.init_process_group("nccl" if gpu else "gloo", store=store, rank=rank, world_size=count, timeout=_TIMEOUT)
         _joined = Processes(rank, count, local_rank, dist.new_group(backend="gloo", timeout=_TIMEOUT))
         yield _joined
         if ours:

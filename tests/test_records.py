@@ -98,6 +98,19 @@ def test_seeds_are_added_one_by_one(runs: list[Run], results: Path) -> None:
     assert record.recorded("toy", TOY, [], shared=False) == both
 
 
+def test_a_run_made_in_python_is_recorded_beside_one_of_the_command(runs: list[Run], results: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs[1].path, tmp_path / "python")
+    python = Run(tmp_path / "python")
+    python.write_config(python.config | {"command": ["study.py", "1"]})
+    with pytest.raises(ValueError, match=r"made by 'study.py 1', and a record is made by nin train"):
+        record.recorded("toy", TOY, [python], shared=False)
+    keep(results, record.recorded("toy", TOY, runs[:1], shared=False))
+    assert record.recorded("toy", TOY, [python], shared=False)["num_seeds"] == 2
+    python.write_config(python.config | {"recipe": python.config["recipe"] | {"lr": 3}})
+    with pytest.raises(ValueError, match="its recipe is not that of the seeds recorded before"):
+        record.recorded("toy", TOY, [python], shared=False)
+
+
 def test_a_record_is_of_one_training(runs: list[Run], results: Path, tmp_path: Path) -> None:
     other = records.Record(arguments=f"{ARGUMENTS} --lr 3", num_seeds=1)
     with pytest.raises(ValueError, match=r"seed-0 was made with .*; the record toy is 'nin train .* --lr 3'"):

@@ -5,8 +5,9 @@
     python benchmarks/records/record.py fashion-mnist-small --runs DIR --kept           train nothing, record the runs that are there
 
 The runs lie in `DIR/NAME/seed-N`, each a run folder of `nin train`; one that was cut off goes on where it stood. `results/NAME.json` keeps
-the seeds that it has, so that the folders of earlier ones need not be at hand. The commands are in records.py. Nothing here chooses
-anything: recipes are chosen on held-out train pictures (docs/lab-log.md).
+the seeds that it has, so that the folders of earlier ones need not be at hand. The commands are in records.py. A run that was made in
+Python is taken where it has network, recipe and data of a seed that the command made. Nothing here chooses anything: recipes are chosen on
+held-out train pictures (docs/lab-log.md).
 """
 
 import argparse
@@ -24,7 +25,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 import torchnin  # noqa: E402
 from conditions import computes, machine  # noqa: E402
-from records import RECORDS, RESULTS, Record, choices, made_by  # noqa: E402
+from records import RECORDS, RESULTS, Record, by_command, choices, made_by  # noqa: E402
 from torchnin.files import write_json  # noqa: E402
 
 # What every seed of a record has in common.
@@ -96,7 +97,10 @@ def recorded(name: str, record: Record, runs: Iterable[torchnin.Run], shared: bo
     if same:  # a field that recipes did not have yet was as it is by default
         same["recipe"] = json.loads(json.dumps(torchnin.Recipe.from_dict(same["recipe"]).to_dict()))
     for run in runs:
-        if (made := made_by(run.config)) != (asked := choices(record.arguments.split())):
+        asked = choices(record.arguments.split())
+        # One that was made in Python is the command's training where it is that of the command's seeds, which is seen below.
+        made = asked if same and not by_command(run.config) else made_by(run.config)
+        if made != asked:
             raise ValueError(f"{run.path} was made with {made}; the record {name} is {record.command!r}: {asked}")
         # As JSON has it, which the record is read from the next time.
         this = json.loads(json.dumps(described(run)))
@@ -133,8 +137,9 @@ def main() -> None:
     parser.add_argument("--other-work", action="store_true", help="other work ran on the machine meanwhile, so its times are too long")
     options = parser.parse_args()
     record = RECORDS[options.name]
-    for seed in range(record.num_seeds):
-        run = torchnin.Run(options.runs / options.name / f"seed-{seed}")
+    runs = [torchnin.Run(options.runs / options.name / f"seed-{seed}") for seed in range(record.num_seeds)]
+    for run in sorted(runs, key=lambda run: run.finished and not by_command(run.config)):
+        seed = runs.index(run)
         if not run.finished and not options.kept:
             train(record, seed, run.path, options.data_dir)
         if run.finished:

@@ -244,6 +244,12 @@ def choices(arguments: Sequence[str]) -> dict[str, str]:
     return {flag: value for flag, value in found.items() if flag not in _PLACES | _MANNERS}
 
 
+def by_command(config: Mapping[str, Any]) -> bool:
+    """Whether a run was made by `nin train` or by the study of `steady`, and not by some script."""
+    program, *words = config["command"]
+    return Path(program).name == "cure.py" or words[:1] == ["train"]
+
+
 def made_by(config: Mapping[str, Any]) -> dict[str, str]:
     """What the command that a run's `config.json` records chose.
 

@@ -179,6 +179,8 @@ def test_how_the_pictures_of_a_torch_dataset_are_given_is_said_and_so_they_are_t
             load_dataset(data)
     with pytest.raises(TypeError, match=r"found TensorDataset\. Of a torch dataset"):
         dataset_of(dataset, "abc")
+    with pytest.raises(TypeError, match=r"found map\. Give all of it: list\(\.\.\.\)\."):
+        load_dataset((map(np.asarray, IMAGES), LABELS))
     taken = load_dataset((np.stack([np.asarray(x) for x, _ in dataset]), [y for _, y in dataset]))
     assert taken.train.checksum == load_dataset((IMAGES, LABELS)).train.checksum
 

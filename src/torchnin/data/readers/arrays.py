@@ -5,7 +5,7 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -143,6 +143,8 @@ def _as_array(values: Any, *, where: str, text: bool = False) -> np.ndarray:
         return array_of_tensor(values)
     if advice := advice_of_torch(values):
         raise TypeError(f"{where}: expected an array or a tensor, found {type(values).__name__}.{advice}")
+    if isinstance(values, Iterator):
+        raise TypeError(f"{where}: expected an array or a tensor, found {type(values).__name__}. Give all of it: list(...).")
     try:
         array = np.asarray(values)
     except ValueError as error:  # of numpy: an inhomogeneous shape

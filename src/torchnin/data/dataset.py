@@ -177,10 +177,13 @@ class DatasetSplits:
                     f"{listed(dataset.class_names)} in {split}. Match them by name with with_class_names()."
                 )
             if dataset.images.shape[1:] != self.train.images.shape[1:]:
+                ways = "--image-size (image_size=)" if dataset.image_size != self.train.image_size else ""
+                if dataset.in_channels != self.train.in_channels:
+                    ways += (" and " if ways else "") + "--in-channels (channels=)"
                 raise DataError(
                     f"{self.name}: expected the same picture shape (C, H, W) in every split, found "
                     f"{self.train.images.shape[1:]} in train and {dataset.images.shape[1:]} in {split}. "
-                    "Give image_size= and channels= to bring them to one."
+                    f"Bring them to one with {ways}."
                 )
 
     @property

@@ -281,8 +281,10 @@ def test_class_names_as_bytes_are_their_letters(tmp_path: Path) -> None:
 
 def test_splits_of_different_shapes_are_brought_to_one(tmp_path: Path) -> None:
     colour = np.repeat(IMAGES.repeat(2, 1)[..., None], 3, axis=-1)
-    with pytest.raises(DataError, match="Give image_size= and channels= to bring them to one"):
+    with pytest.raises(DataError, match=r"with --image-size \(image_size=\) and --in-channels \(channels=\)\."):
         load_dataset(((IMAGES, LABELS), (colour, LABELS)))
+    with pytest.raises(DataError, match=r"with --in-channels \(channels=\)\."):
+        load_dataset(((IMAGES, LABELS), (IMAGES[..., None].repeat(3, -1), LABELS)))
     splits = load_dataset(((IMAGES, LABELS), (colour, LABELS)), image_size=8, channels=1)
     assert splits.train.images.shape[1:] == splits.test.images.shape[1:] == (1, 8, 8)
     path = npz(tmp_path / "x.npz", x_train=IMAGES, y_train=LABELS, x_test=colour, y_test=LABELS)

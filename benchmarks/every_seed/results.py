@@ -207,10 +207,12 @@ def draw(language: plots.Language) -> None:
         language=language,
     )
     runs = {("the notebooks' recipe, ten epochs*", "笔记本的配方，十轮*")[column]: [end["test_accuracy"] for end in ends["none"]]}
-    if (RESULTS / "steady-narrow.json").is_file():
-        steady = recorded("steady-narrow")
-        name = ("steady, {epochs} epochs*", "steady，{epochs} 轮*")[column].format(epochs=steady["num_epochs"])
-        runs[name] = [run["accuracy"] for run in steady["variants"]["steady"]["runs"]]
+    for result, name in (
+        ("steady-narrow", ("steady, {epochs} epochs*", "steady，{epochs} 轮*")),
+        ("cure-224", ("steady, the notebooks' network, 224 pixels, {epochs} epochs", "steady，笔记本的网络，224 像素，{epochs} 轮")),
+    ):
+        found = recorded(result)
+        runs[name[column].format(epochs=found["num_epochs"])] = [run["accuracy"] for run in found["variants"]["steady"]["runs"]]
     title = ("official {name} notebooks", "官方 {name} 笔记本")[column]
     plots.accuracies_beside(
         runs,

@@ -318,6 +318,7 @@ def test_what_trainings_wrote_beside_the_class_folders_is_no_class(tmp_path: Pat
         picture(tmp_path / run / "curves.png")
         (tmp_path / run / "config.json").write_text("{}")
         (tmp_path / run / "checkpoint").mkdir()
+    picture(tmp_path / "runs" / "maps.png")  # as nin explain --out draws it
     after = read_folder(tmp_path)
     assert (after.class_names, after.train.checksum, after.test.checksum, after.notes) == (
         before.class_names,
@@ -326,6 +327,9 @@ def test_what_trainings_wrote_beside_the_class_folders_is_no_class(tmp_path: Pat
         before.notes,
     )
     assert [path.name for path in pictures_below(tmp_path / "first")] == ["curves.png"]  # where it is asked for
+    picture(tmp_path / "photos" / "runs" / "0.png")
+    picture(tmp_path / "photos" / "jumps" / "0.png")
+    assert read_folder(tmp_path / "photos", test_fraction=1).class_names == ("jumps", "runs")  # of no training
 
 
 def test_pictures_that_train_has_too_are_told(tmp_path: Path) -> None:

@@ -351,7 +351,10 @@ def _visible_folders(root: Path) -> list[Path]:
 
 
 def _of_runs(folder: Path, depth: int = 2) -> bool:
-    """Whether trainings wrote this folder, as those begun beside the class folders do: a run, or one of runs or studies of seeds alone."""
+    """Whether trainings wrote this folder, as those begun beside the class folders do: a run, or one of runs or studies of seeds alone.
+
+    In runs/, where they go of themselves, what was drawn of them may lie beside them.
+    """
     if is_run(folder):
         return True
     inside = []
@@ -359,7 +362,7 @@ def _of_runs(folder: Path, depth: int = 2) -> bool:
         for entry in entries:
             if entry.is_dir():
                 inside.append(Path(entry.path))
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+            elif folder.name != "runs" and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 return False
     return depth > 0 and bool(inside) and all(_of_runs(each, depth - 1) for each in inside)
 

@@ -1,12 +1,17 @@
 """The notebooks run from the first cell to the last, show what they should, and are the same in both languages."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
+import torch
+
+import torchnin
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NAMES = ("1-the-block", "2-the-network", "3-training", "4-looking-inside", "5-own-photos")
@@ -65,3 +70,19 @@ def test_both_languages_have_the_same_code(name: str) -> None:
     for cell in read(chinese).cells:
         if cell.cell_type == "markdown":
             assert re.search("[一-鿿]", cell.source)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_weights_of_the_chapters_notebook_become_a_classifier_as_the_second_one_says(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = (cell.source for cell in read(NOTEBOOKS / language / "2-the-network.ipynb").cells if "net.pt" in cell.source)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(NOTEBOOKS.parent / "docs" / "pictures" / "shirt.png", "shirt.png")
+    trained = torchnin.create_model("nin_d2l")
+    torch.save(torchnin.to_notebook(trained.state_dict()), "net.pt")
+    names: dict[str, Any] = {"torch": torch, "torchnin": torchnin, "net": torchnin.create_model("nin_d2l")}
+    exec("\n".join(line.strip() for line in text.splitlines() if line.startswith("    ")), names)
+    assert all(torch.equal(value, trained.state_dict()[key]) for key, value in names["net"].state_dict().items())
+    assert Path("maps.png").stat().st_size > 1000
+    assert torchnin.load("from-the-notebook").predict("shirt.png") == names["classifier"].predict("shirt.png")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import torchnin
 from torchnin import create_model, summarize
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,14 @@ def test_the_recorded_counts_are_those_of_the_networks(exercise: str) -> None:
         table = summarize(network, (1, *row["input"]))
         found = (table.num_parameters, table.num_macs, table.predict_bytes, table.train_bytes)
         assert found == tuple(row[key] for key in ("num_parameters", "num_macs", "predict_bytes", "train_bytes")), row["name"]
+
+
+@pytest.mark.parametrize("page", ["exercises.md", "exercises.zh-CN.md"])
+def test_what_the_commands_call_class_hidden_is_in_python_as_the_page_says(page: str) -> None:
+    (call,) = re.findall(r'`(create_model\("nin_d2l", class_block[^`]+)`', (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    network = eval(call, {"create_model": create_model, "torchnin": torchnin})
+    (row,) = (row for row in docs_tables.recorded("exercises", "results", "one_step.json")["networks"] if "192-48" in row["name"])
+    assert summarize(network, (1, 1, 224, 224)).num_parameters == row["num_parameters"]
 
 
 def test_a_1x1_convolution_is_a_fully_connected_layer_at_every_pixel() -> None:

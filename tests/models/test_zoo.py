@@ -124,6 +124,7 @@ def test_reset_classifier_keeps_the_body_and_changes_the_classes() -> None:
         (lambda: create_model("resnet18"), "the networks: nin_d2l"),
         (lambda: create_model("nin_d2l:head=fc"), r"in Python create_model\('nin_d2l', FIELD=VALUE\)"),
         (lambda: create_model("nin_d2l", num_class=3), "did you mean num_classes"),
+        (lambda: create_model("nin_d2l", class_hidden=(192, 48)), "it is hidden in class_block, a ClassBlockConfig; its fields"),
         (lambda: create_model("nin_d2l", num_classes=0), "num_classes is 0"),
         (lambda: create_model("nin_d2l", dropout=1.0), "dropout is 1.0"),
         (lambda: create_model("nin_d2l", mlp_layers=4), "mlp_layers is 4; accepted: 0, 1, 2, 3"),

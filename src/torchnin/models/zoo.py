@@ -200,7 +200,10 @@ def create_model(name: str, *, pretrained: bool | str = False, **changes: Any) -
     for field in changes:
         if field not in fields:
             near = difflib.get_close_matches(field, fields, n=1)
-            raise ValueError(f"a NiN has no field {field!r};{f' did you mean {near[0]}?' if near else ''} its fields: {', '.join(fields)}")
+            hint = f" did you mean {near[0]}?" if near else ""
+            if field == "class_hidden":  # the commands' word
+                hint = " in Python it is hidden in class_block, a ClassBlockConfig;"
+            raise ValueError(f"a NiN has no field {field!r};{hint} its fields: {', '.join(fields)}")
     network = NiN(dataclasses.replace(config, **changes))
     if pretrained:
         entry = fill(network, name, None if pretrained is True else pretrained)

@@ -348,7 +348,9 @@ class Training:
         """Go back from a step to the last good state, with half the learning rate and, where maps died, a last block that is alive."""
         assert self.good is not None  # the first state is kept before the first step
         if self.recoveries == _MOST_RECOVERIES:
-            raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; {self.monitor.remedy}")
+            # Numbers that are not finite want smaller steps, whatever the start.
+            advice = self.monitor.remedy if revive else f"train anew with {self.monitor.gentler}"
+            raise CollapseError(f"gave up after {_MOST_RECOVERIES} recoveries: {why}; {advice}")
         findings, recoveries, scale = self.findings, self.recoveries + 1, self.lr_scale / 2
         seconds = self.total_seconds + self.epoch_seconds
         self._adopt(*self.good)

@@ -140,7 +140,9 @@ class Recipe:
         """What to do where a training by this recipe does not learn, in a few words."""
         if self.initialisation in ("alive", None):
             return f"try {self.gentler}"
-        return f"use --recipe steady, whose start keeps the class maps alive, or {self.gentler}"
+        steady = "use --recipe steady, whose start keeps the class maps alive"
+        # From the notebooks' start smaller steps do not learn, either (docs/why-nin-fails.md).
+        return steady if self.initialisation == "xavier" else f"{steady}, or {self.gentler}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as written to a run's `config.json`."""

@@ -843,8 +843,8 @@ EXERCISES: dict[str, Maker] = {
 LOOKING: dict[str, Maker] = {
     "occlusion": occlusion,
     **{f"occlusion {name}": partial(occlusion_classes, data=name) for name in ("fashion-mnist-56", "cifar-10")},
-    "streaming": streaming,
 }
+SPEED: dict[str, Maker] = {**prediction_tables.MAKERS, "streaming": streaming}
 PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     HERE.parent / "SECURITY.md": ("en", {"fuzzing": fuzzing}),
     DOCS / "exercises.md": ("en", EXERCISES),
@@ -857,8 +857,8 @@ PAGES: dict[Path, tuple[str, dict[str, Maker]]] = {
     DOCS / "onnx.zh-CN.md": ("zh", {"export": exported}),
     DOCS / "serving.md": ("en", {"serve": served, "serve networks": served_networks}),
     DOCS / "serving.zh-CN.md": ("zh", {"serve": served, "serve networks": served_networks}),
-    DOCS / "speed.md": ("en", prediction_tables.MAKERS),
-    DOCS / "speed.zh-CN.md": ("zh", prediction_tables.MAKERS),
+    DOCS / "speed.md": ("en", SPEED),
+    DOCS / "speed.zh-CN.md": ("zh", SPEED),
     DOCS / "faults.md": ("en", {"kill": killed, "kill places": kill_places, "faults": faults}),
 }
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -76,3 +77,13 @@ def test_what_is_taken_and_when_it_is_too_much_is_said_as_it_is(described: Any) 
         assert "application/octet-stream" in told["requestBody"]["content"]
         assert "too many pictures" in told["responses"]["400"]["description"]
         assert "number" not in told["responses"]["413"]["description"]
+
+
+def test_below_a_path_of_a_proxy_the_addresses_are_those_of_the_proxy(described: Any) -> None:
+    [server] = described.raw_schema["servers"]
+    assert urljoin("https://box.example/nin/openapi.json", server["url"]) == "https://box.example/nin/"
+
+
+def test_what_wants_no_token_says_so(described: Any) -> None:
+    told = described.raw_schema
+    assert all(operation.get("security", told["security"]) == [] for path in told["paths"].values() for operation in path.values())

@@ -262,6 +262,21 @@ def test_what_is_no_picture_is_refused_in_words(page: Any, complaints: list[str]
     assert "Failed to load resource" in complaints.pop()  # the browser's own word for an answer of 4xx
 
 
+def refuse_as_a_proxy(status: int) -> Callable[[Any], None]:
+    return lambda route: route.fulfill(status=status, body="<html></html>", content_type="text/html")
+
+
+@pytest.mark.parametrize(("status", "told"), [(413, "could not use this picture: HTTP 413"), (502, "does not answer")])
+def test_what_a_proxy_in_front_refuses(status: int, told: str, page: Any, complaints: list[str]) -> None:
+    page.route("**/v1/explain*", refuse_as_a_proxy(status))
+    page.get_by_role("button", name="sample: Bag").click()
+    playwright.expect(page.locator("#trouble")).to_contain_text(told)
+    page.unroute("**/v1/explain*")
+    saw(page, page.get_by_role("button", name="sample: Bag").click)
+    playwright.expect(page.locator("#trouble")).to_be_empty()
+    only_what_failed_to_load(complaints)
+
+
 def test_what_the_browser_cannot_read_is_no_fault_of_the_servers(page: Any) -> None:
     page.evaluate("() => { Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('a folder', 'NotFoundError')); }")
     drop(page, b"")

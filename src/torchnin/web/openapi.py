@@ -44,6 +44,8 @@ def describe(classifier: Classifier, access: Access, limits: Limits) -> dict[str
             "description": "A trained Network in Network: predictions, explanations, and what it is made of. "
             'Every error is `{"error": "one sentence"}`.',
         },
+        "servers": [{"url": "."}],  # beside this document, also where a proxy shows it below a path of its own
+        "security": [],  # where an operation names none
         "paths": {
             "/v1/predict": {"post": _predict(limits)},
             "/v1/explain": {"post": _explain(limits)},

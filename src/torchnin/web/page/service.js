@@ -45,7 +45,9 @@ async function answer(path, options = {}) {
   if (response.ok) return { ...(await response.json().catch(silent)), model: response.headers.get("torchnin-model") };
   if (response.status === 401) throw new Unknown(Boolean(token));
   const told = await response.json().catch(() => ({}));
-  throw new Refused(told.error || told.detail || response.statusText);
+  // Without a sentence it is a proxy that answers: that it reaches no service, or that the body is too large for it.
+  if (!told.error && response.status >= 500) throw new Silent();
+  throw new Refused(told.error || `HTTP ${response.status} ${response.statusText}`.trim()); // there is no text in HTTP/2
 }
 
 function silent() {

@@ -6,6 +6,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -756,6 +757,37 @@ def test_nor_does_it_where_a_name_has_no_end(visit: Callable[..., Any], service:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         page.locator("button.layer").last.click()
         assert page.locator("#layer").evaluate("dialog => dialog.scrollWidth <= dialog.clientWidth")
+        page.context.close()
+
+
+PLACES = """(line, texts) => texts.map((text) => {
+    const words = document.createTreeWalker(line, NodeFilter.SHOW_TEXT).nextNode();
+    const [range, start] = [document.createRange(), words.data.indexOf(text)];
+    range.setStart(words, start);
+    range.setEnd(words, start + text.length);
+    const { left, right } = range.getBoundingClientRect();
+    return [left, right];
+})"""
+
+
+def test_what_is_said_of_an_arabic_name_stands_behind_it(
+    visit: Callable[..., Any], service: Callable[..., Any], few: DatasetSplits
+) -> None:
+    names = [f"قطة {letter}" for letter in "ابتثجحخدذر"]
+    classifier = Classifier(network(), Preprocessing.of(few.train), names, metadata={"name": "قطط", "data": {"name": "صور"}}, device="cpu")
+    with service(classifier) as client:
+        page = visit(str(client.base_url))
+        largest = page.locator(".vector .largest").last
+        figures = re.findall(r"−?[0-9]+\.[0-9]+", largest.inner_text())
+        said = re.findall(r"قطة .", largest.inner_text())
+        lines = [
+            (page.locator("#verdict"), [names[0][:3], shown(page, "#verdict").split()[-2][:4]]),
+            (page.locator("#who"), ["قطط", "parameters", "صور"]),
+            (largest, [text for pair in zip(said, figures, strict=True) for text in pair]),
+        ]
+        for line, texts in lines:
+            places = line.evaluate(PLACES, texts)
+            assert all(before[1] <= after[0] for before, after in pairwise(places)), (texts, places)
         page.context.close()
 
 

@@ -9,7 +9,7 @@ import { Network } from "./network.js";
 import { Pixel } from "./pixel.js";
 import { Explainer, Refused, Silent, Unknown, Unreadable, keepToken, network as askNetwork, samples as askSamples } from "./service.js";
 import { Stage, inkOn } from "./stage.js";
-import { count, onLanguage, percent, say } from "./words.js";
+import { count, onLanguage, percent, say, whole } from "./words.js";
 
 const get = (id) => document.getElementById(id);
 let network = null;
@@ -153,7 +153,7 @@ function describe() {
   if (!network) return;
   const facts = [network.name, say("parameters", { count: count(network.num_parameters) }), network.data];
   if (network.test_accuracy !== null) facts.push(say("test_accuracy", { percent: percent(network.test_accuracy) }));
-  get("who").textContent = facts.filter(Boolean).join(" · ");
+  get("who").textContent = facts.filter(Boolean).map(whole).join(" · ");
   const { channels, height, width } = network.input;
   get("seen").textContent = say("seen", { width, height, colours: say(channels === 1 ? "seen_grey" : "seen_colour") });
   get("stage").setAttribute("aria-label", say("stage_label", { width, height }));

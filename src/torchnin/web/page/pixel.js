@@ -3,7 +3,7 @@
 import { element } from "./elements.js";
 import { ink, sharp } from "./colours.js";
 import { layerText, partText } from "./network.js";
-import { count, figure, say } from "./words.js";
+import { count, figure, say, whole } from "./words.js";
 
 const HEIGHT = 76;
 
@@ -144,7 +144,7 @@ export class Pixel {
     this.rows.forEach(({ canvas, note, told, layer, named }, index) => {
       const values = layers[index].vector(row, column);
       const names = this.#names(index);
-      const label = (channel) => (names ? names[channel] : say("channel", { number: channel + 1 }));
+      const label = (channel) => (names ? whole(names[channel]) : say("channel", { number: channel + 1 }));
       note.textContent = say("channels", { count: count(values.length) });
       canvas.setAttribute("aria-label", say("vector_label", { layer: layerText(layer), count: values.length }));
       this.#bars(canvas, values, layers[index], named);

@@ -3,7 +3,7 @@
 import { element } from "./elements.js";
 import { chart } from "./chart.js";
 import { switches } from "./chrome.js";
-import { count, onLanguage, percent, say } from "./words.js";
+import { count, onLanguage, percent, say, whole } from "./words.js";
 
 const get = (id) => document.getElementById(id);
 let state = null;
@@ -35,7 +35,7 @@ function show() {
     return;
   }
   const { rows, trace, dead, phase } = state;
-  get("who").textContent = [state.name, state.data, state.path].filter(Boolean).join(" · ");
+  get("who").textContent = [state.name, state.data, state.path].filter(Boolean).map(whole).join(" · ");
   get("state").textContent = headline();
   document.title = `${headline()} · torchnin`;
   get("next").hidden = phase !== "done";
@@ -56,7 +56,7 @@ function show() {
     : !state.can_die
       ? say("watch_classes_never")
       : dead.length
-        ? say("watch_classes_dead", { count: dead.length, all: state.num_classes, names: dead.join(say("comma")) })
+        ? say("watch_classes_dead", { count: dead.length, all: state.num_classes, names: dead.map(whole).join(say("comma")) })
         : say("watch_classes_all", { count: state.num_classes });
   left();
   curves();

@@ -156,9 +156,15 @@ const WORDS = {
 let column = 0;
 const listeners = [];
 
+// Letters that are written from right to left, such as Hebrew and Arabic ones.
+const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+
+/** A name as one piece of a line: behind one that is written from right to left, figures would stand in front of it, their signs behind them. */
+export const whole = (name) => (LEFTWARDS.test(name) ? `\u2068${name}\u2069` : name);
+
 /** The word for `key`, its {places} filled in. */
 export function say(key, values = {}) {
-  return WORDS[key][column].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  return WORDS[key][column].replace(/\{(\w+)\}/g, (_, name) => whole(values[name]));
 }
 
 export function language() {

@@ -201,6 +201,21 @@ def test_class_maps_with_their_means_and_the_softmax(page: Any, classifier: Clas
     assert order == [classifier.class_names[index] for index in explanation.top(10)]
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_a_sure_answer_has_room_before_its_bar(
+    width: int, visit: Callable[..., Any], service: Callable[..., Any], few: DatasetSplits
+) -> None:
+    sure = network()
+    with torch.no_grad():
+        list(sure.class_block)[-1].weight.mul_(100.0)
+    with service(Classifier(sure, Preprocessing.of(few.train), few.class_names, device="cpu")) as client:
+        page = visit(str(client.base_url), width=width)
+        told = page.locator(".class-row.best .softmax b")
+        assert told.inner_text() == "100.0\u00a0%"
+        assert told.evaluate("text => text.scrollWidth <= text.clientWidth")
+        page.context.close()
+
+
 def test_a_class_map_is_laid_over_the_large_picture(page: Any) -> None:
     def coloured() -> bool:
         pixels = drawn(page.locator("#stage")).astype(int)
@@ -612,6 +627,21 @@ def test_the_network_is_drawn_with_shapes_and_parameters(page: Any, classifier: 
     assert page.locator(".parts li.block").count() == 3
     assert "Max pooling 3×3, step 2: 8 × 6 × 6" in shown(page, "#parts")
     assert "Global average pooling" in shown(page, "#parts")
+
+
+def test_layers_that_wait_for_their_maps_are_no_higher_than_with_them(visit: Callable[..., Any], address: str) -> None:
+    held: list[Any] = []
+    page = visit(address, ready="button.layer", hold="**/v1/explain*", held=held)
+    while not held:
+        page.wait_for_timeout(10)
+
+    def heights() -> list[float]:
+        return [strip.bounding_box()["height"] for strip in page.locator(".strip").all()]
+
+    waiting = heights()
+    held[0].continue_()
+    page.wait_for_selector("body.ready", state="attached")
+    assert max(waiting) <= max(heights())
 
 
 def test_a_layer_large_and_page_by_page(page: Any, classifier: Classifier) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from torchnin import NiN, NiNConfig, Recipe
 from torchnin.data import DatasetSplits
@@ -162,6 +163,21 @@ def test_a_study_that_goes_on_keeps_its_recipe_and_what_it_held_out(tiny: NiNCon
     first, second = (Run(tmp_path / f"seed-{seed}").config for seed in (0, 1))
     for key in ("recipe", "validation", "options"):
         assert first[key] == second[key]
+
+
+def test_a_study_that_goes_on_reads_its_folder_as_it_was_read_and_keeps_its_name(
+    tiny: NiNConfig, few: DatasetSplits, tmp_path: Path
+) -> None:
+    for place in range(40):
+        folder = tmp_path / "photos" / few.class_names[few.train.labels[place]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(few.train.images[place, 0]).resize((70, 80)).save(folder / f"{place}.png")
+    short: dict[str, Any] = {"data": tmp_path / "photos", "out": tmp_path / "study", "device": "cpu", "quiet": True}
+    train_seeds(tiny, recipe=Recipe(num_epochs=1, batch_size=80, image_size=20), seeds=1, name="mine", **short)
+    train_seeds(tiny, seeds=2, resume=True, **short)
+    first, second = (Run(tmp_path / "study" / f"seed-{seed}").config for seed in (0, 1))
+    assert second["data"] == first["data"]
+    assert second["name"] == first["name"] == "mine"
 
 
 def test_a_network_that_one_seed_would_hand_to_the_next_is_refused(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -69,6 +69,10 @@ def train_seeds(
         raise ValueError(f"network is a {kind}, whose weights one seed would hand to the next; give its name or configuration (.config)")
     given = {name: value for name, value in options.items() if value is not None}
     with joined(given.get("device", "auto")) as processes, contextlib.ExitStack() as stack:
+        kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], given.get("device"), processes) if resume else {}
+        if (recorded := kept.pop("recipe", None)) is not None and recipe is None:
+            recipe = Recipe.from_dict(recorded)
+        given = {key: kept[key] for key in ("validation", "name") if key in kept} | given
         with processes.together():
             splits = data if isinstance(data, DatasetSplits) else load_dataset(data, folder_size=reading_size(network, recipe))
             if processes.first:
@@ -84,10 +88,6 @@ def train_seeds(
         # A seed that collapse or divergence has ended is not gone on with, unless something else is to be done about it now.
         before = _rows_before(folder, processes) if resume else {}
         ended = {} if "on_collapse" in given else {number: row["failure"] for number, row in before.items() if _has_ended(row)}
-        kept = _kept([folder / f"seed-{number}" for number in range(seed, seed + seeds)], given.get("device"), processes) if resume else {}
-        if (recorded := kept.pop("recipe", None)) is not None and recipe is None:
-            recipe = Recipe.from_dict(recorded)
-        given = {key: kept[key] for key in ("validation",) if key in kept} | given
         rows: list[dict[str, Any]] = []
         summary: dict[str, Any] = {}
         for number in range(seed, seed + seeds):
@@ -147,14 +147,14 @@ def _has_ended(row: dict[str, Any]) -> bool:
 
 
 def _kept(paths: list[Path], device: Any, processes: Processes) -> dict[str, Any]:
-    """Recipe, share held out and options of a study that goes on, on this device: those of the last of its runs that was begun."""
+    """Recipe, share held out, name and options of a study that goes on, on this device: those of the last of its runs that was begun."""
     kept: dict[str, Any] = {}
     with processes.together():
         if processes.first:
             begun = [path for path in paths if is_file(path / "config.json")]
             if begun:
                 config = Run(begun[-1]).config
-                fixed: dict[str, Any] = {key: config[key] for key in ("recipe", "validation") if key in config}
+                fixed: dict[str, Any] = {key: config[key] for key in ("recipe", "validation", "name") if key in config}
                 options, dtype = Options.of_run(config), config["device"]["dtype"]
                 # Where nobody asked for it, it is what is chosen here too, unless this is another machine.
                 asked = config["device"].get("reasons", {}).get("dtype", "asked for").startswith("asked for")

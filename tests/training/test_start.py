@@ -15,10 +15,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from torchnin import RECIPES, DatasetSplits, NiN, NiNConfig, Recipe, Run, create_model, load, resume, train
+from torchnin import RECIPES, DatasetSplits, ImageDataset, NiN, NiNConfig, Recipe, Run, create_model, load, load_dataset, resume, train
 from torchnin.data import DataError
 from torchnin.training import DivergenceError, load_recorded, plan
 from torchnin.training.log import Silent
+from torchnin.training.provenance import describe_data
 
 ONCE = Recipe(num_epochs=1, batch_size=80)
 
@@ -398,6 +399,26 @@ def test_validation_pictures_are_not_held_out_twice(tiny: NiNConfig, few: Datase
         train(tiny, splits, ONCE, out=tmp_path / "run", validation=0.1, quiet=True)
     run = train(tiny, splits, ONCE, out=tmp_path / "run", quiet=True)
     assert 0 <= run.metrics[0]["validation_accuracy"] <= 1
+
+
+def test_validation_pictures_that_changed_are_other_data(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    before, after = (few.test.select(range(first, first + 30)) for first in (0, 1))
+    run = train(tiny, replace(few, validation=before), ONCE, out=tmp_path / "run", quiet=True)
+    with pytest.raises(ValueError, match="the run was begun with other data"):
+        train(tiny, replace(few, validation=after), ONCE, out=run.path, resume=True, quiet=True)
+
+    def write(validation: ImageDataset) -> None:
+        parts = {"x_train": few.train, "x_val": validation, "x_test": few.test}
+        arrays = {x: part.images for x, part in parts.items()} | {x.replace("x", "y", 1): part.labels for x, part in parts.items()}
+        np.savez(tmp_path / "few.npz", **arrays)  # type: ignore[arg-type]
+
+    write(before)
+    recorded = describe_data(load_dataset(tmp_path / "few.npz"), len(few.train), len(before))
+    write(after)
+    with pytest.raises(ValueError, match="its pictures, labels or split are not those of the training any more; restore them"):
+        load_recorded(recorded)
+    earlier = {split: checksum for split, checksum in recorded["checksums"].items() if split != "validation"}
+    assert load_recorded(recorded | {"checksums": earlier}).validation is not None
 
 
 def test_pictures_in_a_folder_that_changed_are_refused(few: DatasetSplits, tiny: NiNConfig, tmp_path: Path) -> None:

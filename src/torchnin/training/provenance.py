@@ -36,7 +36,7 @@ def describe_data(splits: DatasetSplits, num_learned: int, num_held_out: int) ->
         "validation_pictures": num_held_out,
         "test_pictures": len(splits.test),
         "class_names": list(splits.class_names),
-        "checksums": {"train": splits.train.checksum, "test": splits.test.checksum},
+        "checksums": _checksums(splits),
         "files": dict(splits.files),
         "split_seed": splits.split_seed,
         "test_fraction": splits.test_fraction,
@@ -128,11 +128,22 @@ def _loaded(data: Mapping[str, Any], found: str | Path, data_dir: Path | None, p
     if isinstance(found, str) and splits.name != found:
         where = f"{found}, which the training used, is not to be had here; to take {splits.name} instead, name it"
         raise ValueError(f"{where}. {splits.notes[-1]}")
-    if {"train": splits.train.checksum, "test": splits.test.checksum} != data["checksums"]:
+    if are_others(data["checksums"], _checksums(splits)):
         raise ValueError(
             f"{splits.source}: its pictures, labels or split are not those of the training any more; restore them, or name other data"
         )
     return splits
+
+
+def _checksums(splits: DatasetSplits) -> dict[str, str]:
+    """Of each split that the data came with."""
+    there = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {name: split.checksum for name, split in there.items() if split is not None}
+
+
+def are_others(recorded: Mapping[str, str], found: Mapping[str, str]) -> bool:
+    """Whether data have other checksums than were recorded of them; earlier versions recorded none of validation pictures."""
+    return any(found.get(split) != checksum for split, checksum in recorded.items())
 
 
 def _nowhere(data: Mapping[str, Any], data_dir: Path | None) -> str:

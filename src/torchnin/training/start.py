@@ -26,7 +26,7 @@ from torchnin.training.memory import named_when_short
 from torchnin.training.options import OnCollapse, OnOutOfMemory, Options
 from torchnin.training.plan import make_plan
 from torchnin.training.processes import Processes, joined
-from torchnin.training.provenance import load_recorded
+from torchnin.training.provenance import are_others, load_recorded
 from torchnin.training.recipe import RECIPES, Recipe, named_recipe
 from torchnin.training.repeatable import repeatable
 from torchnin.training.run import Run, holds_run, is_run_folder, new_run_folder, opened
@@ -400,7 +400,7 @@ def _note_elsewhere(before: dict[str, Any], now: dict[str, Any], display: Displa
 def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     """A run is resumed with the configuration it began with."""
     now = json.loads(json.dumps(now))  # as the other was read: tuples are lists there
-    if before["data"]["checksums"] != now["data"]["checksums"]:
+    if are_others(before["data"]["checksums"], now["data"]["checksums"]):
         raise ValueError(
             f"the run was begun with other data ({before['data']['name']} from {before['data']['source']}); "
             "its pictures or labels have changed since; restore them, or train anew with --overwrite"

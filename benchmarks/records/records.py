@@ -95,6 +95,16 @@ RECORDS = {
         chosen_zh="Muon 的学习率是用留出的图片为 64 轮选择的；两倍的轮数，以及在两倍的图片中擦除矩形，是事先定下的。训练中间暂停过几次，"
         "同时有别的工作。之后它取代了 64 轮（`--num-epochs 64 --muon-lr 0.1`：测试图片 95.01%）",
     ),
+    "fashion-mnist-deep-sgd": Record(
+        arguments="fashion-mnist --model nin_deep --recipe long --num-epochs 128 --optimizer sgd --lr 0.1 --schedule cosine --warmup 0.05 "
+        "--batch-size 128 --erase 0.5",
+        num_seeds=5,
+        chosen="SGD with these numbers, with which residual networks are trained, was tried for 64 epochs on train pictures of which "
+        "10,000 were held out: 95.55 % of those, where Muon had 95.50 %; twice the epochs were set beforehand",
+        chosen_zh="SGD 及这些数值（残差网络就是这样训练的）在训练图片中留出 10,000 张时试过 64 轮：留出图片上 95.55%，Muon 为 95.50%；"
+        "两倍的轮数是事先定下的",
+        told=True,
+    ),
     "fashion-mnist-deep-48": Record(
         arguments="fashion-mnist --model nin_deep --recipe long",
         num_seeds=1,

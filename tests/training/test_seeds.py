@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from torchnin import NiN, NiNConfig, Recipe
-from torchnin.data import DatasetSplits
+from torchnin.data import DatasetSplits, ImageDataset
 from torchnin.training import Interrupted, Run, train_seeds
 from torchnin.training.monitor import is_guessing
 from torchnin.training.seeds import summarise
@@ -154,6 +154,19 @@ def test_what_was_told_of_later_seeds_is_kept_until_they_are_looked_at_again(tin
 )
 def test_an_accuracy_of_guessing_is_that_of_the_commonest_class(accuracy: float, counts: list[int], guessed: bool) -> None:
     assert is_guessing(accuracy, max(counts) / sum(counts), sum(counts)) == guessed
+
+
+def test_weighed_classes_are_judged_by_the_mean_of_their_recalls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Half of the common class looks like the rare one, which counts as much: the best answer is right for 55 pictures of 100.
+    labels = np.repeat([0, 1], (90, 10))
+    images = np.zeros((100, 1, 28, 28), dtype=np.uint8)
+    images[45:, :, :14] = 255
+    pictures = ImageDataset(images, labels, ("common", "rare"))
+    data = DatasetSplits(name="overlapping", train=pictures, test=pictures, source="arrays")
+    recipe = Recipe(num_epochs=8, batch_size=20, class_weights=True)
+    (row,) = train_seeds("nin_small", data, recipe, seeds=1, out=tmp_path, device="cpu", dtype="float32")["seeds"]
+    assert (row["test_accuracy"], row["test_balanced_accuracy"], row["failure"]) == (0.55, 0.75, None)
+    assert "nothing was learned" not in capsys.readouterr().err
 
 
 def test_a_study_that_goes_on_keeps_its_recipe_and_what_it_held_out(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torchnin.evaluation import Report
 from torchnin.plots import training_curves
 from torchnin.training.log import Display
 from torchnin.training.loop import Training
-from torchnin.training.monitor import is_guessing
+from torchnin.training.monitor import guess_of, is_guessing
 from torchnin.training.run import Run
 from torchnin.values import counted
 
@@ -20,24 +20,26 @@ def finish(training: Training, classifier: Classifier, splits: DatasetSplits, di
     classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
     classifier.save(run.path / "classifier")
     _draw_curves(run, report.accuracy, display)
-    if (sentence := _nothing_learned(training, report, splits)) is not None:
+    if (sentence := _nothing_learned(training, report)) is not None:
         display.note(sentence)
     run.write_result(_result(training, report))
 
 
-def _nothing_learned(training: Training, report: Report, splits: DatasetSplits) -> str | None:
+def _nothing_learned(training: Training, report: Report) -> str | None:
     """What to say where neither train nor test pictures are answered better than by guessing, and the monitor, which gives a network
     time to learn, has not said so.
     """
-    counts, reached = splits.test.class_counts.tolist(), training.rows[-1]["train_accuracy"]
-    guess = max(counts) / sum(counts)
+    reached, balanced = training.rows[-1]["train_accuracy"], training.recipe.class_weights
+    counts = [one.num_pictures for one in report.per_class]
+    guess, tested = guess_of(counts, balanced), report.balanced_accuracy if balanced else report.accuracy
     said = any(finding.kind == "accuracy at chance" for finding in training.findings)
-    if said or reached is None or not (training.monitor.at_chance(reached) and is_guessing(report.accuracy, guess, sum(counts))):
+    if said or reached is None or not (training.monitor.at_chance(reached) and is_guessing(tested, guess, sum(counts))):
         return None
+    where = " (of these the mean of the classes' recalls)" if balanced else ""
     return (
-        f"nothing was learned in {counted(training.num_steps, 'step')}: the accuracy is {reached:.3f} of the train and "
-        f"{report.accuracy:.3f} of the test pictures, no better than guessing ({guess:.3f}) can be by chance; train for more epochs "
-        "(--num-epochs), or check that pictures of different classes differ and the labels belong to them"
+        f"nothing was learned in {counted(training.num_steps, 'step')}: the accuracy is {reached:.3f} of the train and {tested:.3f} of the "
+        f"test pictures{where}, no better than guessing ({guess:.3f}) can be by chance; train for more epochs (--num-epochs), or check "
+        "that pictures of different classes differ and the labels belong to them"
     )
 
 
@@ -46,6 +48,7 @@ def _result(training: Training, report: Report) -> dict[str, Any]:
     rows, seconds = training.rows, training.total_seconds
     return {
         "test_accuracy": report.accuracy,
+        "test_balanced_accuracy": report.balanced_accuracy,
         "test_loss": report.loss,
         "test_pictures": report.num_pictures,
         **{key: rows[-1][key] for key in ("validation_accuracy",) if key in rows[-1]},

@@ -90,7 +90,7 @@ class Monitor:
         self.class_names = tuple(class_names)
         self.class_counts = class_counts
         self.balanced = balanced
-        self.guess = 1 / len(class_counts) if balanced else max(class_counts) / sum(class_counts)  # what guessing comes to
+        self.guess = guess_of(class_counts, balanced)
         self.warmup_steps = warmup_steps
         self.idle = torch.zeros(network.num_classes, dtype=torch.int32, device=device)
         self.idle_pictures = torch.zeros_like(self.idle)  # of a map's own class, in those steps
@@ -290,6 +290,11 @@ class Monitor:
             return []
         self.said.add(key)
         return [Finding(kind=kind, epoch=epoch, step=step, message=message)]
+
+
+def guess_of(class_counts: Sequence[int], balanced: bool) -> float:
+    """What guessing comes to, a fraction of one: as accuracy, by the commonest class; `balanced`, as mean of the classes' recalls."""
+    return 1 / sum(count > 0 for count in class_counts) if balanced else max(class_counts) / sum(class_counts)
 
 
 def is_guessing(accuracy: float, guess: float, num_pictures: int) -> bool:

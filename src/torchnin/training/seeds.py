@@ -11,7 +11,7 @@ from torchnin.device import choose_device
 from torchnin.files import is_file, path_of, read_json, write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
-from torchnin.training.monitor import is_guessing
+from torchnin.training.monitor import guess_of, is_guessing
 from torchnin.training.options import Options
 from torchnin.training.plan import reading_size
 from torchnin.training.processes import Processes, joined
@@ -182,8 +182,9 @@ def summarise(rows: list[dict[str, Any]], seeds: int) -> dict[str, Any]:
 
 def _failure(run: Run, class_counts: list[int]) -> str | None:
     """Why a training that came to its end failed all the same, or None; `class_counts` are those of the test pictures."""
-    if dead := run.result["dead_class_maps"]:
+    result, balanced = run.result, run.config["recipe"].get("class_weights", False)
+    if dead := result["dead_class_maps"]:
         return f"{dead} class maps were dead at the end"
-    count = sum(class_counts)
-    guess = 1 / len(class_counts) if run.config["recipe"].get("class_weights") else max(class_counts) / count
-    return "the accuracy is that of guessing" if is_guessing(run.result["test_accuracy"], guess, count) else None
+    # Results of earlier versions lack the other.
+    reached = result.get("test_balanced_accuracy", result["test_accuracy"]) if balanced else result["test_accuracy"]
+    return "the accuracy is that of guessing" if is_guessing(reached, guess_of(class_counts, balanced), sum(class_counts)) else None

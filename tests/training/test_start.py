@@ -314,6 +314,8 @@ def test_named_data_that_are_not_to_be_had_say_what_is(tmp_path: Path, monkeypat
 def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no run to resume; leave out --resume"):
         resume(tmp_path)
+    with pytest.raises(ValueError, match="resume goes on with the run in out, and out is None; give its folder"):
+        train("nin_small", "fashion-mnist-sample", resume=True)
 
 
 def test_a_study_of_several_seeds_is_no_run(trained: Run, tmp_path: Path) -> None:

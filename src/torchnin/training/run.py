@@ -38,7 +38,6 @@ _FIGURES = ("test_accuracy", "test_loss", "test_pictures", "num_parameters", "ep
 _CONFIG_HAS = {"network", "recipe", "data", "versions"}
 # What a training leaves that was killed before its configuration stood; nothing of it is needed.
 _BEGUN = {"checkpoint", "metrics.jsonl", "metrics.csv", "config.json.tmp", LOCK}
-_NO_RUN = "{} holds no run to resume; leave out --resume to begin one there"
 
 
 class Run:
@@ -163,8 +162,6 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
     run = Run(path)
     if exists(path) and not is_folder(path):
         raise ValueError(f"{path} is a file; a run needs a folder, choose another --out")
-    if resume and not exists(path):
-        raise ValueError(_NO_RUN.format(path))
     path.mkdir(parents=True, exist_ok=True)
     # What lies there is looked at under the lock: until then another process may still be writing it.
     with locked(path):
@@ -177,8 +174,6 @@ def opened(path: Path, *, resume: bool, overwrite: bool) -> Iterator[Run]:
                 f"{path} already holds a run; --resume (resume=True) goes on with it, --overwrite "
                 "(overwrite=True) replaces it, or choose another --out"
             )
-        if resume and not found:
-            raise ValueError(_NO_RUN.format(path))
         if not resume:
             _remove_parts(path)
         for aside in path.glob(".curves.*.png"):  # of a process that was killed while it drew

@@ -68,8 +68,8 @@ def train(
     the run folder and speaks, and all return when it has written the result. In several threads of a process one training waits for
     the other.
 
-    With `resume`, what is left out of `device`, `dtype`, `on_collapse`, `on_out_of_memory`, `accumulate`, `deterministic` and `compile`
-    is as the run was begun, or as it was last given to it.
+    With `resume`, what is left out of `device`, `on_collapse`, `on_out_of_memory`, `accumulate`, `deterministic` and `compile` is as the
+    run was begun, or as it was last given to it; `dtype`, left out, is as the run was begun.
 
     Args:
         network: a network's name or configuration, built for the data's channels and classes; or a classifier, whose weights a copy of
@@ -122,6 +122,8 @@ def train(
     recipe = recipe_of(recipe)
     seed = whole("seed", seed, "a whole number")
     resume, overwrite, quiet = switch("resume", resume), switch("overwrite", overwrite), switch("quiet", quiet)
+    if resume and out is None:
+        raise ValueError("resume goes on with the run in out, and out is None; give its folder")
     validation = real("validation", validation, "the share of train pictures to hold out, at least 0 and below 1")
     with _ONE_AT_A_TIME, named_when_short(), joined(device or "auto") as processes, contextlib.ExitStack() as stack:
         begun = _begun(Run(out), processes) if resume and out is not None else {}

@@ -63,7 +63,8 @@ class Recipe:
     level_class_maps: bool = True
     """Where the start is `alive`: no weights lift or lower a class map for all pictures alike; see `level_class_maps`."""
     image_size: int | None = None
-    """Side in pixels to which pictures are resized before the network; None leaves the dataset's size."""
+    """Side in pixels to which pictures are resized before the network; None leaves the dataset's size, and takes the network's where its
+    layers leave too little of such pictures or its fully connected head is for another size."""
     normalise: bool = True
     """Subtract the mean of the training pixels and divide by their standard deviation; False leaves them in [0, 1]."""
 

@@ -149,7 +149,7 @@ def test_a_size_for_folders_leaves_files_of_one_size_as_they_are(write_idx: Call
     assert load_dataset(tmp_path / "one.npz", folder_size=8).train.image_size == (9, 9)
     assert load_dataset(tmp_path / "one.npz", folder_size=8, image_size=7).train.image_size == (7, 7)
     assert load_dataset(tmp_path / "two.npz", folder_size=(8, 6)).train.image_size == (8, 6)
-    with pytest.raises(DataError, match="Give image_size="):
+    with pytest.raises(DataError, match=r"with --image-size \(image_size=\)\."):
         load_dataset(tmp_path / "two.npz")
     assert load_dataset("fashion-mnist-sample", folder_size=8).train.image_size == (28, 28)
     for number, name in enumerate(("cat", "cat", "dog", "dog")):

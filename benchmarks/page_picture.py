@@ -33,17 +33,19 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     command = [sys.executable, "-m", "torchnin", "serve", "fashion-mnist-small", "--port", "8765"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server, sync_playwright() as playwright:
-        assert server.stderr is not None
-        while "http://" not in (line := server.stderr.readline()):
-            assert line, "the service did not begin"
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
-        for locale, ending in (("en-GB", ".png"), ("zh-CN", ".zh-CN.png")):
-            page = browser.new_page(viewport={"width": 1200, "height": 860}, device_scale_factor=1.25, locale=locale)
-            page.goto("http://127.0.0.1:8765/")
-            look_at_boot(page)
-            page.screenshot(path=PICTURES / f"page{ending}")
-        browser.close()
-        server.terminate()
+        try:
+            assert server.stderr is not None
+            while "http://" not in (line := server.stderr.readline()):
+                assert line, "the service did not begin"
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            for locale, ending in (("en-GB", ".png"), ("zh-CN", ".zh-CN.png")):
+                page = browser.new_page(viewport={"width": 1200, "height": 860}, device_scale_factor=1.25, locale=locale)
+                page.goto("http://127.0.0.1:8765/")
+                look_at_boot(page)
+                page.screenshot(path=PICTURES / f"page{ending}")
+            browser.close()
+        finally:
+            server.terminate()
 
 
 if __name__ == "__main__":

@@ -21,13 +21,18 @@ def test_wrong_hosts_origins_and_tokens_are_turned_away(trained: Run, service: S
     assert client.get("/healthz", headers={"Host": "attacker.example"}).status_code == 421
     assert client.get("/healthz", headers={"Origin": "http://attacker.example"}).status_code == 403
     assert client.get("/healthz", headers={"Origin": str(client.base_url).rstrip("/")}).status_code == 200
+    for origin in ("null", "chrome-extension://abc"):  # of which no --allow-origin could be made
+        answer = client.get("/healthz", headers={"Origin": origin})
+        assert (answer.status_code, "--allow-origin" in answer.text) == (403, False)
     settings = ServiceSettings(access=Access(host="0.0.0.0", token="secret"))
     with service(trained.classifier, settings) as guarded:
         assert guarded.get("/healthz").status_code == 200
         for path in ("/v1/model", "/metrics"):
             assert guarded.get(path).status_code == 401
             assert guarded.get(path, headers={"Authorization": "Bearer secre"}).status_code == 401
+            assert guarded.get(path, headers={"Authorization": "Basic secret"}).status_code == 401
             assert guarded.get(path, headers={"Authorization": "Bearer secret"}).status_code == 200
+            assert guarded.get(path, headers={"Authorization": "bearer secret"}).status_code == 200
         assert guarded.post("/v1/predict", content=files[0], headers={"Content-Type": "image/png"}).json() == {
             "error": "this service wants its token; send it as Authorization: Bearer TOKEN"
         }
@@ -105,8 +110,12 @@ def test_other_addresses_are_known_only_where_others_reach_the_service() -> None
         ({"token": ""}, "the token must be of printable ASCII characters, at least one"),
         ({"token": "schlüssel"}, "the token must be"),
         ({"token": "a\nb"}, "the token must be"),
+        ({"token": "secret "}, "with no blank at either end"),
         ({"allow_origins": ("example.org",)}, "'example.org' is no origin; give scheme and host as a browser sends them"),
         ({"allow_origins": ("https://example.org/",)}, "is no origin"),
+        ({"allow_origins": ("https://Example.org",)}, "in small letters"),
+        ({"allow_origins": ("https://example.org:443",)}, "with no port that the scheme implies"),
+        ({"allow_origins": ("null",)}, "is no origin"),
         ({"allow_hosts": ("http://box.local",)}, "'http://box.local' names no host; give a name or an address"),
     ],
 )

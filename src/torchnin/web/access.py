@@ -18,6 +18,8 @@ from torchnin.web.pages import PATHS
 _OPEN = PATHS | {"/openapi.json", "/healthz"}
 # The name or address in a Host header, without its port; IPv6 addresses stand in brackets.
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:@/\[\]]+)(?::[0-9]{0,5})?", re.IGNORECASE)
+# As browsers send it: in small letters, without the scheme's own port. Of a page that was opened from a file they send `null`.
+_ORIGIN = re.compile(r"http://[a-z0-9._:\[\]-]+(?<!:80)|https://[a-z0-9._:\[\]-]+(?<!:443)")
 SAFETY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
@@ -43,11 +45,14 @@ class Access:
     """Pages elsewhere that may ask from a browser, such as `https://example.org`."""
 
     def __post_init__(self) -> None:
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ValueError("the token must be of printable ASCII characters, at least one")
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token == self.token.strip() != ""):
+            raise ValueError("the token must be of printable ASCII characters, at least one, with no blank at either end")
         for origin in self.allow_origins:
-            if not re.fullmatch(r"https?://[^/\s*]+", origin):
-                raise ValueError(f"{origin!r} is no origin; give scheme and host as a browser sends them, such as https://example.org")
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin!r} is no origin; give scheme and host as a browser sends them, in small letters and with no port that the "
+                    "scheme implies, such as https://example.org"
+                )
         object.__setattr__(self, "allow_hosts", tuple(_allowed(host) for host in self.allow_hosts))
 
     @property
@@ -82,7 +87,7 @@ class Door:
     def __init__(self, access: Access) -> None:
         self._access = access
         self._known: set[bytes] = set()  # Host headers that were found good: there are few, and each request has one
-        self._bearer = None if access.token is None else f"Bearer {access.token}".encode()
+        self._token = None if access.token is None else access.token.encode()
 
     def admit(self, path: str, method: str, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Let a request pass; its path is the application's own, and the names of its headers are in lower case.
@@ -104,8 +109,8 @@ class Door:
             self._check_host(host)
         if origin is not None:
             self._check_origin(origin.decode("latin-1"), (host or b"").decode("latin-1"))
-        if self._bearer is not None and path not in _OPEN and method != "OPTIONS":
-            _check_token(authorization or b"", self._bearer)
+        if self._token is not None and path not in _OPEN and method != "OPTIONS":
+            _check_token(authorization or b"", self._token)
 
     def readable(self, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
         """What lets a page elsewhere that may ask read what is answered before the application is asked, or in its stead."""
@@ -126,9 +131,10 @@ class Door:
 
     def _check_origin(self, origin: str, host: str) -> None:
         if origin.partition("://")[2] != host and origin not in self._access.allow_origins:
-            raise RefusedError(
-                403, f"pages of {origin[:100]!r} may not ask here; to let them, start the service with --allow-origin {origin[:100]}"
-            )
+            remedy = f"to let them, start the service with --allow-origin {origin[:100]}"
+            if not _ORIGIN.fullmatch(origin):
+                remedy = "only pages that come from a web server can be let in, and none that was opened from a file"
+            raise RefusedError(403, f"pages of {origin[:100]!r} may not ask here; {remedy}")
 
 
 class Gate:
@@ -187,8 +193,10 @@ def _allowed(host: str) -> str:
     return name
 
 
-def _check_token(given: bytes, bearer: bytes) -> None:
-    if not hmac.compare_digest(given, bearer):  # in a time that does not depend on where they differ
+def _check_token(given: bytes, token: bytes) -> None:
+    scheme, _, secret = given.partition(b" ")  # the scheme in letters of any size (RFC 9110, 11.1)
+    same = hmac.compare_digest(secret, token)  # in a time that does not depend on where they differ
+    if scheme.lower() != b"bearer" or not same:
         reason = "this service wants its token; send it as Authorization: Bearer TOKEN"
         raise RefusedError(401, reason, headers={"WWW-Authenticate": "Bearer"})
 

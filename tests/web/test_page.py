@@ -769,6 +769,17 @@ def test_in_colours_that_the_system_forces_nothing_vanishes(page: Any) -> None:
     assert coloured(head["x"], head["y"], 2, 10) == 0  # no border, for it is no button
 
 
+def test_on_paper_nothing_vanishes(page: Any) -> None:
+    page.get_by_role("button", name="Dark").click()
+    page.emulate_media(media="print")
+    style = "([selector, name]) => getComputedStyle(document.querySelector(selector)).getPropertyValue(name)"
+    assert page.evaluate(style, ["#verdict", "color"]) == "rgb(29, 30, 32)"  # on white
+    for bar in (".softmax .bar", ".mean .bar"):  # else browsers leave out what is only a ground
+        assert page.evaluate(style, [bar, "print-color-adjust"]) == "exact", bar
+    page.set_viewport_size({"width": 1100, "height": 500})
+    assert page.locator("#picture").evaluate("part => part.scrollHeight <= part.clientHeight")
+
+
 @pytest.mark.parametrize("language", ["en-US", "zh-CN"])
 def test_a_narrow_screen_does_not_scroll_sideways(language: str, visit: Callable[..., Any], address: str) -> None:
     page = visit(address, width=360, height=740, language=language)

@@ -614,6 +614,8 @@ def test_two_fingers_draw_no_line_between_them(visit: Callable[..., Any], addres
 
 
 def test_the_network_is_drawn_with_shapes_and_parameters(page: Any, classifier: Classifier) -> None:
+    assert "then 1×1 convolutions" in shown(page, "#network-help")
+    assert "an MLP, with the same weights at every pixel" in shown(page, "#pixel-help")
     rows = summarize(classifier.network, (1, 1, 28, 28)).rows
     convolutions = [row for row in rows if row.layer.startswith("conv")]
     layers = page.locator("button.layer")
@@ -880,6 +882,8 @@ def test_any_other_classifier(visit: Callable[..., Any], service: Callable[..., 
         assert page.locator(".class-row[data-class]").count() == 100
         assert "20 × 20 pixels, in colour" in shown(page, "#seen")
         assert page.locator(".vector").count() == 1  # no 1x1 convolution, no MLP
+        assert "none of 1×1" in shown(page, "#network-help")
+        assert "no MLP at a pixel" in shown(page, "#pixel-help")
         assert "Channel " in shown(page, ".vector .largest")  # a fully connected layer follows, so no channel is a class's
         assert page.locator(".vector .bar-names").inner_text() == ""
         page.locator("button.layer").last.click()

@@ -15,6 +15,9 @@ export function layerText(layer) {
   return [say("conv", { kernel }), ...layer.with.map((kind) => say(kind))].join(say("comma"));
 }
 
+/** Whether there is a 1×1 convolution in any of its blocks: without, nothing is an MLP at a pixel. */
+export const hasMlp = (network) => network.parts.some((part) => part.layers.some((layer) => layer.mlp));
+
 export const partText = (part) => say("block", { number: part.name.split(" ").at(-1) });
 
 export class Network {
@@ -34,7 +37,7 @@ export class Network {
   build() {
     const { network } = this;
     if (!network) return;
-    document.getElementById("network-help").textContent = say("network_help", {
+    document.getElementById("network-help").textContent = say(hasMlp(network) ? "network_help" : "network_help_plain", {
       parameters: count(network.num_parameters),
       macs: count(network.num_macs),
     });

@@ -2,7 +2,7 @@
 
 import { element } from "./elements.js";
 import { ink, sharp } from "./colours.js";
-import { layerText, partText } from "./network.js";
+import { hasMlp, layerText, partText } from "./network.js";
 import { count, figure, say, whole } from "./words.js";
 
 const HEIGHT = 76;
@@ -26,6 +26,7 @@ export class Pixel {
 
   build() {
     if (!this.network) return;
+    document.getElementById("pixel-help").textContent = say(hasMlp(this.network) ? "pixel_help" : "pixel_help_plain");
     this.buttons.replaceChildren(
       ...this.parts.map((part, index) => {
         const button = element("button", "", partText(part));

@@ -54,6 +54,10 @@ const WORDS = {
     "{parameters} parameters, {macs} multiply-adds a picture. From top to bottom: a block is one spatial convolution, then 1×1 convolutions that mix the channels of each pixel. Choose a layer to see it large.",
     "{parameters} 个参数，每张图片 {macs} 次乘加。自上而下：一个块由一个空间卷积和若干 1×1 卷积组成，后者在每个像素处混合各通道。选择一层可放大查看。",
   ],
+  network_help_plain: [
+    "{parameters} parameters, {macs} multiply-adds a picture. From top to bottom: each block is spatial convolutions alone, none of 1×1. Choose a layer to see it large.",
+    "{parameters} 个参数，每张图片 {macs} 次乘加。自上而下：每个块只有空间卷积，没有 1×1 卷积。选择一层可放大查看。",
+  ],
   network_title: ["The network, layer by layer", "逐层看网络"],
   contents: ["On this page", "本页内容"],
   nav_answer: ["Answer", "答案"],
@@ -71,6 +75,10 @@ const WORDS = {
   pixel_help: [
     "A 1×1 convolution looks at one pixel alone: the channels there are the input of a small fully connected network, an MLP, with the same weights at every pixel. Point at a pixel of the picture, or move over it with the arrow keys, and see its channels pass through.",
     "1×1 卷积只看一个像素：该处的各个通道是一个小型全连接网络（MLP）的输入，所有像素共用同一组权重。指向图片中的像素，或用方向键移动，观察它的通道如何逐层变换。",
+  ],
+  pixel_help_plain: [
+    "This network has no 1×1 convolutions, so there is no MLP at a pixel: what follows are the channels there, each of which is made of the pixels around it too. Point at a pixel of the picture, or move over it with the arrow keys.",
+    "这个网络没有 1×1 卷积，因此像素处没有 MLP：下面是该处的各个通道，每个值还由周围的像素算出。指向图片中的像素，或用方向键移动。",
   ],
   pixel_place: [
     "Pixel ({x}, {y}) lies in row {row}, column {column} of this block's {rows} × {columns} maps; each value there sees {across} × {down} pixels of the picture (dashed).",

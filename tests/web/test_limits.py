@@ -37,6 +37,8 @@ def test_a_declared_type_is_one_of_a_picture_or_says_nothing() -> None:
     with pytest.raises(RefusedError, match="the body is declared as 'text/plain'; send one picture with its own type") as refused:
         require_declared("text/plain")
     assert refused.value.status == 415
+    with pytest.raises(RefusedError, match=r"image/heic.*; read are JPEG, PNG, GIF"):  # which is its own type
+        require_declared("image/heic")
 
 
 @pytest.mark.parametrize(

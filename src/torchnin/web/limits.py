@@ -113,7 +113,7 @@ def require_declared(content_type: str) -> str:
         raise RefusedError(
             415,
             f"the body is declared as {declared[:100]!r}; send one picture with its own type, such as Content-Type: image/png, "
-            "or several as multipart/form-data",
+            f"or several as multipart/form-data; read are {KINDS}",
         )
     return declared
 

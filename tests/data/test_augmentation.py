@@ -99,6 +99,15 @@ def test_a_shift_beyond_the_picture_is_still_a_picture(pictures: Tensor) -> None
     assert Augmentation(shift=100)(pictures[:8], generator()).shape == (8, 1, 28, 28)
 
 
+def test_a_batch_of_fewer_pictures_than_processes_is_changed_as_in_one(pictures: Tensor) -> None:
+    augmentation = Augmentation(flip=True, shift=2, erase=1.0)
+    whole, of = pictures[:2], 3
+    parts = [slice(len(whole) * which // of, len(whole) * (which + 1) // of) for which in range(of)]
+    changed = [augmentation(whole[part], generator(), part, len(whole)) for part in parts]
+    assert [len(part) for part in changed] == [0, 1, 1]
+    assert torch.equal(torch.cat(changed), augmentation(whole, generator()))
+
+
 @pytest.fixture(scope="module")
 def unchecked(as_users_have_it: Callable[[type], Any]) -> Any:
     return as_users_have_it(Augmentation)

@@ -45,6 +45,8 @@ class Augmentation:
                 drawn is drawn for the whole batch, so that a picture is changed alike however the batch is spread.
             whole: see `part`; None where the pictures are the whole batch.
         """
+        if not len(pictures):  # of a last batch with fewer pictures than there are processes
+            return pictures
         part, whole = (slice(None), len(pictures)) if part is None or whole is None else (part, whole)
         if self.flip is True or self.shift:
             pictures = self._moved(pictures, generator, part, whole)

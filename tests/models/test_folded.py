@@ -153,6 +153,20 @@ def test_it_knows_when_the_network_has_other_weights(tiny: NiNConfig) -> None:
     assert not folded.is_current(NiN(tiny))
 
 
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW])
+@pytest.mark.parametrize("fused", [False, True])
+def test_it_knows_of_the_steps_of_optimisers(tiny: NiNConfig, make: type[torch.optim.Optimizer], fused: bool) -> None:
+    network, pictures = lived(NiN(tiny)), torch.randn(2, 1, 28, 28)
+    optimizer = make(network.parameters(), lr=0.1, fused=fused)  # type: ignore[call-arg]
+    for _ in range(2):
+        folded = FoldedNiN(network)
+        network(pictures).square().sum().backward()
+        assert folded.is_current(network)
+        optimizer.step()
+        assert not folded.is_current(network)
+    assert_same(network, pictures)
+
+
 @pytest.mark.parametrize("count", [1, 3, 40])
 def test_weights_laid_out_for_one_size_serve_no_other(count: int) -> None:
     network = lived(create_model("nin_small"))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from .block import NiNBlock
 from .nin import NiN
@@ -35,6 +37,9 @@ _MOST_SIZES = 4
 # indices: for more pictures, working it out anew takes little beside the product.
 _MOST_KEPT = 64
 _MOST_PLACES = 32_768
+# How many steps of torch's optimisers have moved each tensor of a network that was folded, by its id: what a fused one does
+# (`fused=True`), tensors do not count among their changes.
+_steps_of: dict[int, int] = {}
 # From this kernel on oneDNN's blocked layout is the faster one, below it the one with the channels of a pixel together.
 _WIDE_KERNEL = 5
 
@@ -83,7 +88,7 @@ class FoldedNiN:
         """Whether this is that network, with the modules and weights that it has now.
 
         What is written through `.data` (`weight.data.mul_(2)`) is not seen, as torch does not count it; under `torch.no_grad()` the
-        weight itself can be written to. Pruning is seen.
+        weight itself can be written to. Pruning is seen, and so are steps of torch's optimisers, fused ones too.
         """
         return network is self._network and self._modules() == self._parts and self._versions() == self._state
 
@@ -147,12 +152,22 @@ class FoldedNiN:
         """The parts, and the forward passes that were put in the place of their own."""
         return [part for room in self._rooms for part in room.values()] + [own.get("forward") for own in self._own]
 
-    def _versions(self) -> list[tuple[int, int, int]]:
+    def _versions(self) -> list[tuple[int, int, int, int]]:
         tensors = [tensor for place in self._places for tensor in place.values() if tensor is not None]
         try:
-            return [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors]
+            return [(id(tensor), tensor.data_ptr(), tensor._version, _steps_of.setdefault(id(tensor), 0)) for tensor in tensors]
         except RuntimeError:  # what was made in inference mode keeps no count of its changes
-            return [(id(tensor), tensor.data_ptr(), 0) for tensor in tensors]
+            return [(id(tensor), tensor.data_ptr(), 0, 0) for tensor in tensors]
+
+
+def _count_step(optimizer: Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if id(parameter) in _steps_of:
+                _steps_of[id(parameter)] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -107,7 +107,11 @@ class Classifier(Predictor[np.ndarray]):
 
     @property
     def network(self) -> NiN:
-        """The trained network, in evaluation mode; from when it is asked for, each prediction looks whether its weights have changed."""
+        """The trained network, in evaluation mode; from when it is asked for, each prediction looks whether its weights have changed.
+
+        Predictions and evaluations call no hooks that are put on it or on its layers, and what such hooks change has no effect on them;
+        what is to have one takes a layer's place.
+        """
         self._inference.network_is_known = True
         return self._network
 

@@ -239,6 +239,37 @@ def test_a_run_can_be_resumed_where_no_gradients_are_wanted(trained: Run, tmp_pa
         assert_same_weights(resume(out, quiet=True), trained)
 
 
+@pytest.mark.parametrize("change", [lambda network: network.body.requires_grad_(False), lambda network: network.double()])
+def test_frozen_layers_and_float64_are_gone_on_with(
+    change: Callable[[NiN], object], tiny: NiNConfig, few_file: Path, tmp_path: Path
+) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(_run: Run) -> None:
+        raise StoppedError
+
+    def changed() -> NiN:
+        torch.manual_seed(0)
+        network = NiN(tiny)
+        change(network)
+        return network
+
+    twice = replace(ONCE, num_epochs=2, initialisation="as built")
+    whole = train(changed(), few_file, twice, out=tmp_path / "whole", quiet=True)
+    with pytest.raises(StoppedError):
+        train(changed(), few_file, twice, out=tmp_path / "run", quiet=True, on_epoch=stop)
+    with pytest.raises(ValueError, match=r"the run was begun with weights\.(frozen|dtype) = .*; resume it as it was begun"):
+        train(NiN(tiny), few_file, out=tmp_path / "run", resume=True, quiet=True)
+    assert_same_weights(resume(tmp_path / "run", quiet=True), whole)
+
+
+def test_a_network_of_which_nothing_may_be_learned_is_refused(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all weights of the network are frozen"):
+        train(NiN(tiny).requires_grad_(False), few, ONCE, out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
 def test_trainings_in_several_threads_take_turns(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     alone = train(tiny, few, ONCE, out=tmp_path / "alone", quiet=True)
     with ThreadPoolExecutor(3) as threads:

@@ -50,6 +50,10 @@ class Plan:
         config = {
             "name": self.name,
             "network": self.network.config.to_dict(),
+            "weights": {
+                "dtype": str(next(self.network.parameters()).dtype).removeprefix("torch."),
+                "frozen": [name for name, weight in self.network.named_parameters() if not weight.requires_grad],
+            },
             "recipe": self.recipe.to_dict(),
             "preprocessing": self.preprocessing.to_dict(),
             "data": describe_data(self.splits, len(self.learned), 0 if self.held_out is None else len(self.held_out)),
@@ -275,6 +279,8 @@ def _check_shift(shift: int, height: int, width: int) -> None:
 
 def _check_fit(network: NiN, dataset: ImageDataset) -> None:
     require_described(network)
+    if not any(weight.requires_grad for weight in network.parameters()):
+        raise ValueError("all weights of the network are frozen (requires_grad is False), so there is nothing to learn; leave some free")
     if dataset.num_classes < 2:
         raise ValueError(f"all pictures are of one class, {dataset.class_names[0]!r}; there is nothing to tell apart with less than two")
     config = network.config

@@ -33,7 +33,7 @@ from torchnin.training.run import Run, holds_run, is_run_folder, new_run_folder,
 from torchnin.values import real, switch, whole
 
 # What a run keeps from its beginning to its end.
-_FIXED = ("network", "recipe", "preprocessing", "seed", "validation")
+_FIXED = ("network", "weights", "recipe", "preprocessing", "seed", "validation")
 # What of a run's device changes its last bits.
 _ELSEWHERE = ("torch", "torchnin", "device", "dtype", "threads", "processes", "deterministic", "native")
 # Trainings in several threads take turns: torch's random numbers and switches are those of the whole process.
@@ -107,8 +107,8 @@ def train(
 
     Raises:
         TypeError: network, data, recipe, name, watcher or on_epoch is of another type.
-        ValueError: the arguments contradict each other; the network is not what its configuration describes, or neither in float32 nor
-            in float64; or the run folder is taken.
+        ValueError: the arguments contradict each other; the network is not what its configuration describes, neither in float32 nor
+            in float64, or frozen throughout; or the run folder is taken.
         DataError: the data is broken.
         DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
         CollapseError: class maps died, or the loss stood still, or the accuracy was that of guessing, and `on_collapse` is `stop`; or
@@ -278,7 +278,7 @@ def resume(
     watcher: Display | None = None,
     progress: contextlib.AbstractContextManager[Progress | None] | None = None,
 ) -> Run:
-    """Go on with a run as it was begun: network, recipe, seed, data and options are those of its `config.json`.
+    """Go on with a run as it was begun: network, frozen layers, recipe, seed, data and options are those of its `config.json`.
 
     What is given here of `train`'s options holds from here on, also when the run is resumed again.
 
@@ -355,7 +355,7 @@ def _as_begun(
     try:
         if config["data"]["source"] == "arrays":
             raise ValueError(f"{run.path} was trained on arrays; go on with torchnin.train(..., resume=True), which takes them again")
-        network, recipe = _network_as_begun(config["network"], run), Recipe.from_dict(config["recipe"])
+        network, recipe = _network_as_begun(config, run), Recipe.from_dict(config["recipe"])
         _ = config["device"]["dtype"], Options.of_run(config)
         if type(config["name"]) is not str or type(config["seed"]) is not int or type(config["validation"]) not in (int, float):
             raise TypeError("name, seed or validation")
@@ -364,10 +364,13 @@ def _as_begun(
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: {error!r} is missing or of another type") from error
 
 
-def _network_as_begun(values: dict[str, Any], run: Run) -> NiN:
+def _network_as_begun(config: dict[str, Any], run: Run) -> NiN:
     try:
-        return NiN(NiNConfig.from_dict(values))
-    except (RuntimeError, OverflowError, TypeError) as error:
+        network, weights = NiN(NiNConfig.from_dict(config["network"])), config.get("weights", {})  # earlier versions recorded none
+        for name in weights.get("frozen", ()):
+            network.get_parameter(name).requires_grad_(False)
+        return network.double() if weights.get("dtype") == "float64" else network
+    except (RuntimeError, OverflowError, TypeError, AttributeError) as error:
         said = str(error).partition("\n")[0][:200]
         raise DataError(f"{run.path / 'config.json'} is not what a training wrote: no network is made of it ({said})") from error
 
@@ -407,8 +410,9 @@ def _check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
             f"the run was begun with other data ({before['data']['name']} from {before['data']['source']}); "
             "its pictures or labels have changed since; restore them, or train anew with --overwrite"
         )
-    # A field that a recipe did not have yet was as it is by default.
-    before = {**before, "recipe": json.loads(json.dumps(Recipe.from_dict(before.get("recipe", {})).to_dict()))}
+    # A field that a recipe did not have yet was as it is by default; earlier versions did not record the weights' state.
+    recipe = json.loads(json.dumps(Recipe.from_dict(before.get("recipe", {})).to_dict()))
+    before = {"weights": now["weights"], **before, "recipe": recipe}
     for key in _FIXED:
         if before.get(key) != now[key]:
             was, wanted = before.get(key), now[key]

@@ -42,6 +42,8 @@ def test_pooling_goes_before_the_last_relu_and_the_block_is_what_it_was(training
     with layer_by_layer():
         assert torch.equal(block(pictures, pool), pool(block(pictures)))
     assert block.layers(pool) == [*list(block)[:-1], pool, block[-1]]
+    bare = NiNBlock(1, (8, 4), 3, last_activation=False).train(training)
+    assert torch.equal(bare(pictures, pool), pool(bare(pictures)))
     assert block.layers() == list(block)
 
 

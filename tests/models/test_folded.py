@@ -69,6 +69,14 @@ def test_the_logits_and_class_maps_are_the_networks_own(tiny: NiNConfig, changes
     assert_same(lived(NiN(config)), torch.randn(count, config.in_channels, 28, 28))
 
 
+@pytest.mark.parametrize("name", ["nin_small", "nin_d2l", "nin_cifar10"])
+def test_no_pictures_have_no_logits(name: str) -> None:
+    network = create_model(name).eval()
+    config = network.config
+    pictures = torch.zeros(0, config.in_channels, config.image_size, config.image_size)
+    assert FoldedNiN(network)(pictures).shape == network(pictures).shape == (0, 10)
+
+
 @pytest.mark.parametrize("name", ["nin_small", "nin_base", "nin_mnist", "nin_cifar10"])
 def test_so_are_those_of_the_named_networks(name: str) -> None:
     torch.manual_seed(2)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from .shortcuts import run
+from .shortcuts import computes_as, run
 
 
 class NiNBlock(nn.Sequential):
@@ -80,8 +80,9 @@ class NiNBlock(nn.Sequential):
         return pictures
 
     def layers(self, pool: nn.Module | None = None) -> list[nn.Module]:
-        """The block's layers in the order in which they run: with `pool`, that before the last ReLU."""
+        """The block's layers in the order in which they run: with `pool`, that before the ReLU that the block ends with, or at its end."""
         layers: list[nn.Module] = list(self)
         if pool is not None:
-            layers.insert(-1, pool)
+            ends_in_relu = bool(layers) and computes_as(layers[-1], nn.ReLU)
+            layers.insert(len(layers) - ends_in_relu, pool)
         return layers

@@ -356,7 +356,7 @@ def _product(step: FoldedConvolution) -> Layer:
             # Beside a picture lies the row of zeros that ends them all.
             pixels = torch.cat((pixels, nothing)).index_select(0, index).view(-1, length)
         found = torch.addmm(bias, pixels, rows)
-        return (found.relu_() if relu else found).view(count, height, width, -1).permute(0, 3, 1, 2)
+        return (found.relu_() if relu else found).view(count, height, width, len(bias)).permute(0, 3, 1, 2)
 
     return layer
 

@@ -1,11 +1,14 @@
 """The layer table agrees with PyTorch's own counters."""
 
+import dataclasses
 import gc
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import prune
 from torch.utils.flop_counter import FlopCounterMode
 
 from torchnin.models import create_model, list_models, summarize
@@ -104,6 +107,37 @@ def test_a_network_that_was_changed_by_hand_has_a_table_too() -> None:
     rows = summarize(network, (1, 1, 224, 224)).rows
     assert [row.part for row in rows if row.num_parameters] == ["block 1"] * 2 + ["block 2"] * 3 + ["block 3"] * 3 + ["block 4"] * 3
     assert (rows[-1].part, rows[-1].layer, rows[-1].output_shape) == ("head", "highest", (1, 10))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda layer: prune.l1_unstructured(layer, "weight", 0.5),
+        nn.utils.spectral_norm,
+        nn.utils.parametrizations.spectral_norm,
+        nn.utils.parametrizations.weight_norm,
+    ],
+)
+def test_layers_whose_weights_are_made_are_layers(make: Callable[[nn.Module], object]) -> None:
+    network = create_model("nin_small")
+    expected = summarize(network, (2, 1, 28, 28))
+    make(network.body[0][0])
+    for _ in range(2):
+        found = summarize(network, (2, 1, 28, 28))
+        assert found.num_macs == expected.num_macs
+        for row, other in zip(found.rows, expected.rows, strict=True):
+            assert dataclasses.replace(row, num_parameters=other.num_parameters) == other
+        network(torch.rand(2, 1, 28, 28))  # leaves weights that were computed
+
+
+def test_no_hook_is_called() -> None:
+    network, heard = create_model("nin_small"), []
+    network.body[0].register_forward_pre_hook(lambda _block, inputs: heard.append(inputs[0].mean().item()))
+    network.body[0].register_forward_hook(lambda _block, _inputs, output: heard.append(output.mean().item()))
+    summarize(network, (2, 1, 28, 28))
+    assert not heard
+    network(torch.rand(2, 1, 28, 28))
+    assert len(heard) == 2
 
 
 class Highest(nn.Module):

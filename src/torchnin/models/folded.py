@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, partial
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,7 @@ from .shortcuts import computes_as
 from .winograd import Prepared
 
 Layer = Callable[[Tensor], Tensor]
+_Module = TypeVar("_Module", bound=nn.Module)
 
 # Multiply-adds up to which a convolution, of kernels up to 3, is computed as a plain matrix product: oneDNN takes longer to begin.
 _LITTLE_WORK = 16_000_000
@@ -72,7 +73,7 @@ class FoldedNiN:
         """Convolutions, poolings and layers of other kinds in the order in which they run, up to the class maps."""
         self.linear = _linear(network.head)
         """Weight and bias of a fully connected head; empty where the head is another one."""
-        self.other_head = None if self.linear or is_mean(network.head) else _copied(network.head)
+        self.other_head = None if self.linear or is_mean(network.head) else copied(network.head).eval()
         """A head that is neither fully connected nor the means of the class maps; None where it is one of these."""
         self._dtype = next(network.parameters()).dtype
         convolutions = [step for step in self.steps if isinstance(step, FoldedConvolution)]
@@ -201,8 +202,13 @@ def _renew_weights(network: NiN) -> None:
     """Have torch's pruning, weight norm and spectral norm make the weights that they would make before the next forward pass."""
     for module in network.modules():
         for hook in module._forward_pre_hooks.values():
-            if type(hook).__module__.startswith("torch.nn.utils."):
+            if makes_weights(hook):
                 hook(module, ())
+
+
+def makes_weights(hook: object) -> bool:
+    """Whether a hook is torch's own, of pruning, weight norm or spectral norm."""
+    return type(hook).__module__.startswith("torch.nn.utils.")
 
 
 def _steps(network: NiN) -> Iterator[FoldedConvolution | nn.Module]:
@@ -220,7 +226,7 @@ def _steps(network: NiN) -> Iterator[FoldedConvolution | nn.Module]:
             elif _is_pool(module):
                 yield module
             elif not isinstance(module, _DropoutNd | nn.Identity):
-                yield _copied(module)
+                yield copied(module).eval()
 
 
 def _is_plain_convolution(module: nn.Module) -> TypeGuard[nn.Conv2d]:
@@ -258,11 +264,10 @@ def is_mean(head: nn.Module) -> bool:
     return False
 
 
-def _copied(module: nn.Module) -> nn.Module:
-    """A module of its own, at rest."""
-    # Pruning leaves tensors that were computed, which are not copied along.
+def copied(module: _Module) -> _Module:
+    """A module of its own; of tensors that pruning, weight norm or spectral norm computed, which torch does not copy, the values."""
     computed = {id(value): _detached(value) for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)}
-    return copy.deepcopy(module, computed).eval()
+    return copy.deepcopy(module, computed)
 
 
 def _detached(tensor: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """The layer table: output shape, parameters, multiply-adds, receptive field, stride and memory, layer by layer."""
 
-import copy
 import dataclasses
 import json
 import math
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .block import NiNBlock
+from .folded import copied, makes_weights
 from .nin import NiN
 
 _MIB = 1024 * 1024
@@ -129,8 +129,8 @@ class Summary:
 def summarize(network: NiN, input_shape: tuple[int, int, int, int]) -> Summary:
     """The layer table of a NiN.
 
-    The network runs once on the meta device: shapes and counts are what PyTorch itself makes of the layers, nothing is
-    computed and the network is left as it was. Activations are what autograd really saves, each storage counted once.
+    A copy runs on the meta device: shapes and counts are what PyTorch itself makes of the layers, nothing is computed, no hook
+    is called and the network is left as it was. Activations are what autograd really saves, each storage counted once.
 
     Args:
         network: the network to describe.
@@ -145,7 +145,7 @@ def summarize(network: NiN, input_shape: tuple[int, int, int, int]) -> Summary:
     sides = list(input_shape) if isinstance(input_shape, Iterable) else []
     if len(sides) != 4 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ValueError(f"input_shape is {input_shape!r}; it must be four positive numbers: batch, channels, height, width")
-    twin = copy.deepcopy(network).to("meta").float().train()
+    twin = _unheard(copied(network).to("meta").float().train())
     inputs = torch.zeros(input_shape, device="meta")
     rows: list[LayerRow] = []
     peak = 0
@@ -189,13 +189,21 @@ def summarize(network: NiN, input_shape: tuple[int, int, int, int]) -> Summary:
     )
 
 
+def _unheard(network: NiN) -> NiN:
+    """Without hooks, which are for values that pictures have, and here there are none; but for those that make weights."""
+    for module in network.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for number in [number for number, hook in hooks.items() if not makes_weights(hook)]:
+                del hooks[number]
+    return network
+
+
 @contextmanager
 def _recording(network: NiN, record: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
     def hook(name: str) -> Callable[..., None]:
         return lambda module, given, result: record(name, module, given[0], result)
 
-    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
+    handles = [module.register_forward_hook(hook(name)) for name, module in _layers(network)]
     try:
         yield
     finally:
@@ -223,12 +231,20 @@ def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
+def _layers(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """The modules that hold no others, by name; one whose weights are parametrised is such a layer, what makes its weights is none."""
+    for name, inner in module.named_modules(prefix=prefix):
+        held = [child for child, _ in inner.named_children()]
+        if held in ([], ["parametrizations"]) and "parametrizations" not in name.split("."):
+            yield name, inner
+
+
 def _parts(network: NiN) -> dict[str, str]:
-    """The part of the network that each leaf stands in: `block 1`, `pool 1`, ..., `block 4`, `head`; of what was added, its name."""
+    """The part of the network that each layer stands in: `block 1`, `pool 1`, ..., `block 4`, `head`; of what was added, its name."""
     parts: dict[str, str] = {}
 
     def note(part: str, name: str, module: nn.Module) -> None:
-        parts.update((leaf, part) for leaf, inner in module.named_modules(prefix=name) if not list(inner.children()))
+        parts.update((leaf, part) for leaf, _ in _layers(module, name))
 
     blocks = 0
     for name, module in network.body.named_children():
@@ -243,7 +259,8 @@ def _parts(network: NiN) -> dict[str, str]:
 
 
 def _describe(module: nn.Module) -> str:
-    kind = _NAMES.get(type(module).__name__, type(module).__name__.lower())
+    name = type(module).__name__.removeprefix("Parametrized")
+    kind = _NAMES.get(name, name.lower())
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         kernel, stride = _side(module.kernel_size), _side(module.stride)
         return f"{kind} {kernel}x{kernel}" + (f"/{stride}" if stride > 1 else "")

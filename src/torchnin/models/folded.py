@@ -11,6 +11,7 @@ from typing import Any, TypeGuard, TypeVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -38,9 +39,6 @@ _MOST_SIZES = 4
 # indices: for more pictures, working it out anew takes little beside the product.
 _MOST_KEPT = 64
 _MOST_PLACES = 32_768
-# How many steps of torch's optimisers have moved each tensor of a network that was folded, by its id: what a fused one does
-# (`fused=True`), tensors do not count among their changes.
-_steps_of: dict[int, int] = {}
 # From this kernel on oneDNN's blocked layout is the faster one, below it the one with the channels of a pixel together.
 _WIDE_KERNEL = 5
 
@@ -153,22 +151,22 @@ class FoldedNiN:
         """The parts, and the forward passes that were put in the place of their own."""
         return [part for room in self._rooms for part in room.values()] + [own.get("forward") for own in self._own]
 
-    def _versions(self) -> list[tuple[int, int, int, int]]:
+    def _versions(self) -> list[tuple[int, int, int]]:
         tensors = [tensor for place in self._places for tensor in place.values() if tensor is not None]
         try:
-            return [(id(tensor), tensor.data_ptr(), tensor._version, _steps_of.setdefault(id(tensor), 0)) for tensor in tensors]
+            return [(id(tensor), tensor.data_ptr(), tensor._version) for tensor in tensors]
         except RuntimeError:  # what was made in inference mode keeps no count of its changes
-            return [(id(tensor), tensor.data_ptr(), 0, 0) for tensor in tensors]
+            return [(id(tensor), tensor.data_ptr(), 0) for tensor in tensors]
 
 
-def _count_step(optimizer: Optimizer, *_: Any) -> None:
+def _count_fused_step(optimizer: Optimizer, *_: Any) -> None:
+    """Count a step of `fused=True` among the tensors' changes, as torch does with all other steps."""
     for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if id(parameter) in _steps_of:
-                _steps_of[id(parameter)] += 1
+        if group.get("fused"):
+            increment_version([parameter for parameter in group["params"] if parameter.grad is not None])
 
 
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(_count_fused_step)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -532,6 +532,19 @@ def test_drawing_on_a_blank_canvas(page: Any, classifier: Classifier) -> None:
     assert drawn["logits"] != blank["logits"]
 
 
+def test_a_blank_canvas_is_black_or_white(visit: Callable[..., Any], service: Callable[..., Any], classifier: Classifier) -> None:
+    """Also for photos that have more red than blue, on either side of the middle."""
+    colour = NiN(NiNConfig(**{**vars(classifier.config), "in_channels": 3}))
+    for mean, ground in (((0.545, 0.443, 0.343), 0), ((0.67, 0.52, 0.43), 255)):
+        preprocessing = Preprocessing(channels=3, height=28, width=28, mean=mean, std=(0.25,) * 3)
+        with service(Classifier(colour, preprocessing, classifier.class_names, device="cpu")) as client:
+            page = visit(str(client.base_url))
+            sent, _ = saw(page, page.get_by_role("button", name="Blank canvas").click)
+            assert np.array(Image.open(io.BytesIO(sent)).convert("RGB"))[0, 0].tolist() == [ground] * 3
+            assert page.locator("#ink").input_value() == ("#000000" if ground else "#ffffff")
+            page.context.close()
+
+
 def test_wiping_changes_maps_and_scores_while_it_goes_on(page: Any, classifier: Classifier) -> None:
     _, whole = saw(page, page.get_by_role("button", name="sample: Pullover").click)
     before = shown(page, ".class-row.best .mean b")

@@ -141,9 +141,8 @@ async function blank() {
   const number = ++newest;
   if (!(await known()) || number !== newest) return;
   const { height, width, mean } = network.input;
-  const ground = mean.map((level) => (level < 0.5 ? 0 : 1));
-  stage.clear(width, height, ground);
-  stage.colour = inkOn(ground);
+  stage.clear(width, height, mean);
+  stage.colour = inkOn(mean);
   get("ink").value = stage.colour;
   document.querySelector("input[name=tool][value=draw]").click();
   painted(true, true);
@@ -279,8 +278,7 @@ async function meet() {
   describe();
   layers.describe(network);
   pixel.describe(network);
-  const ground = network.input.mean.map((level) => (level < 0.5 ? 0 : 1));
-  stage.colour = inkOn(ground);
+  stage.colour = inkOn(network.input.mean);
   get("ink").value = stage.colour;
   look(stage.pixel); // a picture may have been answered before
 }

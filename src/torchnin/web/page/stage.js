@@ -50,11 +50,9 @@ export class Stage {
     this.draw();
   }
 
-  /** A canvas of one colour to draw on; `size` and `level` (0 to 1 a channel) are the network's. */
-  clear(width, height, level) {
-    const values = new Uint8Array(3 * width * height);
-    for (let channel = 0; channel < 3; channel++) values.fill(255 * level[channel % level.length], channel * width * height, (channel + 1) * width * height);
-    this.load({ values, shape: [3, height, width] });
+  /** A black or a white canvas to draw on, for a network whose pictures have this size and mean (0 to 1 a channel). */
+  clear(width, height, mean) {
+    this.load({ values: new Uint8Array(width * height).fill(isDark(mean) ? 0 : 255), shape: [1, height, width] });
   }
 
   /** Whether the picture is of this size. */
@@ -215,5 +213,7 @@ export function drawGround(context, pixels, width, height) {
   context.fillRect(0, 0, width, height);
 }
 
-/** The colour of ink for a picture that lies on a ground of this lightness. */
-export const inkOn = (level) => (level.reduce((sum, value) => sum + value, 0) / level.length < 0.5 ? "#ffffff" : "#000000");
+const isDark = (mean) => mean.reduce((sum, level) => sum + level, 0) / mean.length < 0.5;
+
+/** The colour of ink for pictures of this mean. */
+export const inkOn = (mean) => (isDark(mean) ? "#ffffff" : "#000000");

@@ -1074,3 +1074,19 @@ def test_a_training_is_watched(visit: Callable[..., Any], tiny: NiNConfig, few_f
     expect(page.locator("#command")).to_have_text(f"nin serve '{tmp_path / 'my run'}'")
     expect(page.locator("#table-body tr")).to_have_count(2)
     expect(page.locator("#lost")).to_be_empty()
+
+
+def test_a_training_that_was_stopped_is_watched_again_where_it_goes_on(visit: Callable[..., Any], complaints: list[str]) -> None:
+    state = "#state"
+    with watched(0) as (watcher, address):
+        page = visit(address, ready="#training-title")
+        watcher.begin_epoch(1, 4, 0, 10)
+        playwright.expect(page.locator(state)).to_have_text("0\u00a0% done · epoch 1 of 4")
+        watcher.note("stopped at step 5 of 40")
+    playwright.expect(page.locator(state)).to_have_text("The training stopped: stopped at step 5 of 40")
+    with watched(int(address.rstrip("/").rpartition(":")[2])) as (watcher, _):
+        watcher.begin_epoch(2, 4, 5, 10)
+        playwright.expect(page.locator(state)).to_have_text("38\u00a0% done · epoch 2 of 4")
+        playwright.expect(page.locator("#lost")).to_be_empty()
+        page.context.close()
+    only_what_failed_to_load(complaints)

@@ -120,7 +120,7 @@ function listen() {
     state = JSON.parse(event.data);
     heard = performance.now();
     lost = false;
-    if (state.final) source.close(); // the server ends with the training
+    if (state.phase === "done") source.close(); // the server ends with the training; one that stopped may go on at the same address
     show();
   });
   source.addEventListener("error", () => {

@@ -178,6 +178,12 @@ def test_a_network_into_which_nothing_was_read_is_not_trained(tiny: NiNConfig) -
     assert not network.pretrained
     network.load_state_dict(network.body.state_dict(prefix="body."), strict=False)
     assert network.pretrained
+    network = NiN(tiny)
+    around = nn.ModuleDict({"network": network, "other": nn.Linear(2, 2)})
+    around.load_state_dict({f"other.{name}": value for name, value in nn.Linear(2, 2).state_dict().items()}, strict=False)
+    assert not network.pretrained
+    around.load_state_dict({f"network.{name}": value for name, value in NiN(tiny).state_dict().items()}, strict=False)
+    assert network.pretrained
 
 
 def test_a_training_that_breaks_off_leaves_the_network_untrained_and_goes_on_with_its_recipe(

@@ -1,6 +1,7 @@
 """Network in Network: NiN blocks, pooling between them, one class map per class, and their means as logits."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ class NiN(nn.Module):
         self.num_features = channels
         self._build_classifier()
         self.pretrained = False
-        self.register_load_state_dict_post_hook(_note_read)
+        self.register_load_state_dict_pre_hook(_note_read)
 
     @property
     def pretrained(self) -> bool:
@@ -245,10 +246,10 @@ def _commute(block: NiNBlock, pool: nn.MaxPool2d) -> bool:
     return computes_as(block[-1], nn.ReLU) and not any(map(_is_heard, (block, block[-1], pool)))
 
 
-def _note_read(network: nn.Module, keys: Any) -> None:
-    """After `load_state_dict`; where no name fitted nothing was read."""
+def _note_read(network: nn.Module, state_dict: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Before `load_state_dict`, its own or that of a module around it; where no name fits nothing is read."""
     assert isinstance(network, NiN)
-    if not {name for name, _ in network.named_parameters()} <= set(keys.missing_keys):
+    if any(prefix + name in state_dict for name, _ in network.named_parameters()):
         network.pretrained = True
 
 

@@ -119,6 +119,24 @@ def test_a_batch_in_any_memory_is_its_pictures_one_by_one(classifier: Classifier
         classifier.predict(images.astype(np.float32))
 
 
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+@pytest.mark.parametrize("switch", [lambda: torch.device("meta"), lambda: torch.autocast("cpu", torch.bfloat16)])
+def test_what_the_caller_has_switched_to_changes_no_answer(
+    switch: Callable[[], Any], backend: onnx_network.Backend, trained: Run, few: DatasetSplits, tmp_path: Path
+) -> None:
+    def answers() -> list[Any]:
+        found, picture = load(trained.path, device="cpu", backend=backend), few.test.images[0]
+        explained = found.explain(picture)
+        explained.save(tmp_path / "maps.png")
+        maps, pixel = found.feature_maps(picture)[0][1], found.pixel_vectors(picture, 3, 3)[0].layers[0][1]
+        looked = (explained.logits, explained.upsampled(0), maps, pixel)
+        return [found.predict(picture), found.evaluate(few.test).to_dict(), *(values.tolist() for values in looked)]
+
+    expected = answers()
+    with switch():
+        assert answers() == expected
+
+
 def test_pictures_of_mixed_sizes_keep_their_order(classifier: Classifier, few: DatasetSplits) -> None:
     sizes = [(28, 28), (28, 28), (56, 40), (28, 28), (5, 90), (56, 40)]
     pictures = [Image.fromarray(few.test.images[n, 0]).resize(size) for n, size in enumerate(sizes)]

@@ -195,7 +195,7 @@ class Classifier(Predictor[np.ndarray]):
         batches = Batches(dataset, batch_size=batch_size, device=self.device)
         views = (lambda pictures: pictures, lambda pictures: pictures.flip(3))[: 2 if tta == "flip" else 1]
         logits = torch.cat([torch.stack([self.logits(view(batch.pictures)) for view in views]).mean(0) for batch in batches.epoch()])
-        return evaluate_logits(logits, torch.tensor(dataset.labels), self.class_names)
+        return evaluate_logits(logits, torch.tensor(dataset.labels, device="cpu"), self.class_names)
 
     def summarize(self) -> Summary:
         """The layer table of the network for one picture of the size that it was trained on."""

@@ -286,7 +286,8 @@ def _per_class(confusion: Tensor, names: tuple[str, ...]) -> tuple[ClassFigures,
 
 def _reliability(confidences: Tensor, right: Tensor) -> tuple[ReliabilityBin, ...]:
     edges = [place / _NUM_BINS for place in range(_NUM_BINS + 1)]
-    places = torch.bucketize(confidences, torch.tensor(edges[1:-1], dtype=confidences.dtype))  # bins are open below, closed above
+    bounds = torch.tensor(edges[1:-1], dtype=confidences.dtype, device="cpu")
+    places = torch.bucketize(confidences, bounds)  # bins are open below, closed above
     counts = torch.bincount(places, minlength=_NUM_BINS).tolist()
     hits = torch.bincount(places, weights=right.double(), minlength=_NUM_BINS).tolist()
     sums = torch.bincount(places, weights=confidences, minlength=_NUM_BINS).tolist()

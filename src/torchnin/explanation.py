@@ -50,7 +50,7 @@ class Grid:
 
         Not rounded, and clipped to the map: beyond the middle of what its outermost values see, those go on.
         """
-        seen = (torch.arange(length) + 0.5) * (self.picture_size[axis] / length) - 0.5
+        seen = (torch.arange(length, device="cpu") + 0.5) * (self.picture_size[axis] / length) - 0.5
         return ((seen - self.centre) / self.stride).clamp(0, self.size[axis] - 1)
 
     def nearest(self, axis: int, length: int, pixel: int) -> int:
@@ -60,7 +60,8 @@ class Grid:
     def upsample(self, maps: Float[Tensor, "k y x"], height: int, width: int) -> Float32[Tensor, "k {height} {width}"]:
         """The maps at another resolution of the same picture: bilinear between the middles of what their values see."""
         down, across = (_interpolation(self.positions(axis, n), self.size[axis]) for axis, n in ((0, height), (1, width)))
-        return down @ maps.float() @ across.T
+        with torch.autocast("cpu", enabled=False):
+            return down @ maps.float() @ across.T
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -278,11 +279,11 @@ def require_means(network: NiN) -> None:
 
 @contextmanager
 def at_rest(network: NiN) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards every module is in the mode it was in."""
+    """Evaluation mode without gradients and in the network's own dtype; afterwards every module is in the mode it was in."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(next(network.parameters()).device.type, enabled=False):
             yield
     finally:
         for module, training in modes:
@@ -348,7 +349,7 @@ def _grid(sight: Sight, maps: Tensor, inputs: Tensor) -> Grid:
 
 def _interpolation(positions: Tensor, size: int) -> Tensor:
     """The matrix `(positions, size)` that interpolates linearly between neighbours."""
-    return (1 - (positions[:, None] - torch.arange(size)).abs()).clamp(min=0)
+    return (1 - (positions[:, None] - torch.arange(size, device="cpu")).abs()).clamp(min=0)
 
 
 def _class_index(label: SupportsIndex | str, names: tuple[str, ...]) -> int:

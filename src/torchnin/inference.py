@@ -62,7 +62,7 @@ class Inference:
         resized = p.resize(pixels.to(self._device))
         self._network.check_pictures(resized)
         if not len(resized):
-            return torch.empty(0, self._network.num_classes)
+            return torch.empty(0, self._network.num_classes, device="cpu")
         folded, onnx = self._current(p)
         if onnx is not None and onnx.is_faster(len(resized)):
             return onnx(resized)

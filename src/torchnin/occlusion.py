@@ -83,7 +83,7 @@ def occlusion_drop(
         own = maps[torch.arange(len(chunk), device=maps.device), chosen]
         corners.append(_places(own.cpu(), class_map_grid(network, maps, inputs), cover, generator))
     places = torch.cat(corners, 1)
-    order = torch.randperm(len(inputs), generator=generator)
+    order = torch.randperm(len(inputs), generator=generator, device="cpu")
     others = torch.empty_like(order).scatter(0, order, order.roll(1))  # each picture's partner, never itself but for one picture
     covers = torch.cat((places, places[:1, others]))
     drops = []
@@ -142,13 +142,14 @@ def _middles(grid: Grid, cover: tuple[int, ...], places: tuple[int, int]) -> Ten
     for axis in (0, 1):
         first = grid.centre - (cover[axis] - 1) / 2
         ends = [min(max(round(end), 0), places[axis] - 1) for end in (first, first + grid.stride * (grid.size[axis] - 1))]
-        allowed.append((torch.arange(places[axis]) >= ends[0]) & (torch.arange(places[axis]) <= ends[1]))
+        there = torch.arange(places[axis], device="cpu")
+        allowed.append((there >= ends[0]) & (there <= ends[1]))
     return (allowed[0][:, None] & allowed[1]).flatten()
 
 
 def _apart(corners: Tensor, places: tuple[int, int], cover: tuple[int, ...]) -> Tensor:
     """Of each cover the places that do not overlap it, `(n, places)`; corners and places are numbered row by row."""
-    rows, columns = torch.arange(places[0]), torch.arange(places[1])
+    rows, columns = (torch.arange(side, device="cpu") for side in places)
     clear_above = (rows - corners[:, None] // places[1]).abs() >= cover[0]
     clear_beside = (columns - corners[:, None] % places[1]).abs() >= cover[1]
     return (clear_above[:, :, None] | clear_beside[:, None, :]).flatten(1)
@@ -157,6 +158,6 @@ def _apart(corners: Tensor, places: tuple[int, int], cover: tuple[int, ...]) -> 
 def _cover(corners: Tensor, columns: int, cover: tuple[int, ...], size: tuple[int, int]) -> Tensor:
     """Which pixels are covered: `(n, 1, h, w)`."""
     top, left = corners[:, None] // columns, corners[:, None] % columns
-    down, across = torch.arange(size[0]), torch.arange(size[1])
+    down, across = (torch.arange(side, device="cpu") for side in size)
     rows, cols = (down >= top) & (down < top + cover[0]), (across >= left) & (across < left + cover[1])
     return (rows[:, :, None] & cols[:, None, :])[:, None]

@@ -50,7 +50,8 @@ class OnnxNetwork:
         self._macs, by_winograd = folded.macs(p.height, p.width)
         self._most_pictures = 1 if by_winograd >= _MUCH_WORK else math.inf
         self._sessions: dict[int, Any] = {}
-        pixels = torch.rand((1, p.channels, p.height, p.width), dtype=torch.float32, generator=torch.Generator().manual_seed(0)) * 255
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.rand((1, p.channels, p.height, p.width), dtype=torch.float32, generator=generator, device="cpu") * 255
         here, there = self(pixels), folded(p.normalise(pixels))
         scale = there.abs().amax().clamp(min=1.0)
         if not torch.allclose(here / scale, there / scale, rtol=0, atol=_SAME, equal_nan=True):

@@ -219,14 +219,17 @@ def test_torchs_random_numbers_go_on_as_if_nothing_was_trained(tiny: NiNConfig, 
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("switch", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16)])
+@pytest.mark.parametrize(
+    "switch", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", torch.bfloat16), lambda: torch.device("meta")]
+)
 def test_what_the_caller_has_switched_to_changes_no_training(
     switch: Callable[[], AbstractContextManager[None]], tiny: NiNConfig, few: DatasetSplits, tmp_path: Path
 ) -> None:
-    runs = [train(tiny, few, ONCE, out=tmp_path / "usual", dtype="float32", quiet=True)]
+    recipe = replace(ONCE, num_epochs=3, thinning=0.5)
+    runs = [train(tiny, few, recipe, out=tmp_path / "usual", device="cpu", dtype="float32", quiet=True)]
     with switch():
         before = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
-        runs.append(train(tiny, few, ONCE, out=tmp_path / "switched", dtype="float32", quiet=True))
+        runs.append(train(tiny, few, recipe, out=tmp_path / "switched", device="cpu", dtype="float32", quiet=True))
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")) == before
     assert_same_weights(*runs)
 

@@ -74,9 +74,10 @@ class Batches:
         if order is not None:
             assert len(order) == count
         elif self.seed is None:
-            order = torch.arange(count)
+            order = torch.arange(count, device="cpu")
         else:
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch)))
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, "order", epoch))
+            order = torch.randperm(count, generator=generator, device="cpu")
         if self._images is not None:
             order = order.to(self.device)
             for chosen, part in self._parts(order, start):
@@ -99,9 +100,10 @@ class Batches:
             uint8 `(n, c, h, w)`.
         """
         total = len(self.dataset)
-        chosen = torch.arange(total)
+        chosen = torch.arange(total, device="cpu")
         if self.seed is not None:
-            chosen = torch.randperm(total, generator=torch.Generator().manual_seed(derived_seed(self.seed, "some")))
+            generator = torch.Generator().manual_seed(derived_seed(self.seed, "some"))
+            chosen = torch.randperm(total, generator=generator, device="cpu")
         chosen = chosen[:count].sort().values
         return self._read(chosen).to(self.device) if self._images is None else self._images[chosen.to(self.device)]
 

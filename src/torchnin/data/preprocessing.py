@@ -108,8 +108,8 @@ class Preprocessing:
 
     def factor_and_offset(self) -> tuple[Float32[Tensor, "{self.channels}"], Float32[Tensor, "{self.channels}"]]:
         """Per channel what `normalise` multiplies pixels by, and what it then adds."""
-        mean = torch.tensor(self.mean, dtype=torch.float64)
-        std = torch.tensor(self.std, dtype=torch.float64)
+        mean = torch.tensor(self.mean, dtype=torch.float64, device="cpu")
+        std = torch.tensor(self.std, dtype=torch.float64, device="cpu")
         return (self.scale / std).to(torch.float32), (-mean / std).to(torch.float32)
 
     def __call__(self, batch: Num[Tensor, "n {self.channels} h w"]) -> Float32[Tensor, "n {self.channels} {self.height} {self.width}"]:

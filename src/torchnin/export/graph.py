@@ -118,7 +118,7 @@ def _network_graph(network: NiN, preprocessing: Preprocessing) -> "ModelProto":
     twin.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     names = [PROBABILITIES] + [CLASS_MAPS] * is_mean(network.head)
     # Two pictures: of one the exporter would conclude that it is always one.
-    example = torch.zeros(2, preprocessing.channels, preprocessing.height, preprocessing.width)
+    example = torch.zeros(2, preprocessing.channels, preprocessing.height, preprocessing.width, device="cpu")
     with _quiet_exporter():
         program = torch.onnx.export(
             _Answers(twin).eval(),

@@ -165,7 +165,8 @@ def make_plan(
         name, network = name or network, model_entry(network).config
     if isinstance(network, NiNConfig):
         torch.manual_seed(derived_seed(seed, "weights"))
-        network = NiN(_built_for(network, splits.train, recipe))
+        with torch.device("cpu"):  # whatever the caller's default is
+            network = NiN(_built_for(network, splits.train, recipe))
     asked = recipe or _own_recipe(network)
     asked = asked if classifier is None else going_on(asked, classifier)
     if asked.initialisation is None:

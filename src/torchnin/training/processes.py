@@ -88,7 +88,7 @@ class Processes:
         """The highest of the numbers that the processes give."""
         if self.alone:
             return number
-        told = torch.tensor(number)
+        told = torch.tensor(number, device="cpu")
         dist.all_reduce(told, dist.ReduceOp.MAX, group=self.control)
         return int(told)
 
@@ -96,9 +96,10 @@ class Processes:
         """What the first process gives, in every process; what the others give is ignored."""
         if self.alone:
             return data
-        length = torch.tensor(len(data))
+        length = torch.tensor(len(data), device="cpu")
         dist.broadcast(length, 0, group=self.control)
-        content = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.first else torch.zeros(int(length), dtype=torch.uint8)
+        room = torch.zeros(int(length), dtype=torch.uint8, device="cpu")
+        content = torch.frombuffer(bytearray(data), dtype=torch.uint8) if self.first else room
         if len(content):
             dist.broadcast(content, 0, group=self.control)
         return content.numpy().tobytes()

@@ -366,7 +366,9 @@ def _as_begun(
 
 def _network_as_begun(config: dict[str, Any], run: Run) -> NiN:
     try:
-        network, weights = NiN(NiNConfig.from_dict(config["network"])), config.get("weights", {})  # earlier versions recorded none
+        weights = config.get("weights", {})  # earlier versions recorded none
+        with torch.device("cpu"):
+            network = NiN(NiNConfig.from_dict(config["network"]))
         for name in weights.get("frozen", ()):
             network.get_parameter(name).requires_grad_(False)
         return network.double() if weights.get("dtype") == "float64" else network

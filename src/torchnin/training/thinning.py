@@ -51,8 +51,8 @@ class Thinning:
         easy, count = self.easy.cpu(), len(self.easy)
         passes: list[Tensor] = []
         while sum(map(len, passes)) < count:
-            kept = torch.nonzero(~easy | (torch.rand(count, generator=generator) >= self.share)).flatten()
-            passes.append(kept[torch.randperm(len(kept), generator=generator)])
+            kept = torch.nonzero(~easy | (torch.rand(count, generator=generator, device="cpu") >= self.share)).flatten()
+            passes.append(kept[torch.randperm(len(kept), generator=generator, device="cpu")])
         return torch.cat(passes)[:count]
 
     def weights(self, indices: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ def decode_ahead(
 
     Returns:
         Of each picture in order what `decode` made of it, or the DataError that `decode` raised. Any other error of `decode` or of the
-        iterable is raised in its place.
+        iterable is raised as soon as it is met, which may be before the pictures that were decoded ahead of it.
     """
 
     def work(chunk: Sequence[PictureSource]) -> list[_Decoded | DataError]:

@@ -119,10 +119,11 @@ def test_a_class_without_pictures_has_no_recall_and_json_has_null() -> None:
     assert report.to_csv().splitlines()[3] == "class 2,,,,0"
 
 
-def test_csv_reads_back_with_names_that_hold_commas() -> None:
-    report = evaluate_logits(torch.eye(2), torch.tensor([0, 1]), ['shoe, "left"', "鞋"])
-    rows = list(csv.DictReader(io.StringIO(report.to_csv())))
-    assert [row["class"] for row in rows] == ['shoe, "left"', "鞋"]
+@pytest.mark.parametrize("names", [['shoe, "left"', "鞋"], ["a\nb", "c\rd"]])
+def test_csv_reads_back_with_names_that_hold_commas_or_line_breaks(names: list[str]) -> None:
+    report = evaluate_logits(torch.eye(2), torch.tensor([0, 1]), names)
+    rows = list(csv.DictReader(io.StringIO(report.to_csv(), newline="")))
+    assert [row["class"] for row in rows] == names
     assert [float(row["precision"]) for row in rows] == [1, 1]
 
 

@@ -1,3 +1,5 @@
+import csv
+import io
 import re
 from fractions import Fraction
 from typing import Any
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchnin.values import columns_of, counted, on_one_line, padded, real, switch, whole
+from torchnin.values import columns_of, comma_separated, counted, on_one_line, padded, real, switch, whole
 
 
 def test_numbers_and_switches_of_any_library_become_pythons_own() -> None:
@@ -63,3 +65,9 @@ def test_a_name_is_shown_on_one_line_whatever_is_in_it() -> None:
 def test_marks_take_no_column_of_a_terminal(name: str, columns: int) -> None:
     assert columns_of(name) == columns
     assert padded(name, 8) == name + " " * (8 - columns)
+
+
+def test_comma_separated_values_read_back_with_line_breaks_in_cells() -> None:
+    cells = ["a\nb.png", "c\rd", 'e,"f"', "", "g"]
+    assert next(csv.reader(io.StringIO(comma_separated(cells) + "\n", newline=""))) == cells
+    assert comma_separated(["a", None, 0.5, 3]) == "a,,0.5,3"

@@ -1,8 +1,6 @@
 """From logits and labels to a Report: accuracy with its interval, figures per class, confusion, calibration, mistakes."""
 
-import csv
 import dataclasses
-import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from torchnin.prediction import without_probabilities
-from torchnin.values import columns_of, on_one_line, padded
+from torchnin.values import columns_of, comma_separated, on_one_line, padded
 
 _NUM_BINS = 15  # of equal width, as in Guo et al. (arXiv 1706.04599), so that errors compare with published ones
 _Z_95 = 1.959963984540054  # the normal distribution's quantile at 0.975
@@ -144,12 +142,8 @@ class Report:
 
     def to_csv(self) -> str:
         """One line per class under a header line: `class,precision,recall,f1,num_pictures`; an undefined figure is an empty cell."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(("class", "precision", "recall", "f1", "num_pictures"))
-        for one in self.per_class:
-            writer.writerow((one.name, one.precision, one.recall, one.f1, one.num_pictures))
-        return text.getvalue()
+        rows = ((one.name, one.precision, one.recall, one.f1, one.num_pictures) for one in self.per_class)
+        return "".join(f"{comma_separated(row)}\n" for row in (("class", "precision", "recall", "f1", "num_pictures"), *rows))
 
     def __str__(self) -> str:
         low, high = self.accuracy_interval

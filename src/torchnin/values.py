@@ -1,7 +1,12 @@
-"""Numbers and switches of any library as Python's own, which is what records can be written of; numbers in words, and names on a line."""
+"""Numbers and switches of any library as Python's own, which is what records can be written of; numbers in words, names on a line,
+comma-separated values.
+"""
 
+import csv
+import io
 import operator
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -37,6 +42,14 @@ def counted(number: int, thing: str) -> str:
 def on_one_line(text: str) -> str:
     """A name as it is shown in a line of text: line breaks and other control characters as Python escapes them."""
     return "".join(c.encode("unicode_escape").decode() if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text)
+
+
+def comma_separated(cells: Iterable[object]) -> str:
+    """A line of comma-separated values, without its end; None is an empty cell."""
+    text = io.StringIO()
+    # Before Python 3.13 a line break in a cell is quoted only where the line's end has it, too.
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n")
 
 
 _NO_WIDTH = ("Mn", "Me", "Cf")  # Thai and Indian vowel signs are marks, too, whose combining class is 0

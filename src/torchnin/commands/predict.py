@@ -1,10 +1,8 @@
 """`nin predict`: what a classifier says of pictures."""
 
-import csv
 import glob
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain, tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +15,7 @@ from torchnin.commands.networks import Csv, Given, JsonLines
 from torchnin.commands.output import note, to_json, write
 from torchnin.commands.progress import picture_bar
 from torchnin.files import exists, is_folder
-from torchnin.values import on_one_line
+from torchnin.values import comma_separated, on_one_line
 
 if TYPE_CHECKING:
     from torchnin import Classifier, ExportedClassifier, Prediction
@@ -58,7 +56,7 @@ def predict(
     paths, named = tee(each_picture(pictures, others))
     if as_csv:
         later = chain.from_iterable((f"label_{place}", f"probability_{place}") for place in range(2, shown + 1))
-        write(_joined(("path", "label", "probability", *later, "error")))
+        write(comma_separated(("path", "label", "probability", *later, "error")))
     total = failed = 0
     with picture_bar(lambda: sum(1 for _ in each_picture(pictures))) as say:
         for path, found in zip(named, loaded.predict_or_error(paths), strict=True):
@@ -105,14 +103,8 @@ def _json_line(path: Path, found: "Prediction | str", top: int) -> str:
 
 def _csv_line(path: Path, found: "Prediction | str", top: int) -> str:
     if isinstance(found, str):
-        return _joined((path, *("" for _ in range(2 * top)), found))
-    return _joined((path, *chain.from_iterable(_best(found, top)), ""))
-
-
-def _joined(cells: Iterable[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+        return comma_separated((path, *("" for _ in range(2 * top)), found))
+    return comma_separated((path, *chain.from_iterable(_best(found, top)), ""))
 
 
 def _best(found: "Prediction", top: int) -> list[tuple[str, float]]:

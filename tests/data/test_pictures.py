@@ -321,6 +321,13 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         decode_picture(tmp_path, 3)
 
 
+def test_a_piece_cut_out_beside_a_picture_is_none() -> None:
+    picture = Image.new("RGB", (4, 4))
+    for box in ((4, 0, 4, 4), (0, 2, 4, 2)):
+        with pytest.raises(DataError, match="picture: expected a picture, found one without pixels"):
+            decode_picture(picture.crop(box), 3)
+
+
 def test_a_file_that_may_not_be_read_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("L", (4, 4)).save(tmp_path / "photo.png")
 

@@ -240,6 +240,8 @@ def _orientation(picture: Image.Image) -> int:
 
 def _first_frame(picture: Image.Image, *, ours: bool = False) -> np.ndarray:
     """The upright first frame as uint8 (H, W) or (H, W, 3); a picture that is `ours` may be changed, which saves a copy."""
+    if 0 in picture.size:  # a piece cut out beside the picture
+        raise DataError("expected a picture, found one without pixels.")
     _check_size(picture.size)
     tile = getattr(picture, "tile", ())
     raw = tile[0][3] if tile else None  # how the values lie in the file: once it is loaded, Pillow does not know any more

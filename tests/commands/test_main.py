@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 import torchnin
-from torchnin import Run
+from torchnin import Interrupted, Run
 from torchnin.commands.main import _COMMANDS, main
 
 
@@ -30,10 +31,26 @@ def test_an_unknown_command_is_a_wrong_call(nin: Callable[..., Any]) -> None:
     assert "train" in answer.err
 
 
-def test_the_traceback_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_traceback_on_demand_changes_no_exit_code(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("TORCHNIN_DEBUG", "1")
-    with pytest.raises(ValueError, match="no network is named 'x'"):
+    with pytest.raises(SystemExit) as done:
         main(["summary", "x"])
+    said = capsys.readouterr().err
+    assert done.value.code == 2
+    assert said.startswith("Traceback (most recent call last):")
+    assert said.splitlines()[-1].startswith("nin: no network is named 'x'")
+
+
+def test_a_signal_has_its_exit_code_beside_a_traceback_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stopped(*_: object) -> None:
+        raise Interrupted("stopped at step 2 of 7", signal.SIGTERM)
+
+    monkeypatch.setenv("TORCHNIN_DEBUG", "1")
+    monkeypatch.setattr(torchnin, "summarize", stopped)
+    with pytest.raises(SystemExit) as done:
+        main(["models"])
+    assert done.value.code == 143
+    assert capsys.readouterr().err.endswith("nin: stopped at step 2 of 7\n")
 
 
 def test_a_reader_that_leaves_is_no_error(trained: Run) -> None:
@@ -74,6 +91,16 @@ def test_another_pipe_that_breaks_is_an_error(nin: Callable[..., Any], monkeypat
 
     monkeypatch.setattr(torchnin, "summarize", broken)
     assert nin("models") == (1, "", f"nin: {os.strerror(errno.EPIPE)}\n")
+
+
+def test_a_file_that_goes_away_meanwhile_is_said_as_other_errors_of_the_system_are(
+    nin: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "runs/first/metrics.jsonl")
+
+    monkeypatch.setattr(torchnin, "summarize", gone)
+    assert nin("models") == (1, "", f"nin: runs/first/metrics.jsonl: {os.strerror(errno.ENOENT)}\n")
 
 
 @pytest.mark.parametrize("said", ["DefaultCPUAllocator: can't allocate memory: you tried to allocate 14155776 bytes", None])

@@ -72,7 +72,7 @@ def _main(given: list[str]) -> None:
         code = 0  # nothing is wrong, and nobody is there to be told
     except (Exception, KeyboardInterrupt) as error:
         if os.environ.get("TORCHNIN_DEBUG") == "1":
-            raise
+            sys.excepthook(type(error), error, error.__traceback__)
         message, code = _explained(error)
         if not (_follows() and getattr(error, "everywhere", False)):
             note(f"nin: {message}")
@@ -132,7 +132,8 @@ def _explained(error: BaseException) -> tuple[str, int]:
         return text, 128 + int(signal)
     if isinstance(error, KeyboardInterrupt):
         return "stopped", _INTERRUPTED
-    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+    # A missing file that a sentence of ours is about is a wrong call; what the system says of one went away meanwhile.
+    if isinstance(error, OSError) and (error.errno is not None or not isinstance(error, FileNotFoundError)):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or text}", 1
     if type(error).__module__.startswith("torchnin."):

@@ -532,6 +532,14 @@ def test_drawing_on_a_blank_canvas(page: Any, classifier: Classifier) -> None:
     assert drawn["logits"] != blank["logits"]
 
 
+def test_ink_on_a_grey_networks_canvas_is_grey(page: Any) -> None:
+    saw(page, page.get_by_role("button", name="Blank canvas").click)
+    page.locator("#ink").fill("#ff0000")
+    sent, _ = saw(page, page.locator("#stage").click)
+    red, green, blue = np.array(Image.open(io.BytesIO(sent)).convert("RGB")).max((0, 1)).tolist()
+    assert red == green == blue == pytest.approx(76, abs=2)  # of red the network sees the luma
+
+
 def test_a_blank_canvas_is_black_or_white(visit: Callable[..., Any], service: Callable[..., Any], classifier: Classifier) -> None:
     """Also for photos that have more red than blue, on either side of the middle."""
     colour = NiN(NiNConfig(**{**vars(classifier.config), "in_channels": 3}))

@@ -8,7 +8,7 @@ import { Grid, Maps, unpacked } from "./maps.js";
 import { Network } from "./network.js";
 import { Pixel } from "./pixel.js";
 import { Explainer, Refused, Silent, Unknown, Unreadable, keepToken, network as askNetwork, samples as askSamples } from "./service.js";
-import { Stage, inkOn } from "./stage.js";
+import { Stage, greyOf, inkOn } from "./stage.js";
 import { count, onLanguage, percent, say, whole } from "./words.js";
 
 const get = (id) => document.getElementById(id);
@@ -175,7 +175,7 @@ function wire() {
     stage.draw();
   });
   get("ink").addEventListener("input", () => {
-    stage.colour = get("ink").value;
+    stage.colour = network?.input.channels === 1 ? greyOf(get("ink").value) : get("ink").value; // what is drawn is what is seen
   });
   get("restore").addEventListener("click", () => {
     stage.restore();

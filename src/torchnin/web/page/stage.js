@@ -217,3 +217,10 @@ const isDark = (mean) => mean.reduce((sum, level) => sum + level, 0) / mean.leng
 
 /** The colour of ink for pictures of this mean. */
 export const inkOn = (mean) => (isDark(mean) ? "#ffffff" : "#000000");
+
+/** A colour `#rrggbb` as a grey network sees it: its ITU-R 601 luma. */
+export function greyOf(colour) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  const level = Math.round(0.299 * red + 0.587 * green + 0.114 * blue);
+  return `rgb(${level} ${level} ${level})`;
+}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from torchnin import NiN, NiNConfig, Recipe
 from torchnin.data import DatasetSplits, ImageDataset
-from torchnin.training import Interrupted, Run, train_seeds
+from torchnin.training import Interrupted, Run, train, train_seeds
 from torchnin.training.monitor import is_guessing
 from torchnin.training.seeds import summarise
 
@@ -94,6 +94,16 @@ def test_a_study_that_replaces_another_and_is_interrupted_holds_nothing_of_the_o
     summary = train_seeds(tiny, few, other, seeds=2, out=tmp_path, device="cpu", quiet=True, resume=True)
     assert summary["num_done"] == 2
     assert {Run(tmp_path / f"seed-{seed}").config["recipe"]["lr"] for seed in range(2)} == {0.07}
+
+
+@pytest.mark.parametrize("how", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_study_is_not_put_into_a_run(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path, how: dict[str, bool]) -> None:
+    """Or the run's classifier would stand for the study that was to replace it."""
+    train(tiny, few, SHORT, out=tmp_path, device="cpu", quiet=True)
+    there = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(ValueError, match="holds a run, and a study takes a folder of its own"):
+        train_seeds(tiny, few, SHORT, seeds=2, out=tmp_path, device="cpu", quiet=True, **how)
+    assert sorted(path.name for path in tmp_path.iterdir()) == there
 
 
 def test_a_seed_that_diverges_is_a_row_with_its_reason(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:

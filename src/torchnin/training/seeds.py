@@ -16,7 +16,7 @@ from torchnin.training.options import Options
 from torchnin.training.plan import reading_size
 from torchnin.training.processes import Processes, joined
 from torchnin.training.recipe import Recipe
-from torchnin.training.run import Run, is_run_folder, locked, remove_run
+from torchnin.training.run import Run, holds_run, is_run_folder, locked, remove_run
 from torchnin.training.start import recipe_of, train
 from torchnin.values import switch, whole
 
@@ -55,7 +55,7 @@ def train_seeds(
         class maps or at the accuracy of guessing), and `seeds`, a row for each.
 
     Raises:
-        ValueError: `out` holds a study already and nothing was said of it; otherwise as `train`, but a seed that diverges or is
+        ValueError: `out` holds a run, or a study already and nothing was said of it; otherwise as `train`, but a seed that diverges or is
             stopped is a row, not an error.
         Interrupted: SIGINT or SIGTERM came; all is saved, and the same call with `resume` goes on.
     """
@@ -78,7 +78,10 @@ def train_seeds(
             if processes.first:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(folder))
-                if not (resume or overwrite) and any(folder.glob("seed-*")):
+                there = any(folder.glob("seed-*"))
+                if not there and holds_run(folder):
+                    raise ValueError(f"{folder} holds a run, and a study takes a folder of its own; choose another --out")
+                if there and not (resume or overwrite):
                     raise ValueError(
                         f"{folder} already holds a study; --resume (resume=True) goes on with it, --overwrite (overwrite=True) "
                         "replaces it, or choose another --out"

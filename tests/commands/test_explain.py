@@ -98,6 +98,7 @@ def test_wrong_calls(nin: Callable[..., Any], trained: Run, picture: Path, tmp_p
         ((picture, "--out", out, "--top", "0"), "--top is 0"),
         ((picture, "--out", tmp_path / "out.gif"), "ends in '.gif'; accepted: .png"),
         ((tmp_path / "missing.png", "--out", out), "missing.png: there is no such picture"),
+        ((picture, "--out", picture.parent / "." / picture.name), "is the picture itself, which the drawing would replace"),
         ((small, "--out", out, "--no-resize"), "too small for this network"),
     ):
         answer = nin("explain", trained.path, *arguments)

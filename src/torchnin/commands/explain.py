@@ -59,6 +59,8 @@ def explain(
     torchnin.plots.require_drawable(out)
     if not exists(picture):
         raise FileNotFoundError(f"{picture}: there is no such picture")
+    if exists(out) and out.samefile(picture):
+        raise ValueError(f"--out {out} is the picture itself, which the drawing would replace; give another name")
     loaded = load_classifier(classifier, device=device, backend="torch")
     if layers:
         found, text = _feature_maps(loaded, picture, out, resize, language)

@@ -207,6 +207,19 @@ def test_a_runs_classifier_lies_below_it(trained: Run, saved: Path, tmp_path: Pa
     assert place_of(saved) is place_of(tmp_path / "nothing") is None
 
 
+@pytest.mark.parametrize("missing", ["", "classifier", "checkpoint"])
+def test_a_runs_folder_is_no_place_for_another_classifier(trained: Run, tmp_path: Path, missing: str) -> None:
+    """Its config.json is the run's own, without which nothing resumes it."""
+    run = tmp_path / "run"
+    shutil.copytree(trained.path, run)
+    if missing:
+        shutil.rmtree(run / missing)
+    before = sorted((path.name, path.read_bytes()) for path in run.iterdir() if path.is_file())
+    with pytest.raises(ValueError, match="run holds a run and its own classifier's place; save this one into another folder"):
+        trained.classifier.save(run)
+    assert sorted((path.name, path.read_bytes()) for path in run.iterdir() if path.is_file()) == before
+
+
 def test_what_a_record_says_is_taken_where_it_is_of_its_kind() -> None:
     assert record_of_data({"data": {"name": "mnist"}}) == {"name": "mnist"}
     assert record_of_data({"data": "my photos"}) == record_of_data({}) == {}

@@ -18,6 +18,7 @@ from torch import Tensor
 from torchnin import export
 from torchnin.data import Batches, DataError, DatasetSplits, ImageDataset, Preprocessing, decode_picture
 from torchnin.data.dataset import class_names_of
+from torchnin.data.paths import is_run
 from torchnin.data.pictures import PictureFile, PictureSource
 from torchnin.data.readers.arrays import dataset_of
 from torchnin.data.resize import resize_pixels
@@ -289,10 +290,14 @@ class Classifier(Predictor[np.ndarray]):
 
         Raises:
             ValueError: the network is not what its configuration describes, as a pruned one, or one with another activation: it would be
-                read as another; metadata hold what JSON does not; with `half`, a weight is too large for float16. Nothing is written.
+                read as another; metadata hold what JSON does not; with `half`, a weight is too large for float16; the folder is a run's.
+                Nothing is written.
             OSError: the disk is full or the folder cannot be written to; the classifier that was there before is untouched.
         """
         target = path_of(folder, "folder")
+        # A run's folder has a config.json of its own, which resuming needs, and `load` would go on with the run's classifier.
+        if is_run(target) or place_of(target) == target / "classifier":
+            raise ValueError(f"{target} holds a run and its own classifier's place; save this one into another folder")
         require_described(self._network)
         require_plain(self.metadata)  # before anything is written
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._network.state_dict().items()}

@@ -266,6 +266,14 @@ def test_what_is_locked_is_all_that_the_project_asks_for() -> None:
     assert always.union(*map(names, extras.values())) <= pinned(ROOT / "locked/dev.txt").keys()
 
 
+def test_the_oldest_versions_are_printed_for_every_requirement() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [line for extra, lines in project["optional-dependencies"].items() if extra != "dev" for line in lines]
+    ran = subprocess.run([sys.executable, ROOT / "tools/lowest.py"], capture_output=True, text=True, timeout=600, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.splitlines() == [line.replace(">=", "==", 1) for line in (*project["dependencies"], *extras)]
+
+
 def test_every_licence_lets_the_package_be_used_for_anything() -> None:
     ran = subprocess.run(
         [sys.executable, ROOT / "tools/licences.py", "hub", "onnx", "plot", "sklearn", "tensorboard", "web"],

@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")
+_REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)(;.+)?")
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     for requirement in (*project["dependencies"], *extras):
         if not (found := _REQUIREMENT.fullmatch(requirement)):
             raise SystemExit(f"{requirement!r} names no oldest version")
-        print(f"{found[1]}=={found[2]}")
+        print(f"{found[1]}=={found[2]}{found[3] or ''}")
 
 
 if __name__ == "__main__":

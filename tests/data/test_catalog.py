@@ -12,7 +12,7 @@ STEMS = (*FILE_STEMS["train"], *FILE_STEMS["test"])
 pytestmark = pytest.mark.usefixtures("no_system_folder")
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "truncated plain", "longer", "other dataset", "empty"])
+@pytest.mark.parametrize("damage", ["flipped", "flipped packed", "truncated", "truncated plain", "longer", "other dataset", "empty"])
 def test_damaged_files_stop_with_what_was_found(fashion_mnist: Path, tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -25,6 +25,9 @@ def test_damaged_files_stop_with_what_was_found(fashion_mnist: Path, tmp_path: P
     if damage == "flipped":
         path.write_bytes(gzip.compress(plain[:-1] + bytes([plain[-1] ^ 1])))
         said = r"expected sha256 0402a96d.*, found sha256 [0-9a-f]{64}"
+    elif damage == "flipped packed":
+        path.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+        said = "expected valid gzip, found an error in it"
     elif damage == "truncated":
         path.write_bytes(content[:-100])
         said = "expected a complete gzip stream, found the stream cut off"
@@ -41,7 +44,7 @@ def test_damaged_files_stop_with_what_was_found(fashion_mnist: Path, tmp_path: P
     else:
         path.write_bytes((locate_module.SAMPLE_FOLDER / f"{STEMS[3]}.gz").read_bytes())
         said = "expected t10k-labels-idx1-ubyte of fashion-mnist, found t10k-labels-idx1-ubyte of fashion-mnist-sample"
-    with pytest.raises(DataError, match=f"{path}: {said}"):
+    with pytest.raises(DataError, match=f"{path}: {said}.*Remove the file and run again to have it fetched anew"):
         load_dataset("fashion-mnist", data_dir=folder)
 
 

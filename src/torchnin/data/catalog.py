@@ -288,9 +288,10 @@ CATALOG: Mapping[str, NamedDataset] = {dataset.name: dataset for dataset in (FAS
 def read_checked(dataset: NamedDataset, file: DataFile, path: Path) -> tuple[bytes, str]:
     """The decompressed bytes of one of a dataset's files, with their SHA-256 in hex.
 
-    Raises DataError, naming what was expected and found, where size or checksum are not those that were published.
+    Raises DataError, naming what was expected and found, where size or checksum are not those that were published, or it does not unpack.
     """
-    data = read_bounded(path, file.max_bytes)
+    next_step = f"Remove the file and run again to have it fetched anew. {dataset.how_to_get}"
+    data = read_bounded(path, file.max_bytes, next_step)
     sha256 = hashlib.sha256(data).hexdigest()
     wrong_size = file.size is not None and len(data) != file.size
     if wrong_size or (file.digest is not None and not file.digest.matches(data, sha256)):
@@ -301,7 +302,6 @@ def read_checked(dataset: NamedDataset, file: DataFile, path: Path) -> tuple[byt
             expected, found = f"{file.size:,} bytes", f"{len(data):,}"
         else:
             expected, found = f"{file.digest.algorithm} {file.digest.value}", file.digest.of(data)
-        next_step = f"Remove the file and run again to have it fetched anew. {dataset.how_to_get}"
         raise broken_file(path, expected=expected, found=found, next_step=next_step)
     return data, sha256
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torchnin.data.errors import broken_file
 
+_FETCH_AGAIN = "Fetch the file again."
 _GZIP_MAGIC = b"\x1f\x8b"
 # zlib's window bits for a gzip wrapper: header and CRC are then checked by zlib itself.
 _GZIP_WINDOW_BITS = 31
@@ -35,10 +36,10 @@ class Digest:
         return self.value == sha256 if self.algorithm == "sha256" else self.of(data) == f"{self.algorithm} {self.value}"
 
 
-def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+def read_bounded(path: str | os.PathLike[str], max_bytes: int, next_step: str = _FETCH_AGAIN) -> bytes:
     """The bytes of a regular file, decompressed where it is gzip, and never more than `max_bytes` of them.
 
-    Raises DataError where the file is missing, no regular file, longer than `max_bytes`, or broken gzip.
+    Raises DataError where the file is missing, no regular file, longer than `max_bytes`, or broken gzip; `next_step` says what helps then.
     """
     file = Path(path)
     try:
@@ -51,20 +52,21 @@ def read_bounded(path: str | os.PathLike[str], max_bytes: int) -> bytes:
             if start == _GZIP_MAGIC:
                 # Nothing compresses below its own size by more than a header, so this bounds the compressed bytes as well.
                 packed_bytes = max_bytes + (max_bytes >> 8) + 4096
-                return gunzip(start + stream.read(min(packed_bytes, status.st_size)), max_bytes, path)
+                return gunzip(start + stream.read(min(packed_bytes, status.st_size)), max_bytes, path, next_step)
             # Asking for more than there is would make room for all of it first.
             data = start + stream.read(min(max(0, max_bytes + 1 - len(start)), status.st_size))
     except FileNotFoundError as error:
         raise broken_file(path, expected="a file", found="none", next_step="Check the path, or fetch the data again.") from error
     if len(data) > max_bytes:
-        raise broken_file(path, expected=f"at most {max_bytes:,} bytes", found="more", next_step="Fetch the file again.")
+        raise broken_file(path, expected=f"at most {max_bytes:,} bytes", found="more", next_step=next_step)
     return data
 
 
-def gunzip(data: bytes, max_bytes: int, path: str | os.PathLike[str]) -> bytes:
+def gunzip(data: bytes, max_bytes: int, path: str | os.PathLike[str], next_step: str = _FETCH_AGAIN) -> bytes:
     """Decompress gzip (one or several members), stopping at `max_bytes` however much more the file would give.
 
-    Raises DataError where the stream is broken, cut off, followed by other bytes, or gives too much. `path` is for the message.
+    Raises DataError where the stream is broken, cut off, followed by other bytes, or gives too much. `path` and `next_step` are for the
+    message.
     """
     pieces: list[bytes] = []
     left = max_bytes
@@ -73,19 +75,17 @@ def gunzip(data: bytes, max_bytes: int, path: str | os.PathLike[str]) -> bytes:
     while position < len(view):
         members += 1
         if members > _MAX_GZIP_MEMBERS:
-            raise broken_file(path, expected=f"at most {_MAX_GZIP_MEMBERS:,} gzip members", found="more", next_step="Fetch the file again.")
+            raise broken_file(path, expected=f"at most {_MAX_GZIP_MEMBERS:,} gzip members", found="more", next_step=next_step)
         stream = zlib.decompressobj(_GZIP_WINDOW_BITS)
         while not stream.eof:
             chunk = view[position : position + _CHUNK_BYTES]
             if not len(chunk):
                 found = f"the stream cut off after {max_bytes - left:,} decompressed bytes"
-                raise broken_file(path, expected="a complete gzip stream", found=found, next_step="Fetch the file again.")
+                raise broken_file(path, expected="a complete gzip stream", found=found, next_step=next_step)
             try:
                 piece = stream.decompress(chunk, left + 1)
             except zlib.error as error:
-                raise broken_file(
-                    path, expected="valid gzip", found=f"an error in it ({error})", next_step="Fetch the file again."
-                ) from error
+                raise broken_file(path, expected="valid gzip", found=f"an error in it ({error})", next_step=next_step) from error
             pieces.append(piece)
             left -= len(piece)
             if left < 0:
@@ -93,7 +93,7 @@ def gunzip(data: bytes, max_bytes: int, path: str | os.PathLike[str]) -> bytes:
                     path,
                     expected=f"at most {max_bytes:,} decompressed bytes",
                     found="more (stopped there)",
-                    next_step="Fetch the file again.",
+                    next_step=next_step,
                 )
             position += len(chunk) - len(stream.unconsumed_tail) - len(stream.unused_data)
         # Zero bytes after a member are padding that the gzip format allows.

@@ -52,9 +52,13 @@ def test_a_folder_is_read_at_the_size_that_the_network_learns_from(photos: Path)
     assert reading_size(model_entry("nin_cifar10").config, None) is None
 
 
-def test_no_picture_to_train_on_is_said(few: DatasetSplits) -> None:
-    with pytest.raises(DataError, match="expected at least one picture to train on, found none"):
+def test_a_split_without_pictures_is_said_before_anything_is_learned(few: DatasetSplits) -> None:
+    with pytest.raises(DataError, match="expected at least one train picture, found none"):
         plan("nin_small", load_dataset((few.test.images, few.test.labels), test_fraction=1))
+    none = few.test.select([])
+    for split in ("test", "validation"):
+        with pytest.raises(DataError, match=f"expected at least one {split} picture, found none"):
+            plan("nin_small", replace(few, **{split: none}))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("side", "learned_at"), [(8, 28), (12, 28), (16, 16), (28, 28), (40, 40)])

@@ -157,8 +157,9 @@ def make_plan(
         splits = data
     else:
         splits = load_dataset(data, seed=seed, channels=channels, folder_size=reading_size(network, recipe))
-    if not len(splits.train):
-        raise DataError(f"{splits.name}: expected at least one picture to train on, found none.")
+    for what, there in (("train", splits.train), ("test", splits.test), ("validation", splits.validation)):
+        if there is not None and not len(there):  # the last two would be missed only when all, or an epoch, is learned
+            raise DataError(f"{splits.name}: expected at least one {what} picture, found none.")
     if isinstance(network, Classifier):
         name, network = name or network.metadata.get("name"), network_for(network, splits, seed)
     if isinstance(network, str):

@@ -29,6 +29,12 @@ def test_what_a_training_wrote_is_as_it_must_be(progress: dict[str, Any]) -> Non
     check_progress({key: value for key, value in progress.items() if key not in ("good", "pieces")})
 
 
+def test_a_loss_of_any_finite_size_is_gone_on_from(progress: dict[str, Any]) -> None:
+    changed = copy.deepcopy(progress)
+    changed["rows"][1]["train_loss"] = 7.7e18  # which steps that are far too large come to, and come back from
+    check_progress(changed)
+
+
 @pytest.mark.parametrize(
     ("place", "value", "told"),
     [
@@ -36,6 +42,7 @@ def test_what_a_training_wrote_is_as_it_must_be(progress: dict[str, Any]) -> Non
         (("step",), True, "progress.step: expected a whole number of at least 0, found true"),
         (("step",), 10**30, "progress.step: expected a whole number of at least 0, found 1000"),
         (("total_seconds",), math.nan, "progress.total_seconds: expected a number of at least 0, found NaN"),
+        (("total_seconds",), math.inf, "progress.total_seconds: expected a number of at least 0, found Infinity"),
         (("rows",), {}, "progress.rows: expected a list, found {}"),
         (("rows", 1), 3, "progress.rows[1]: expected an object, found 3"),
         (("rows", 1), {}, "progress.rows[1]: expected the field 'epoch', found []"),

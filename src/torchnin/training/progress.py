@@ -1,15 +1,16 @@
 """What the plain values of a checkpoint must be for a training to go on from them."""
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
 _Values = tuple[str, Callable[[Any], bool]]
 
-# Of anything that is counted or measured here, far more than there can be; and infinity and NaN are not below it.
-_MOST = 10**18
+_MOST = 10**18  # of anything that is counted here, far more than there can be
+_LARGEST = sys.float_info.max  # a loss may come to anything that is finite, and neither infinity nor NaN is at most this
 _WHOLE: _Values = ("a whole number of at least 0", lambda value: type(value) is int and 0 <= value < _MOST)
-_NUMBER: _Values = ("a number of at least 0", lambda value: type(value) in (int, float) and 0 <= value < _MOST)
+_NUMBER: _Values = ("a number of at least 0", lambda value: type(value) in (int, float) and 0 <= value <= _LARGEST)
 _TEXT: _Values = ("text", lambda value: type(value) is str)
 _SHARES: _Values = (
     "an object of numbers of at least 0",

@@ -187,6 +187,14 @@ def test_a_killed_process_ends_all_with_a_sentence_and_another_number_goes_on(fe
     assert [row["epoch"] for row in torchnin.Run(out).metrics] == [1, 2]
 
 
+def test_a_seed_that_diverges_in_its_last_step_ends_in_all_processes(few_file: Path, tmp_path: Path) -> None:
+    burst = ("--num-epochs", "1", "--batch-size", "320", "--optimizer", "sgd", "--lr", "1e14", "--warmup", "0", "--dtype", "float32")
+    command = ("-m", "torchnin", "train", few_file, "--seeds", "2", "--out", tmp_path / "study", "--json", *burst)
+    answers = ended(launched(command, 2))
+    assert [code for code, _, _ in answers] == [0, 0], answers
+    assert ["diverged in its last steps" in row["failure"] for row in json.loads(answers[0][1])["seeds"]] == [True, True]
+
+
 def test_told_to_stop_torchrun_leaves_a_checkpoint_that_one_process_goes_on_with(few_file: Path, tmp_path: Path, nin: Any) -> None:
     out = tmp_path / "run"
     script = tmp_path / "command.py"

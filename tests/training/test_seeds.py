@@ -114,6 +114,15 @@ def test_a_seed_that_diverges_is_a_row_with_its_reason(tiny: NiNConfig, few: Dat
     assert all("learning rate" in row["failure"] for row in summary["seeds"])
 
 
+def test_a_seed_that_diverges_in_its_last_step_is_a_row_too(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    # The weights are finite after the only step, and what they make of the test pictures is not.
+    recipe = Recipe(num_epochs=1, batch_size=320, optimizer="sgd", lr=1e14, warmup=0.0, clip_norm=None)
+    summary = train_seeds(tiny, few, recipe, seeds=2, out=tmp_path, device="cpu", dtype="float32", quiet=True)
+    said = "the training diverged in its last steps: the logits of 100 of 100 pictures are not finite; train anew with a lower --lr"
+    assert [row["failure"] for row in summary["seeds"]] == [f"{said} (now 1e+14)"] * 2
+    assert not (tmp_path / "seed-0" / "classifier").exists()
+
+
 def test_a_seed_that_has_collapsed_is_not_gone_on_with(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     trained: list[str] = []
 

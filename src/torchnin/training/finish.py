@@ -3,9 +3,10 @@
 from typing import Any
 
 from torchnin.classifier import Classifier
-from torchnin.data import DatasetSplits
+from torchnin.data import DataError, DatasetSplits, ImageDataset
 from torchnin.evaluation import Report
 from torchnin.plots import training_curves
+from torchnin.training.errors import DivergenceError
 from torchnin.training.log import Display
 from torchnin.training.loop import Training
 from torchnin.training.monitor import guess_of, is_guessing
@@ -14,15 +15,31 @@ from torchnin.values import counted
 
 
 def finish(training: Training, classifier: Classifier, splits: DatasetSplits, display: Display) -> None:
-    """Measure on the test pictures what was learned, and write what is left to write."""
+    """Measure on the test pictures what was learned, and write what is left to write.
+
+    Raises:
+        DivergenceError: what the last steps led to gives no finite logits, which no later step could tell.
+    """
     run = training.run
-    report = classifier.evaluate(splits.test)
+    report = _judged(training, classifier, splits.test)
     classifier.metadata |= {"test_accuracy": report.accuracy, "test_accuracy_interval": list(report.accuracy_interval)}
     classifier.save(run.path / "classifier")
     _draw_curves(run, report.accuracy, display)
     if (sentence := _nothing_learned(training, report)) is not None:
         display.note(sentence)
     run.write_result(_result(training, report))
+
+
+def _judged(training: Training, classifier: Classifier, test: ImageDataset) -> Report:
+    try:
+        return classifier.evaluate(test)
+    except DataError:
+        raise
+    except ValueError as error:
+        what = str(error).partition(",")[0]
+        raise DivergenceError(
+            f"the training diverged in its last steps: {what}; train anew with {training.recipe.gentler}", training.step
+        ) from error
 
 
 def _nothing_learned(training: Training, report: Report) -> str | None:

@@ -19,6 +19,7 @@ from torchnin.data.progress import Progress
 from torchnin.device import DtypeName, choose_device
 from torchnin.files import in_command, path_of
 from torchnin.models import NiN, NiNConfig
+from torchnin.training.errors import DivergenceError
 from torchnin.training.finish import finish
 from torchnin.training.log import Both, Display, EpochEnd, Silent, make_display
 from torchnin.training.loop import Training
@@ -110,7 +111,8 @@ def train(
         ValueError: the arguments contradict each other; the network is not what its configuration describes, neither in float32 nor
             in float64, or frozen throughout; or the run folder is taken.
         DataError: the data is broken.
-        DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint.
+        DivergenceError: loss or gradient is not finite; the last good state stays in the checkpoint. Or the finished network gives no
+            finite logits for the test pictures.
         CollapseError: class maps died, or the loss stood still, or the accuracy was that of guessing, and `on_collapse` is `stop`; or
             `recover` gave up.
         Interrupted: SIGINT or SIGTERM came; the state is saved.
@@ -205,10 +207,16 @@ def train(
                 run.write_metrics(training.rows)
         display.begin(run.path)
         training.go()
+        diverged = None
         with processes.together():
             made = training.classifier(plan.splits.test.class_names, config)  # in every process, whose network is the user's
             if processes.first:
-                finish(training, made, plan.splits, display)
+                try:
+                    finish(training, made, plan.splits, display)
+                except DivergenceError as error:
+                    diverged = str(error)
+        if (told := processes.told_plain(diverged)) is not None:  # every process ends the training alike, and a study goes on in all
+            raise DivergenceError(told, training.step)
         return run
 
 

@@ -414,8 +414,8 @@ def test_one_picture_whose_maps_have_one_value_cannot_be_normalised(few: Dataset
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_network_in_float64_is_trained_in_it(accumulate: int, tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
-    network = NiN(tiny).double()
-    run = train(network, few, ONCE, out=tmp_path / "run", validation=0.25, accumulate=accumulate, quiet=True)
+    network, recipe = NiN(tiny).double(), replace(ONCE, class_weights=True)
+    run = train(network, few, recipe, out=tmp_path / "run", validation=0.25, accumulate=accumulate, quiet=True)
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float64}
     assert {parameter.dtype for parameter in run.classifier.network.parameters()} == {torch.float32}
     assert 0 <= run.metrics[0]["validation_accuracy"] <= 1

@@ -84,7 +84,7 @@ class Training:
             self.thinning = Thinning(len(learned), recipe.thinning, recipe.num_epochs, seed, choice.device)
         self.num_steps = recipe.num_epochs * self.batches.num_batches
         counts = learned.class_counts
-        weights = torch.tensor(len(learned) / (counts.clip(1) * len(counts)), dtype=torch.float32, device="cpu")
+        weights = torch.tensor(len(learned) / (counts.clip(1) * len(counts)), dtype=next(network.parameters()).dtype, device="cpu")
         warmup_steps = math.ceil(recipe.warmup * self.num_steps)
         summed = None if processes.alone else processes.summed
         self.monitor = Monitor(

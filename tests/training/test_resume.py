@@ -330,12 +330,12 @@ def test_what_is_given_on_a_resume_holds_on_the_next_one(tiny: torchnin.NiNConfi
     classifier = torchnin.Classifier(torchnin.NiN(tiny), torchnin.Preprocessing(**ONE), [str(label) for label in range(10)])
     recipe, out = torchnin.Recipe(num_epochs=2, batch_size=40, initialisation="as built"), tmp_path / "run"
     with pytest.raises(torchnin.Interrupted):
-        torchnin.train(classifier, str(few_file), recipe, out=out, quiet=True, on_epoch=stopped)
+        torchnin.train(classifier, str(few_file), recipe, out=out, accumulate=4, quiet=True, on_epoch=stopped)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop.Training, "go", killed)
-        for given in (4, None):
+        for given in (None, 8, None, 2, None):
             with pytest.raises(Killed):
                 torchnin.resume(out, accumulate=given, quiet=True)
-    assert seen == [4, 4]
+    assert seen == [4, 8, 8, 2, 2]
     run = torchnin.resume(out, quiet=True)
     assert run.classifier.metadata["begun_from"] == run.config["begun_from"]

@@ -199,6 +199,8 @@ def train(
                     _note_elsewhere(begun, config, display)
                     if broken is not None:
                         display.note(broken)
+                    if accumulate is not None:
+                        training.save()  # in which the pieces stand that a run has come to
                     if broken is not None or options != Options.of_run(begun):
                         run.write_config({**begun, "options": options.to_dict()})
                 else:

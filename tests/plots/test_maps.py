@@ -139,3 +139,12 @@ def test_the_picture_beside_the_channels_at_a_pixel_is_thinned_too(tmp_path: Pat
     photo = np.zeros((1, 3000, 4000), np.uint8)
     plots.pixel_mlp(photo, (3999, 2999), [((0, 0), [("conv", np.ones(2))])], tmp_path / "mlp.png")
     assert drawn == [((750, 1000), (-0.5, 3999.5, 2999.5, -0.5))]
+
+
+@pytest.mark.parametrize("channels", [10, 30, 384, 1024])
+def test_each_channel_at_a_pixel_is_as_wide_as_a_dot_at_least(channels: int, drawn_figure: Callable[[Draw], Figure]) -> None:
+    layers = [(name, np.ones(channels)) for name in ("3x3", "1x1", "1x1")]
+    figure = drawn_figure(lambda path: plots.pixel_mlp(PICTURE, (1, 2), [((0, 0), layers)], path))
+    bars = [bar for axes in figure.axes for bar in axes.patches]
+    assert len(bars) == 3 * channels
+    assert min(bar.get_window_extent().width for bar in bars) > 1  # else it may fall between two dots

@@ -80,6 +80,15 @@ def test_rows_and_columns_bear_names_as_far_as_there_is_room(classes: int, step:
         assert [label.get_text() for label in labels] == names[::step]
 
 
+@pytest.mark.parametrize("shape", ["{}", "Cherry_(including_sour)___{}", "{} of the cherry trees in the garden"])
+def test_long_names_that_differ_at_one_end_differ_on_the_picture(shape: str, drawn_figure: Callable[[Draw], Figure]) -> None:
+    names = [shape.format(name) for name in ("healthy", "mildew", "1", "2")]
+    axes = drawn_figure(lambda path: plots.confusion_matrix(np.eye(4, dtype=int), names, path)).axes[0]
+    drawn = [label.get_text() for label in axes.get_xticklabels()]
+    assert len(set(drawn)) == 4
+    assert max(map(len, drawn)) <= 24
+
+
 def test_nothing_to_draw_is_said() -> None:
     with pytest.raises(ValueError, match="0 pictures and 0 captions"):
         plots.picture_sheet([], [], "sheet.png")

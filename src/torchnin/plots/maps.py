@@ -32,6 +32,7 @@ _ROW_WIDTH = 10.4  # inches
 _MOST_PIXELS = 1200  # a side; more than the drawing can show
 _TILES_PER_ROW = 16
 _MAP_OPACITY = 0.62
+_MOST_BARS = 300  # side by side; narrower ones fall between two dots, and are not drawn
 
 
 def class_maps_over_picture(
@@ -241,7 +242,8 @@ def pixel_mlp(
         for number, (row, ((y, x), layers)) in enumerate(zip(panels, blocks, strict=True), start=1):
             for axes, (layer, values) in zip(row, layers, strict=False):
                 plain(axes, title=f"{layer} ({len(values)})", xlabel=say("channel"))
-                axes.bar(np.arange(len(values)), values, width=1.0 if len(values) > 24 else 0.8, color=np.where(values < 0, ORANGE, BLUE))
+                width = max(1.0, len(values) / _MOST_BARS) if len(values) > 24 else 0.8
+                axes.bar(np.arange(len(values)), values, width=width, color=np.where(values < 0, ORANGE, BLUE))
                 axes.axhline(0, color=GREY, linewidth=0.6)
                 axes.margins(x=0.01)
             for axes in row[len(layers) :]:

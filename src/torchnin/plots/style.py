@@ -242,10 +242,17 @@ def wrapped(text: str, columns: int) -> str:
 
 
 def clipped(text: str, columns: int) -> str:
-    """The text, its end replaced by an ellipsis where it is longer than so many Latin letters, or half as many Chinese ones."""
+    """The text, an ellipsis for its middle where it is longer than so many Latin letters, or half as many Chinese ones.
+
+    Its end is kept as well as its beginning: many classes differ there alone, such as `Cherry_(including_sour)___healthy`.
+    """
     text = drawable(text)
     widths = np.cumsum([2 if _is_cjk(character) else 1 for character in text])
-    return text if not len(text) or widths[-1] <= columns else text[: int(np.searchsorted(widths, columns))] + "…"
+    if not len(text) or widths[-1] <= columns:
+        return text
+    head = columns // 2
+    start = int(np.searchsorted(widths, widths[-1] - (columns - 1 - head))) + 1
+    return f"{text[: int(np.searchsorted(widths, head, side='right'))]}…{text[start:]}"
 
 
 def drawable(text: str) -> str:

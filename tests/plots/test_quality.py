@@ -89,6 +89,14 @@ def test_long_names_that_differ_at_one_end_differ_on_the_picture(shape: str, dra
     assert max(map(len, drawn)) <= 24
 
 
+def test_the_legend_of_a_reliability_diagram_stands_beside_it(drawn_figure: Callable[[Draw], Figure]) -> None:
+    figure = drawn_figure(lambda path: plots.reliability_diagram([0.3, 0.5, 0.9], [1.0, 1.0, 1.0], [1, 1, 1], path))
+    (legend,) = figure.legends
+    place = legend.get_window_extent()
+    assert not any(axes.get_legend() or axes.get_tightbbox().overlaps(place) for axes in figure.axes)
+    assert 0 < place.x0 < place.x1 < figure.bbox.width
+
+
 def test_nothing_to_draw_is_said() -> None:
     with pytest.raises(ValueError, match="0 pictures and 0 captions"):
         plots.picture_sheet([], [], "sheet.png")

@@ -95,7 +95,8 @@ def reliability_diagram(
         above.plot([confidence[index] for index in full], heights, "o", color=BLUE, markersize=4, label=say("bin"))
         above.set_ylim(0, 1.02)
         above.set_xlim(0, 1)
-        above.legend(fontsize=SMALL + 0.5, frameon=False, loc="upper left")
+        # Beside the diagram: a bin of few pictures may be full anywhere, and a point of the legend is none of theirs.
+        figure.legend(fontsize=SMALL + 0.5, frameon=False, loc="outside lower center", ncols=3)
         plain(below, xlabel=say("confidence"), ylabel=say("num_pictures"))
         below.bar(middles, num_pictures, width=0.92 / bins, color=GREY)
 

@@ -148,3 +148,11 @@ def test_each_channel_at_a_pixel_is_as_wide_as_a_dot_at_least(channels: int, dra
     bars = [bar for axes in figure.axes for bar in axes.patches]
     assert len(bars) == 3 * channels
     assert min(bar.get_window_extent().width for bar in bars) > 1  # else it may fall between two dots
+
+
+def test_the_cross_at_a_pixel_is_whole_in_a_corner_too(drawn_figure: Callable[[Draw], Figure]) -> None:
+    sizes = []
+    for place in ((13, 13), (0, 0), (27, 27)):
+        figure = drawn_figure(lambda path, place=place: plots.pixel_mlp(PICTURE, place, [((0, 0), [("3x3", np.ones(2))])], path))
+        sizes += [line.get_tightbbox(figure.canvas.get_renderer()).size.round(3).tolist() for line in figure.axes[0].lines]
+    assert sizes == sizes[:2] * 3

@@ -236,8 +236,8 @@ def pixel_mlp(
         left, right = figure.subfigures(1, 2, width_ratios=[2.3, 3.0 * columns], squeeze=False)[0]
         axes = plain(left.subplots(), title=say("picture"), grid=False)
         _in_pixels(axes, picture, 2.3, 5.0)
-        axes.plot(*place, marker="+", markersize=14, markeredgewidth=3.5, color="white")
-        axes.plot(*place, marker="+", markersize=13, markeredgewidth=1.5, color=BLACK)
+        axes.plot(*place, marker="+", markersize=14, markeredgewidth=3.5, color="white", clip_on=False)  # whole in the corners as well
+        axes.plot(*place, marker="+", markersize=13, markeredgewidth=1.5, color=BLACK, clip_on=False)
         panels = right.subplots(len(blocks), columns, squeeze=False, sharey="row")
         for number, (row, ((y, x), layers)) in enumerate(zip(panels, blocks, strict=True), start=1):
             for axes, (layer, values) in zip(row, layers, strict=False):

@@ -122,6 +122,16 @@ def test_names_stand_under_the_tiles_that_are_drawn(texts_of: Callable[[Path], s
             assert [name for name in names if name in texts_of(tmp_path / "few.svg")] == names[:2]
 
 
+@pytest.mark.parametrize("shown", [3, 5, 10, 16])
+@pytest.mark.parametrize("name", ["Cherry_(including_sour)___Powdery_mildew", "NORTHERN LEAF BLIGHT OF MAIZE", "Ankle boot"])
+def test_names_under_tiles_stay_apart(name: str, shown: int, drawn_figure: Callable[[Draw], Figure]) -> None:
+    figure = drawn_figure(lambda path: plots.feature_maps([np.ones((shown, 4, 4))], path, class_names=[name] * shown))
+    tiles, bar = figure.axes
+    places = [label.get_window_extent() for label in tiles.get_xticklabels()]
+    assert len(places) == shown
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise([*places, bar.get_window_extent()]))
+
+
 def test_a_photo_of_many_pixels_is_drawn_in_the_time_of_a_small_one(tmp_path: Path) -> None:
     photo = np.zeros((3, 3000, 4000), np.uint8)
     maps = np.broadcast_to(np.linspace(-1, 1, 4000, dtype=np.float32), (2, 3000, 4000))

@@ -188,7 +188,7 @@ def feature_maps(
         if 0 < shown <= _TILES_PER_ROW:
             side = blocks[-1].shape[2]
             panels[-1].set_xticks([(side + _gap(side)) * index + (side - 1) / 2 for index in range(shown)])
-            panels[-1].set_xticklabels([clipped(name, 170 // shown) for name in class_names[:shown]], fontsize=SMALL)
+            panels[-1].set_xticklabels([clipped(name, 125 // shown) for name in class_names[:shown]], fontsize=SMALL)
             panels[-1].tick_params(length=0)
 
 

@@ -91,12 +91,19 @@ def expanded(path: Path) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where downloads and matplotlib's list of fonts are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin."""
-    home = os.environ.get("TORCHNIN_HOME")
-    if home:
+    """Where downloads and matplotlib's list of fonts are kept: $TORCHNIN_HOME, else $XDG_CACHE_HOME/torchnin, else ~/.cache/torchnin.
+
+    Raises:
+        ValueError: there is no home folder, or not that of the user who is named.
+    """
+    if home := os.environ.get("TORCHNIN_HOME"):
         return expanded(Path(home))
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (expanded(Path(base)) if base else Path.home() / ".cache") / "torchnin"
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(Path(base)) / "torchnin"
+    try:
+        return Path.home() / ".cache" / "torchnin"
+    except RuntimeError as error:
+        raise ValueError("there is no home folder to keep downloads in; set TORCHNIN_HOME to another one") from error
 
 
 def in_command(path: str | os.PathLike[str]) -> str:

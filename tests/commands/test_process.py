@@ -48,3 +48,20 @@ def test_matplotlib_keeps_its_fonts_in_torchnins_own_cache() -> None:
     for given, expected in (({"TORCHNIN_HOME": "/there"}, "/there/matplotlib"), ({"MPLCONFIGDIR": "/mine"}, "/mine")):
         ran = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True, env=own | given)
         assert ran.stdout.strip() == expected
+
+
+def test_a_cache_that_cannot_be_is_named_where_it_is_needed() -> None:
+    # A user without a home, as a container's may be.
+    without = "import os, pathlib; os.environ.pop('HOME', None); os.environ.pop('XDG_CACHE_HOME', None); pathlib.Path.home = none"
+    home = f"def none(): raise RuntimeError\n{without}; os.environ.pop('TORCHNIN_HOME', None)"
+    named = "import os; os.environ['TORCHNIN_HOME'] = '~nobody-of-that-name/cache'"
+    for before, said in (
+        (home, "there is no home folder to keep downloads in; set TORCHNIN_HOME"),
+        (named, "~nobody-of-that-name/cache: "),
+    ):
+        for command, code in (("models", 0), ("datasets", 2)):
+            run = f"{before}\nfrom torchnin.commands.main import main\nmain(['{command}'])"
+            ran = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=False)
+            assert ran.returncode == code, ran.stderr
+            assert ran.stderr.startswith(f"nin: {said}" if code else ""), ran.stderr
+            assert "Traceback" not in ran.stderr

@@ -18,7 +18,7 @@ def set_up_process(*, keep: bool = True) -> None:
     # process beside a training on two cores costs a factor of 8 to 14 with libgomp's default, and a factor of 1.5 with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
     # Where matplotlib keeps its list of fonts, and would make folders in the user's home otherwise.
-    with contextlib.suppress(RuntimeError):  # there is no home folder
+    with contextlib.suppress(ValueError):  # there is none; said where it is needed
         os.environ.setdefault("MPLCONFIGDIR", str(cache_folder() / "matplotlib"))
     if sys.platform == "win32":  # where torch brings Intel's library, whose threads spin for 200 ms (docs/lab-log.md)
         os.environ.setdefault("KMP_BLOCKTIME", "30us")

@@ -63,6 +63,12 @@ def test_metrics_are_a_table_too(trained: Run, tmp_path: Path) -> None:
     assert (run.path / "metrics.csv").read_text() == ""
 
 
+def test_a_class_with_a_carriage_return_in_its_name_breaks_no_line_of_the_csv(tmp_path: Path) -> None:
+    Run(tmp_path).write_metrics([{"epoch": 1, "findings": [{"message": "the map of a\rb is dead"}]}])
+    with (tmp_path / "metrics.csv").open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{"epoch": "1", "findings": "the map of a\rb is dead"}]
+
+
 def test_a_class_whose_name_is_no_utf8_may_be_told_of(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.write_metrics([{"epoch": 1, "findings": [{"message": f"the map of {os.fsdecode(bytes([0xE9]))} is dead"}]}])

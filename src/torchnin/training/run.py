@@ -1,9 +1,7 @@
 """A run: the folder that a training writes and a user reads."""
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -28,6 +26,7 @@ from torchnin.files import (
     write_json,
 )
 from torchnin.training.checkpoint import has_checkpoint
+from torchnin.values import comma_separated
 
 # In this order a run that is replaced is taken away: killed in between, what is left can be gone on with, or begun anew.
 _PARTS = ("result.json", "curves.png", "classifier", "metrics.csv", "metrics.jsonl", "tensorboard", "config.json", "checkpoint")
@@ -135,12 +134,9 @@ def _as_csv(rows: list[dict[str, Any]]) -> str:
         flat.append({name: value for name, value in row.items() if name != "dead_channels"} | channels | {"findings": found})
     if not flat:
         return ""
-    columns = dict.fromkeys(name for row in flat for name in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    columns = list(dict.fromkeys(name for row in flat for name in row))
+    lines = [comma_separated(columns), *(comma_separated(row.get(name) for name in columns) for row in flat)]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def new_run_folder(stem: str) -> Path:

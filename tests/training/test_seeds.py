@@ -106,6 +106,17 @@ def test_a_study_is_not_put_into_a_run(tiny: NiNConfig, few: DatasetSplits, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == there
 
 
+def test_what_is_no_study_is_left_as_it_is(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
+    own = tmp_path / "summary.json"
+    own.write_text("mine")
+    with pytest.raises(ValueError, match=r"already holds a study, or a summary\.json; --resume"):
+        train_seeds(tiny, few, seeds=1, out=tmp_path)
+    with pytest.raises(ValueError, match=r"summary\.json is a file; a study needs a folder, choose another --out"):
+        train_seeds(tiny, few, seeds=1, out=own)
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
+    assert own.read_text() == "mine"
+
+
 def test_a_seed_that_diverges_is_a_row_with_its_reason(tiny: NiNConfig, few: DatasetSplits, tmp_path: Path) -> None:
     recipe = Recipe(num_epochs=1, batch_size=80, lr=1e30, warmup=0.0)
     summary = train_seeds(tiny, few, recipe, seeds=2, out=tmp_path, device="cpu", quiet=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torchnin.data import DatasetSplits, load_dataset
 from torchnin.device import choose_device
-from torchnin.files import is_file, path_of, read_json, write_json
+from torchnin.files import exists, is_file, is_folder, path_of, read_json, write_json
 from torchnin.models import NiNConfig
 from torchnin.training.errors import CollapseError, DivergenceError, Interrupted
 from torchnin.training.monitor import guess_of, is_guessing
@@ -55,8 +55,8 @@ def train_seeds(
         class maps or at the accuracy of guessing), and `seeds`, a row for each.
 
     Raises:
-        ValueError: `out` holds a run, or a study already and nothing was said of it; otherwise as `train`, but a seed that diverges or is
-            stopped is a row, not an error.
+        ValueError: `out` holds a run, or a study or a summary.json already and nothing was said of it, or is a file; otherwise as `train`,
+            but a seed that diverges or is stopped is a row, not an error.
         Interrupted: SIGINT or SIGTERM came; all is saved, and the same call with `resume` goes on.
     """
     folder, recipe = path_of(out, "out"), recipe_of(recipe)
@@ -76,15 +76,17 @@ def train_seeds(
         with processes.together():
             splits = data if isinstance(data, DatasetSplits) else load_dataset(data, folder_size=reading_size(network, recipe))
             if processes.first:
+                if exists(folder) and not is_folder(folder):
+                    raise ValueError(f"{folder} is a file; a study needs a folder, choose another --out")
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(locked(folder))
                 there = any(folder.glob("seed-*"))
                 if not there and holds_run(folder):
                     raise ValueError(f"{folder} holds a run, and a study takes a folder of its own; choose another --out")
-                if there and not (resume or overwrite):
+                if not (resume or overwrite) and (there or exists(folder / "summary.json")):
                     raise ValueError(
-                        f"{folder} already holds a study; --resume (resume=True) goes on with it, --overwrite (overwrite=True) "
-                        "replaces it, or choose another --out"
+                        f"{folder} already holds a study, or a summary.json; --resume (resume=True) goes on with it, --overwrite "
+                        "(overwrite=True) replaces it, or choose another --out"
                     )
                 if overwrite and not resume:
                     _remove_study(folder)

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,20 @@ def test_a_format_to_come_is_told_by_its_name(trained: Run, tmp_path: Path) -> N
     (saved / "config.json").write_text(json.dumps({**config, "format": "torchnin classifier 2"}))
     with pytest.raises(DataError, match="it is 'torchnin classifier 2', and this torchnin reads 'torchnin classifier 1'"):
         load(saved)
+
+
+def test_a_folder_of_classifiers_names_them(trained: Run, tmp_path: Path) -> None:
+    """As a study of several seeds is one."""
+    for number in (10, 2):
+        trained.classifier.save(tmp_path / f"seed-{number}")
+    (tmp_path / "photos").mkdir()
+    first, second = tmp_path / "seed-2", tmp_path / "seed-10"
+    with pytest.raises(ValueError, match=re.escape(f"holds classifiers and is none itself; give one of them: {first}, {second}") + "$"):
+        load(tmp_path)
+    for number in (0, 1):
+        trained.classifier.save(tmp_path / f"seed-{number}")
+    with pytest.raises(ValueError, match=re.escape(f"seed-0, {tmp_path / 'seed-1'}, {first}, ...") + "$"):
+        load(tmp_path)
 
 
 class CutOff(BaseException):

@@ -18,6 +18,7 @@ FORMAT = "torchnin classifier 1"
 WEIGHTS = "model.safetensors"
 ELSEWHERE = "another machine"
 """Where data lie whose place is not told, see `without_places`."""
+_MOST_NAMED = 3  # of the classifiers in a folder that is none
 _WAITING = "model.safetensors.new"  # between the moment when config.json names new weights and the one when they get their name
 
 
@@ -162,4 +163,17 @@ def no_classifier(folder: Path) -> str:
         )
     if is_folder(folder / "checkpoint"):
         return f"{folder} is a run that has not finished: go on with nin train --resume --out {in_command(folder)}"
+    if inside := _classifiers_in(folder):  # as in a study of several seeds
+        more = ", ..." if len(inside) > _MOST_NAMED else ""
+        return f"{folder} holds classifiers and is none itself; give one of them: {', '.join(map(str, inside[:_MOST_NAMED]))}{more}"
     return f"{folder} holds no classifier: expected config.json and model.safetensors in it, or in {folder / 'classifier'}"
+
+
+def _classifiers_in(folder: Path) -> list[Path]:
+    """The folders in it that are a run's or a classifier's: seed-2 before seed-10."""
+    found = []
+    for path in folder.glob("*/"):
+        with contextlib.suppress(OSError):  # who may not look into it cannot be meant
+            if place_of(path) is not None:
+                found.append(path)
+    return sorted(found, key=lambda path: (len(path.name), path.name))

@@ -230,7 +230,7 @@ def test_a_runs_folder_is_no_place_for_another_classifier(trained: Run, tmp_path
     if missing:
         shutil.rmtree(run / missing)
     before = sorted((path.name, path.read_bytes()) for path in run.iterdir() if path.is_file())
-    with pytest.raises(ValueError, match="run holds a run and its own classifier's place; save this one into another folder"):
+    with pytest.raises(ValueError, match="run is a run with a classifier of its own; save this one into another folder"):
         trained.classifier.save(run)
     assert sorted((path.name, path.read_bytes()) for path in run.iterdir() if path.is_file()) == before
 

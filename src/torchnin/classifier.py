@@ -297,7 +297,7 @@ class Classifier(Predictor[np.ndarray]):
         target = path_of(folder, "folder")
         # A run's folder has a config.json of its own, which resuming needs, and `load` would go on with the run's classifier.
         if is_run(target) or place_of(target) == target / "classifier":
-            raise ValueError(f"{target} holds a run and its own classifier's place; save this one into another folder")
+            raise ValueError(f"{target} is a run with a classifier of its own; save this one into another folder")
         require_described(self._network)
         require_plain(self.metadata)  # before anything is written
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._network.state_dict().items()}

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from torchnin.data import CATALOG, DataError
+from torchnin.data.paths import natural_key
 from torchnin.files import MAX_JSON_BYTES, exists, in_command, is_file, is_folder, parse_json, replace, write_atomically, write_json
 from torchnin.models.shipped import what_ships
 
@@ -170,10 +171,10 @@ def no_classifier(folder: Path) -> str:
 
 
 def _classifiers_in(folder: Path) -> list[Path]:
-    """The folders in it that are a run's or a classifier's: seed-2 before seed-10."""
+    """The folders in it that are a run's or a classifier's, in the order in which people count."""
     found = []
     for path in folder.glob("*/"):
         with contextlib.suppress(OSError):  # who may not look into it cannot be meant
             if place_of(path) is not None:
                 found.append(path)
-    return sorted(found, key=lambda path: (len(path.name), path.name))
+    return sorted(found, key=lambda path: natural_key(path.name))
